@@ -1,0 +1,62 @@
+# Everything runs from .venv, which the first command builds: Python >= 3.10 and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SDKS := .venv-sdks/.ready
+SDKS_2025 := .venv-sdks-2025/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-sdks lint format bench docs constraints clean
+
+help:  ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## Run sample documents through all four (simulated) services in a real Prefect flow
+	@$(BIN)/prefect-docjobs demo
+
+test: $(READY)  ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-sdks: $(READY) $(SDKS) $(SDKS_2025)  ## Run the services' official SDKs against the simulator
+	$(BIN)/python -m pytest -m sdk tests/sdks $(ARGS)
+
+lint: $(READY)  ## Check style, types and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## Measure; prints a table and writes JSON
+	$(BIN)/python -m bench $(ARGS)
+
+docs: $(READY)  ## Run every code block of the docs
+	$(BIN)/python -m pytest tests/docs $(ARGS)
+
+constraints: $(READY)  ## Refresh the pinned versions, deliberately
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.10 --no-emit-index-url --no-header \
+	  --no-annotate --group dev --all-extras pyproject.toml -o constraints.txt
+
+clean:  ## Remove everything that make has built
+	rm -rf .venv .venv-sdks .venv-sdks-2025 build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# uv installs in 3 s what takes pip a minute; pip brings it into the environment itself.
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[duckdb]' --group dev
+	@touch $@
+
+.venv-sdks/.ready: tests/sdks/requirements.txt | $(READY)
+	@test -x .venv-sdks/bin/python || $(PYTHON) -m venv .venv-sdks
+	@$(BIN)/uv pip install --quiet --python .venv-sdks/bin/python -r $<
+	@touch $@
+
+.venv-sdks-2025/.ready: tests/sdks/requirements-2025.txt | $(READY)
+	@test -x .venv-sdks-2025/bin/python || $(PYTHON) -m venv .venv-sdks-2025
+	@$(BIN)/uv pip install --quiet --python .venv-sdks-2025/bin/python -r $<
+	@touch $@

@@ -1,0 +1,254 @@
+"""Every exception that this package raises, sorted by what the caller would do about it.
+
+```
+DocJobsError
+├── ConfigurationError        mend the block or the call; nothing was sent            (also a ValueError)
+│   ├── Unsupported           the service offers no such thing; use one that does
+│   └── RefMismatch           the ref belongs to another service, host, account or product
+├── InvalidDocument           mend or drop the document; nothing was sent             (also a ValueError)
+├── ServiceError              the service, or the way to it, said no to one request
+│   ├── Unauthorized          mend the API key or its rights
+│   ├── Rejected              mend the request; the same request will be refused again
+│   │   └── QuotaExceeded     the account has nothing left to spend
+│   ├── NotFound              the service does not know what was asked for
+│   ├── Throttled             too many requests; slow down
+│   ├── Unavailable           no connection, or the service is out of order; ask again later
+│   └── Unreadable            an answer that is not what the service documents; report it
+│       └── ForeignOrigin     an address outside the service's own origin; never followed
+├── SubmitUncertain           a submit's answer was lost: the document may have been accepted and billed
+├── JobError                  the job ended, or our patience with it did; `.ref` names it
+│   ├── JobFailed             the service could not process the document
+│   ├── JobCancelled          somebody cancelled the job
+│   ├── JobExpired            the service's own time limit ran out
+│   ├── JobLost               the service no longer knows the job
+│   ├── JobTimeout            our patience ended; the job may still be running        (also a TimeoutError)
+│   └── ResultLost            the job succeeded, but its result is gone
+└── InvalidPush               a webhook call that is not, or not provably, from the service
+```
+
+No exception ever carries a secret, and all of them survive pickling.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect_docjobs.models import JobRef, JobStatus
+
+
+class Reason(str, Enum):
+    """Why a document has no result. The list is closed, so that reports and automations can rely on it."""
+
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+    TIMEOUT = "timeout"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    LOST_JOB = "lost_job"
+    LOST_RESULT = "lost_result"
+    UNCERTAIN = "uncertain"
+    REJECTED = "rejected"
+    INVALID_DOCUMENT = "invalid_document"
+    UNAUTHORIZED = "unauthorized"
+    CANCELLED = "cancelled"
+    BUDGET = "budget"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class DocJobsError(Exception):
+    """The root of the tree: `except DocJobsError` catches everything that this package raises.
+
+    Attributes:
+        reason: Why the document got no result, in the words of a report.
+        document: The name of the document, where one is concerned.
+    """
+
+    reason: Reason = Reason.REJECTED
+    document: str | None = None
+
+    def about(self, document: str) -> DocJobsError:
+        """Name the document that this error is about (once), and return the error."""
+        self.document = self.document or document
+        return self
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{self.document}: {text}" if self.document and self.document not in text else text
+
+
+class ConfigurationError(DocJobsError, ValueError):
+    """The block or the call cannot work as given. Nothing was sent."""
+
+
+class Unsupported(ConfigurationError):
+    """The service offers no such thing, for example a submit by URL or a cancel."""
+
+
+class RefMismatch(ConfigurationError):
+    """A `JobRef` of another service, host, account or product than the block it was given to."""
+
+
+class InvalidDocument(DocJobsError, ValueError):
+    """The document is missing, empty, unreadable or of a kind that the service refuses. Nothing was sent."""
+
+    reason = Reason.INVALID_DOCUMENT
+
+
+class ServiceError(DocJobsError):
+    """One request did not get the answer that was asked for.
+
+    Attributes:
+        provider: The registry name of the service, for example `mindee`.
+        status: The HTTP status, or None when there was no answer.
+        code: The service's own error code, where it gave one.
+        details: What the service said beside its message: a list of field errors, quota figures.
+        request_id: The service's id of this request, to quote to its support.
+        retry_after: Seconds that the service asked us to wait, or None.
+        attempts: How often the request was sent.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        details: Any = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.status = status
+        self.code = code
+        self.details = details
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.attempts = 1
+
+    def __str__(self) -> str:
+        facts = (
+            self.provider,
+            f"HTTP {self.status}" if self.status else None,
+            f"code {self.code}" if self.code else None,
+            f"request {self.request_id}" if self.request_id else None,
+        )
+        known = ", ".join(fact for fact in facts if fact)
+        return f"{super().__str__()} [{known}]" if known else super().__str__()
+
+
+class Unauthorized(ServiceError):
+    """The API key is missing, wrong, or lacks the right (HTTP 401, 403)."""
+
+    reason = Reason.UNAUTHORIZED
+
+
+class Rejected(ServiceError):
+    """The service understood the request and refuses it; sending it again will not help."""
+
+    reason = Reason.REJECTED
+
+
+class QuotaExceeded(Rejected):
+    """The account's plan, credits or pages are used up."""
+
+
+class NotFound(ServiceError):
+    """The service does not know what was asked for (HTTP 404)."""
+
+    reason = Reason.REJECTED
+
+
+class Throttled(ServiceError):
+    """Too many requests (HTTP 429); `retry_after` says how long to wait where the service says so."""
+
+    reason = Reason.THROTTLED
+
+
+class Unavailable(ServiceError):
+    """No connection, or the service is out of order (HTTP 408, 5xx)."""
+
+    reason = Reason.UNAVAILABLE
+
+
+class Unreadable(ServiceError):
+    """An answer that is not what the service documents: HTML, missing keys, too large, a stray redirect."""
+
+    reason = Reason.UNAVAILABLE
+
+
+class ForeignOrigin(Unreadable):
+    """The service pointed to an address outside its own origin; credentials are not taken there."""
+
+
+class SubmitUncertain(ServiceError):
+    """A submit was sent and its answer lost or unreadable: the document may have been accepted and billed.
+
+    It is never sent again silently. `on_uncertain="resubmit"` accepts the risk of a second bill.
+    """
+
+    reason = Reason.UNCERTAIN
+
+
+class JobError(DocJobsError):
+    """A job that did not end in a result.
+
+    Attributes:
+        ref: The job; it can be stored and waited for again.
+        job_status: The last status that was seen, or None.
+    """
+
+    def __init__(
+        self, message: str, *, ref: JobRef | None = None, job_status: JobStatus | None = None
+    ) -> None:
+        super().__init__(message)
+        self.ref = ref
+        self.job_status = job_status
+        self.document = ref.document_name if ref else None
+
+
+class JobFailed(JobError):
+    """The service tried and could not process the document."""
+
+    reason = Reason.FAILED
+
+
+class JobCancelled(JobError):
+    """The job was cancelled."""
+
+    reason = Reason.CANCELLED
+
+
+class JobExpired(JobError):
+    """The service's own time limit for the job ran out."""
+
+    reason = Reason.EXPIRED
+
+
+class JobLost(JobError):
+    """The service no longer knows a job that it accepted."""
+
+    reason = Reason.LOST_JOB
+
+
+class JobTimeout(JobError, TimeoutError):
+    """Our patience ended. The job may still be running: wait for `ref` again, do not submit again."""
+
+    reason = Reason.TIMEOUT
+
+
+class ResultLost(JobError):
+    """The job succeeded, but the service no longer has its result."""
+
+    reason = Reason.LOST_RESULT
+
+
+class InvalidPush(DocJobsError):
+    """A webhook call whose signature is missing or wrong, or whose payload is not the service's."""
+
+    reason = Reason.REJECTED

@@ -1,0 +1,27 @@
+"""The only room that talks HTTP: one request at a time, answered or refused with a typed error.
+
+What is in: credentials bound to their origin, retries per request, Retry-After, a gate on requests in
+flight, time and size limits, redaction. What is out: what a request means (`providers`), and asking the
+same question again until the answer changes (`waiter`).
+"""
+
+from __future__ import annotations
+
+from prefect_docjobs.http.client import MASK, Http, shared_ssl_context
+from prefect_docjobs.http.messages import Answer, Part, Request, error_for, parse_retry_after
+from prefect_docjobs.http.origin import InsecureTransport, normalize_base_url
+from prefect_docjobs.http.retries import Limits
+
+__all__ = [
+    "MASK",
+    "Answer",
+    "Http",
+    "InsecureTransport",
+    "Limits",
+    "Part",
+    "Request",
+    "error_for",
+    "normalize_base_url",
+    "parse_retry_after",
+    "shared_ssl_context",
+]

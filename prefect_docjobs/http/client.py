@@ -1,0 +1,325 @@
+"""The client: one request at a time, answered or refused with a typed error."""
+
+from __future__ import annotations
+
+import functools
+import io
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import anyio
+import httpx
+import tenacity
+from typing_extensions import Self
+
+from prefect_docjobs.errors import (
+    ConfigurationError,
+    ForeignOrigin,
+    InvalidDocument,
+    ServiceError,
+    SubmitUncertain,
+    Throttled,
+    Unavailable,
+    Unreadable,
+)
+from prefect_docjobs.http.messages import Answer, Request, error_for, multipart, opened_in, pieces
+from prefect_docjobs.http.origin import normalize_base_url, path_of, resolve
+from prefect_docjobs.http.retries import Budget, Limits, may_repeat_read, may_repeat_submit, surely_refused
+
+MASK = "**********"
+_PIECE = 1 << 16
+_NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+@functools.cache
+def shared_ssl_context() -> ssl.SSLContext:
+    """One TLS context for the process: building one costs about 60 ms, sharing one costs nothing."""
+    return httpx.create_ssl_context()
+
+
+class Http:
+    """Asks one service as one tenant. Use it as an async context manager, on one event loop.
+
+    Args:
+        provider: Registry name of the service, for errors.
+        base_url: Where credentials may go; every other origin is refused.
+        headers: Sent with each request, credentials among them.
+        tenant: Whose account it is.
+        secrets: Texts that must not appear in any error.
+        read_error: Turns an answer outside 2xx into the service's typed error.
+        transport: An httpx transport, for tests and for the simulator in process.
+        sleep: Waits between two attempts.
+        clock: Monotonic seconds; the event loop's by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        base_url: str,
+        headers: Mapping[str, str],
+        tenant: str = "",
+        secrets: Collection[str] = (),
+        read_error: Callable[[Answer], ServiceError] = error_for,
+        limits: Limits | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        self.provider = provider
+        self.base_url = normalize_base_url(base_url)
+        self.tenant = tenant
+        self.limits = limits or Limits()
+        self._headers = dict(headers)
+        self._secrets = tuple(secret for secret in secrets if secret)
+        for secret in self._secrets:
+            if not (secret.isascii() and secret.isprintable() and secret == secret.strip()):
+                raise ConfigurationError(
+                    "The API key has blanks or characters that no HTTP header can carry."
+                )
+        self._read_error = read_error
+        self._transport = transport
+        self._sleep = sleep
+        self._clock = clock
+        self._paused_until = 0.0
+        self._throttles = 0
+        self._stack = AsyncExitStack()
+
+    def __repr__(self) -> str:
+        return f"Http({self.provider!r}, {self.base_url!r}, tenant={self.tenant!r})"
+
+    async def __aenter__(self) -> Self:
+        self._gate = anyio.Semaphore(self.limits.in_flight)
+        self._reads = await self._stack.enter_async_context(self._client(keepalive=30.0))
+        # A POST on a connection that the server is about to close is a submit with an unknown end.
+        self._submits = await self._stack.enter_async_context(self._client(keepalive=1.5))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    def _client(self, keepalive: float) -> httpx.AsyncClient:
+        limits = self.limits
+        pool = limits.in_flight * 2
+        return httpx.AsyncClient(
+            headers={"user-agent": _user_agent(), "accept": "application/json, */*;q=0.1"},
+            verify=shared_ssl_context(),
+            transport=self._transport,
+            timeout=httpx.Timeout(limits.idle, connect=limits.connect),
+            limits=httpx.Limits(
+                max_connections=pool, max_keepalive_connections=pool, keepalive_expiry=keepalive
+            ),
+            follow_redirects=False,
+        )
+
+    # -- verbs
+
+    async def get(self, path: str, **options: Any) -> Answer:
+        """GET a path; see `send`. `options` are fields of `Request`."""
+        return await self.send(Request("GET", path, **options))
+
+    async def send(self, request: Request, *, attempts: int | None = None) -> Answer:
+        """Send a request that may be repeated: a GET, or a POST that changes nothing when sent twice.
+
+        Args:
+            request: What to ask.
+            attempts: Requests at most, the default of `Limits`; a poll loop says 1 and asks again itself.
+
+        Raises:
+            ServiceError: Of the kind that says what to do.
+        """
+        return await self._repeat(request, self._reads, attempts or self.limits.attempts, may_repeat_read)
+
+    async def submit(self, request: Request) -> Answer:
+        """Send a request that costs money. Repeated only when it surely was not accepted.
+
+        That is: on 429, on 503, and when no connection was made.
+
+        Raises:
+            SubmitUncertain: The request was sent and its answer lost, or means nothing (5xx, a redirect).
+            ServiceError: It was refused.
+        """
+        return await self._repeat(request, self._submits, self.limits.attempts, may_repeat_submit, paid=True)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[httpx.Response]:
+        """A response whose body arrives piece by piece (server-sent events); never repeated."""
+        with self._translated(request, paid=False):
+            built = self._build(self._reads, request, ExitStack())
+            response = await self._reads.send(built, stream=True)
+            try:
+                if not response.is_success:
+                    self._refuse(await self._read(response, request))
+                yield response
+            finally:
+                await response.aclose()
+
+    def own(self, url: str) -> str:
+        """An absolute URL on the service's own origin, for a path or an address that the service gave.
+
+        Raises:
+            ForeignOrigin: It lies elsewhere.
+        """
+        target = resolve(self.base_url, url)
+        if target is None:
+            raise ForeignOrigin(
+                "The service pointed to an address outside its own origin; it is not followed.",
+                provider=self.provider,
+            )
+        return target
+
+    # -- one call = a few attempts
+
+    async def _repeat(
+        self,
+        request: Request,
+        client: httpx.AsyncClient,
+        attempts: int,
+        may_repeat: Callable[[BaseException], bool],
+        *,
+        paid: bool = False,
+    ) -> Answer:
+        budget = Budget(self.limits, attempts, self._clock)
+        retrying = tenacity.AsyncRetrying(
+            stop=budget.is_spent,
+            wait=budget.pause,
+            retry=tenacity.retry_if_exception(may_repeat),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        async for attempt in retrying:
+            number = attempt.retry_state.attempt_number
+            with attempt, _counted(number):
+                answer = await self._once(client, request, paid=paid)
+        self._throttles = 0
+        return replace(answer, attempts=number)
+
+    async def _once(self, client: httpx.AsyncClient, request: Request, *, paid: bool) -> Answer:
+        url = self.own(request.path)
+        while (pause := self._paused_until - self._clock()) > 0:
+            await self._sleep(pause)
+        async with self._gate:
+            with ExitStack() as opened, self._translated(request, paid=paid):
+                built = self._build(client, replace(request, path=url), opened)
+                with anyio.fail_after(self.limits.total):
+                    response = await client.send(built, stream=True)
+                    try:
+                        answer = await self._read(response, request)
+                    finally:
+                        await response.aclose()
+        if not (200 <= answer.status < 300 or answer.status in request.accept):
+            self._refuse(answer, paid=paid)
+        return answer
+
+    def _refuse(self, answer: Answer, *, paid: bool = False) -> NoReturn:
+        error = self._read_error(answer)
+        error.provider = self.provider
+        if isinstance(error, Throttled):
+            self._slow_down(error)
+        if paid and not surely_refused(answer.status):
+            raise self._uncertain(str(error), status=answer.status, request_id=answer.request_id)
+        raise error
+
+    def _slow_down(self, error: Throttled) -> None:
+        """One refusal pauses all requests of this client, as long as the service says or ever longer."""
+        asked = error.retry_after or self.limits.backoff * 2.0**self._throttles
+        self._throttles = min(self._throttles + 1, 6)
+        self._paused_until = max(self._paused_until, self._clock() + min(asked, self.limits.patience))
+
+    def _uncertain(self, why: str, **facts: Any) -> SubmitUncertain:
+        return SubmitUncertain(
+            f"The submit was sent, but its answer is lost: {why} The document may have been accepted and "
+            "billed; it is not sent again.",
+            provider=self.provider,
+            **facts,
+        )
+
+    @contextmanager
+    def _translated(self, request: Request, *, paid: bool) -> Iterator[None]:
+        """Turn httpx's errors into ours. `from None`: an httpx error carries the request, and so the key."""
+        try:
+            yield
+        except _NO_CONNECTION as problem:
+            raise Unavailable(
+                f"No connection to {self.base_url}: {_kind(problem)}.", provider=self.provider
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as problem:
+            kind = self._without_secrets(_kind(problem).encode()).decode()
+            why = f"{request.method} {path_of(request.path)} was broken off: {kind}."
+            if paid:
+                raise self._uncertain(why) from None
+            raise Unavailable(why, provider=self.provider) from None
+        except OSError as problem:
+            raise InvalidDocument(f"The document cannot be read: {problem}.") from None
+        except Unreadable as problem:
+            problem.provider = self.provider
+            if paid:
+                raise self._uncertain(str(problem)) from None
+            raise
+
+    # -- one request
+
+    def _build(self, client: httpx.AsyncClient, request: Request, opened: ExitStack) -> httpx.Request:
+        headers = {**self._headers, **request.headers}
+        options: dict[str, Any] = {}
+        if request.parts:
+            options["files"] = [multipart(part, opened) for part in request.parts]
+        elif request.form is not None:
+            options["data"] = request.form
+        elif request.json is not None:
+            options["json"] = request.json
+        elif request.body is not None:
+            headers["content-length"] = str(request.body.size)
+            options["content"] = pieces(opened_in(request.body, opened))
+        elif request.content is not None:
+            options["content"] = request.content
+        return client.build_request(
+            request.method, request.path, params=dict(request.params) or None, headers=headers, **options
+        )
+
+    async def _read(self, response: httpx.Response, request: Request) -> Answer:
+        limit, received = self.limits.answer_bytes, io.BytesIO()
+        async for piece in response.aiter_bytes(_PIECE):
+            if received.tell() + len(piece) > limit:
+                raise Unreadable(
+                    f"The answer is larger than {limit:,} bytes. Raise the limit if that is expected.",
+                    status=response.status_code,
+                )
+            received.write(piece)
+        body = received.getvalue()
+        return Answer(
+            status=response.status_code,
+            headers=response.headers,
+            body=body if request.verbatim and response.is_success else self._without_secrets(body),
+            url=path_of(request.path),
+        )
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        for secret in self._secrets:
+            body = body.replace(secret.encode(), MASK.encode())
+        return body
+
+
+@contextmanager
+def _counted(number: int) -> Iterator[None]:
+    try:
+        yield
+    except ServiceError as error:
+        error.attempts = number
+        raise
+
+
+def _kind(problem: Exception) -> str:
+    """An error's kind and text without its class path; some httpx errors have no text."""
+    text = str(problem)
+    return f"{type(problem).__name__} ({text})" if text else type(problem).__name__
+
+
+@functools.cache
+def _user_agent() -> str:
+    from prefect_docjobs import __version__
+
+    return f"prefect-docjobs/{__version__}"

@@ -1,0 +1,191 @@
+"""What goes out and what comes in: requests and answers as plain values, and the error for an answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import IO, Any
+
+import httpx
+
+from prefect_docjobs.errors import (
+    NotFound,
+    Rejected,
+    ServiceError,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+    Unreadable,
+)
+from prefect_docjobs.models import Document
+
+_PIECE = 1 << 16
+_REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-amz-cf-id", "cf-ray")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a multipart body: a document, or text without a file name.
+
+    Attributes:
+        filename: What the service sees; the document's own name when None.
+        media_type: The part's Content-Type; the document's own when None.
+    """
+
+    field: str
+    content: Document | str
+    filename: str | None = None
+    media_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, as a provider describes it. At most one of `parts`, `form`, `json`, `body`, `content`.
+
+    Attributes:
+        path: Path on the service's origin, or an absolute URL on the same origin.
+        parts: Multipart parts, in order; documents are opened when sent and streamed.
+        form: `application/x-www-form-urlencoded` fields.
+        json: A JSON body.
+        body: A document as the raw body, streamed.
+        content: Literal bytes as the body.
+        accept: Statuses outside 2xx that are answers, not errors.
+        verbatim: The answer is a result: not a byte of it is changed.
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+    form: Mapping[str, Any] | None = None
+    json: Any = None
+    body: Document | None = None
+    content: bytes | None = None
+    accept: Collection[int] = ()
+    verbatim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, read to its end.
+
+    Attributes:
+        url: Path of the request that it answers, without query.
+        received_at: When its last byte arrived (UTC).
+        attempts: How many requests it took.
+    """
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    url: str = ""
+    received_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    attempts: int = 1
+
+    @property
+    def text(self) -> str:
+        """The body as text; undecodable bytes are replaced."""
+        return self.body.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            Unreadable: The body is not JSON.
+        """
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            kind = self.headers.get("content-type", "no content type")
+            raise Unreadable(f"The answer is not JSON ({kind}).", status=self.status) from None
+
+    @property
+    def location(self) -> str | None:
+        """Where a redirect points, or None."""
+        target: str | None = self.headers.get("location")
+        return target
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's or its gateway's id of the request."""
+        return next((self.headers[name] for name in _REQUEST_IDS if name in self.headers), None)
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait as the Retry-After header says, given in seconds or as a date.
+
+        A date is held against the answer's own Date header, so that a wrong clock here does no harm.
+        """
+        now = _date(self.headers.get("date")) or self.received_at
+        return parse_retry_after(self.headers.get("retry-after"), now=now)
+
+
+def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
+    """Seconds from a Retry-After header (RFC 9110, section 10.2.3), None when absent or senseless."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        date = _date(value)
+        if date is None:
+            return None
+        seconds = (date - now).total_seconds()
+    return None if math.isnan(seconds) else min(max(0.0, seconds), 86_400.0)
+
+
+def _date(value: str | None) -> datetime | None:
+    """An HTTP date, or None."""
+    try:
+        date = parsedate_to_datetime(value) if value else None
+    except (ValueError, TypeError):
+        return None
+    return date.replace(tzinfo=date.tzinfo or timezone.utc) if date else None
+
+
+def error_for(answer: Answer, message: str | None = None, **facts: Any) -> ServiceError:
+    """The typed error for an answer outside 2xx, by its HTTP status alone."""
+    kind = _error_class(answer.status)
+    text = message or f"The service answered HTTP {answer.status}."
+    facts = {"retry_after": answer.retry_after, "request_id": answer.request_id, **facts}
+    return kind(text, status=answer.status, **facts)
+
+
+def _error_class(status: int) -> type[ServiceError]:
+    known = {401: Unauthorized, 403: Unauthorized, 404: NotFound, 408: Unavailable, 429: Throttled}
+    if status in known:
+        return known[status]
+    if status >= 500:
+        return Unavailable
+    return Rejected if status >= 400 else Unreadable
+
+
+def multipart(part: Part, opened: ExitStack) -> tuple[str, tuple[Any, ...]]:
+    """A part as httpx takes it; its document stays open until `opened` is closed."""
+    if isinstance(part.content, str):
+        named = (
+            (part.filename, part.content, part.media_type)
+            if part.media_type
+            else (part.filename, part.content)
+        )
+        return part.field, named
+    document = part.content
+    stream = opened_in(document, opened)
+    return part.field, (part.filename or document.name, stream, part.media_type or document.media_type)
+
+
+def opened_in(document: Document, opened: ExitStack) -> IO[bytes]:
+    """The document's bytes as a stream that lives as long as `opened`."""
+    return opened.enter_context(document.open())
+
+
+async def pieces(stream: IO[bytes]) -> AsyncIterator[bytes]:
+    """A stream as a raw body, piece by piece."""
+    while piece := stream.read(_PIECE):
+        yield piece

@@ -1,0 +1,58 @@
+"""Where credentials may go: one origin, and nothing outside it."""
+
+from __future__ import annotations
+
+import warnings
+from urllib.parse import urlsplit
+
+import httpx
+
+from prefect_docjobs.errors import ConfigurationError
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class InsecureTransport(UserWarning):
+    """An API key would travel unencrypted: plain http to another machine."""
+
+
+def normalize_base_url(url: str) -> str:
+    """Scheme, host and port of a service; a trailing `/v1` or `/v2` is dropped.
+
+    Raises:
+        ConfigurationError: Not an http(s) address, or one with a path, a query or a user.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError("base_url is not an address. Give scheme, host and port.") from None
+    if parts.scheme not in DEFAULT_PORTS or not host:
+        raise ConfigurationError("base_url must start with https:// (or http://) and name a host.")
+    if parts.path.rstrip("/") not in {"", "/v1", "/v2"} or parts.query or parts.fragment or parts.username:
+        raise ConfigurationError("base_url is scheme, host and port only: no path, query or user.")
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        warnings.warn(f"{host} is asked over plain http: the API key can be read.", InsecureTransport, 3)
+    name = f"[{host}]" if ":" in host else host
+    suffix = "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
+    return f"{parts.scheme}://{name}{suffix}"
+
+
+def resolve(base_url: str, url: str) -> str | None:
+    """`url` (a path or an address) as an absolute URL, or None when it lies outside `base_url`'s origin."""
+    try:
+        here, target = httpx.URL(base_url), httpx.URL(base_url).join(url)
+        same = _origin(target) == _origin(here) and not target.userinfo
+    except (httpx.InvalidURL, ValueError, TypeError):
+        return None
+    return str(target) if same else None
+
+
+def path_of(url: str) -> str:
+    """The path of a URL, for messages: a query may hold a token."""
+    return urlsplit(url).path
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port or DEFAULT_PORTS.get(url.scheme)

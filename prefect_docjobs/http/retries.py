@@ -1,0 +1,87 @@
+"""What one client allows itself, and which failures may be asked about again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tenacity
+
+from prefect_docjobs.errors import ServiceError, Throttled, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client allows itself. Times in seconds, sizes in bytes.
+
+    Attributes:
+        in_flight: Requests at the same time; httpx slows down badly far above this.
+        attempts: Requests per call, the first included; being throttled does not count.
+        backoff: Longest pause before the second request; it doubles for each further one.
+        patience: Longest single pause, Retry-After included; a service that asks for more gets no retry.
+        throttled: How long one call may be throttled (HTTP 429) in all before it gives up.
+        connect: To connect.
+        idle: Between two pieces of a body, in either direction.
+        total: For one request with its whole answer.
+        answer_bytes: Largest answer.
+    """
+
+    in_flight: int = 20
+    attempts: int = 6
+    backoff: float = 0.5
+    patience: float = 60.0
+    throttled: float = 900.0
+    connect: float = 10.0
+    idle: float = 60.0
+    total: float = 300.0
+    answer_bytes: int = 64 << 20
+
+
+def may_repeat_read(error: BaseException) -> bool:
+    """Whatever may pass by itself; a GET changes nothing when it is sent twice."""
+    return isinstance(error, (Throttled, Unavailable))
+
+
+def may_repeat_submit(error: BaseException) -> bool:
+    """429, 503 and no connection: the only failures that prove that nothing was accepted."""
+    if isinstance(error, Unavailable):
+        return error.status in {None, 503}
+    return isinstance(error, Throttled) and error.status == 429
+
+
+def surely_refused(status: int) -> bool:
+    """Whether this status proves that a submit was not accepted. 408 does not: the answer was late."""
+    return status == 503 or (400 <= status < 500 and status != 408)
+
+
+class Budget:
+    """How often and how long one call may be repeated; tenacity asks it."""
+
+    def __init__(self, limits: Limits, attempts: int, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._attempts = attempts
+        self._clock = clock
+        self._started = clock()
+        self._failures = 0
+
+    def is_spent(self, state: tenacity.RetryCallState) -> bool:
+        """Whether the failure in `state` was the last one that is put up with."""
+        error = _error_of(state)
+        if (error.retry_after or 0.0) > self._limits.patience or self._attempts == 1:
+            return True
+        if isinstance(error, Throttled):
+            return self._clock() - self._started > self._limits.throttled
+        self._failures += 1
+        return self._failures >= self._attempts
+
+    def pause(self, state: tenacity.RetryCallState) -> float:
+        """What the service asks for, and a growing pause with jitter on top so that callers spread out."""
+        ceiling = min(self._limits.patience, self._limits.backoff * 2.0 ** min(state.attempt_number - 1, 10))
+        return (_error_of(state).retry_after or 0.0) + ceiling * random.uniform(0.5, 1.0)  # noqa: S311 (jitter)
+
+
+def _error_of(state: tenacity.RetryCallState) -> ServiceError:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, ServiceError)  # noqa: S101 (only ServiceErrors are repeated)
+    return error

@@ -1,0 +1,25 @@
+"""The nouns: documents, jobs, results, batches. No Prefect, no network."""
+
+from __future__ import annotations
+
+from prefect_docjobs.models.batches import Batch, Outcome, Phase
+from prefect_docjobs.models.documents import Document, guess_media_type
+from prefect_docjobs.models.jobs import JobRef, JobState, JobStatus, Problem
+from prefect_docjobs.models.results import Field, Location, Page, Result, Usage
+
+__all__ = [
+    "Batch",
+    "Document",
+    "Field",
+    "JobRef",
+    "JobState",
+    "JobStatus",
+    "Location",
+    "Outcome",
+    "Page",
+    "Phase",
+    "Problem",
+    "Result",
+    "Usage",
+    "guess_media_type",
+]

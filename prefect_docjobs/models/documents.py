@@ -1,0 +1,179 @@
+"""Documents: where bytes come from. They are read when needed and never kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import mimetypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from prefect_docjobs.errors import InvalidDocument
+
+_CHUNK = 1 << 20
+_UNKNOWN_TYPE = "application/octet-stream"
+_TYPES = {".heic": "image/heic", ".heif": "image/heif", ".webp": "image/webp", ".md": "text/markdown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Where the bytes of one document come from. Bytes are read when needed and never kept.
+
+    Build one with `from_path`, `from_bytes`, `from_url`, or many with `from_folder`. Building never
+    touches the disk or the network, so a missing file is one failed row of a batch, not the end of it.
+
+    Attributes:
+        name: The file name that the service and the reports see.
+        media_type: Such as `application/pdf`; guessed from the name when not given.
+        path: The file, or None.
+        url: The https address that the service downloads from itself, or None.
+    """
+
+    name: str
+    media_type: str = _UNKNOWN_TYPE
+    path: Path | None = None
+    data: bytes | None = field(default=None, repr=False)
+    url: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_path(
+        cls, path: str | Path, *, name: str | None = None, media_type: str | None = None
+    ) -> Document:
+        """A file on a disk that this process can read."""
+        path = Path(path)
+        name = name or path.name or str(path)
+        return cls(name=name, media_type=media_type or guess_media_type(name), path=path)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, name: str, media_type: str | None = None) -> Document:
+        """Bytes that are in memory already. `name` carries the ending that tells the media type."""
+        return cls(name=name, media_type=media_type or guess_media_type(name), data=bytes(data))
+
+    @classmethod
+    def from_url(cls, url: str, *, name: str | None = None, media_type: str | None = None) -> Document:
+        """An https address. The service downloads it; we never do, so there is no size and no sha256."""
+        name = name or _name_in(url)
+        return cls(name=name, media_type=media_type or guess_media_type(name), url=url)
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | Path, pattern: str = "*", *, recursive: bool = False
+    ) -> list[Document]:
+        """The files of a folder in a stable order (by path), hidden files and folders left out.
+
+        Args:
+            folder: The folder.
+            pattern: A glob for file names, such as `*.pdf`.
+            recursive: Look into sub-folders too; names are then relative to `folder`.
+
+        Raises:
+            InvalidDocument: The folder does not exist, is a file, or cannot be read.
+        """
+        root = Path(folder)
+        if not root.is_dir():
+            what = "is a file, not a folder" if root.exists() else "does not exist"
+            raise InvalidDocument(f"Folder {root} {what}. Give the folder that holds the documents.")
+        found = root.rglob(pattern) if recursive else root.glob(pattern)
+        try:
+            files = [(path.relative_to(root), path) for path in found if path.is_file()]
+        except (OSError, ValueError, NotImplementedError) as problem:
+            raise InvalidDocument(f"Folder {root} cannot be listed with {pattern!r}: {problem}") from None
+        visible = [(part, path) for part, path in files if not any(p.startswith(".") for p in part.parts)]
+        return [cls.from_path(path, name=part.as_posix()) for part, path in sorted(visible)]
+
+    @property
+    def size(self) -> int | None:
+        """Bytes, or None for a URL.
+
+        Raises:
+            InvalidDocument: The file cannot be read.
+        """
+        if self.path is not None:
+            with self._readable():
+                return self.path.stat().st_size
+        return None if self.data is None else len(self.data)
+
+    @property
+    def sha256(self) -> str | None:
+        """Hex digest of the content, read in pieces; None for a URL, whose identity is the URL itself."""
+        if self.url is not None:
+            return None
+        digest = hashlib.sha256()
+        with self.open() as stream:
+            while piece := stream.read(_CHUNK):
+                digest.update(piece)
+        return digest.hexdigest()
+
+    def read(self) -> bytes:
+        """The whole content. Raises `InvalidDocument` when it cannot be read."""
+        with self.open() as stream:
+            return stream.read()
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """The content as a binary stream, seekable, at its start."""
+        if self.path is not None:
+            with self._readable():
+                stream: IO[bytes] = self.path.open("rb")
+            with stream:
+                yield stream
+        elif self.data is not None:
+            yield io.BytesIO(self.data)
+        else:
+            raise InvalidDocument(f"{self.name} is a URL: its bytes are never downloaded here.")
+
+    def check(self) -> None:
+        """Raise `InvalidDocument` unless there is something to send: one source, readable, not empty."""
+        if [self.path, self.data, self.url].count(None) != 2:
+            raise InvalidDocument(f"{self.name}: give exactly one of a path, bytes, or a URL.")
+        if self.url is not None:
+            self._check_url(self.url)
+        elif self.path is not None and self.path.is_dir():
+            raise InvalidDocument(f"{self.path} is a folder. Use Document.from_folder for its files.")
+        elif not self.size:
+            raise InvalidDocument(f"{self.path or self.name} is empty. There is nothing to extract.")
+
+    def _check_url(self, url: str) -> None:
+        parts = _split(url)
+        if parts.scheme != "https" or not parts.hostname:
+            raise InvalidDocument(
+                f"{self.name}: services download from https addresses only, and this one starts with "
+                f"{url.split(':', 1)[0][:16]!r}. Give an https URL, or the file itself."
+            )
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise InvalidDocument(f"{self.path} does not exist. Check the path.") from None
+        except IsADirectoryError:
+            raise InvalidDocument(
+                f"{self.path} is a folder. Use Document.from_folder for its files."
+            ) from None
+        except PermissionError:
+            raise InvalidDocument(f"{self.path} cannot be read: permission denied.") from None
+        except (OSError, ValueError) as problem:
+            raise InvalidDocument(f"{self.path} cannot be read: {problem}") from None
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
+def _name_in(url: str) -> str:
+    parts = _split(url)
+    return unquote(PurePosixPath(parts.path).name) or parts.hostname or "document"
+
+
+def guess_media_type(name: str) -> str:
+    """The media type that a file name promises, `application/octet-stream` when it promises none."""
+    suffix = PurePosixPath(name.lower()).suffix
+    return _TYPES.get(suffix) or mimetypes.guess_type(f"x{suffix}")[0] or _UNKNOWN_TYPE

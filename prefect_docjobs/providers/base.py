@@ -1,0 +1,395 @@
+"""What a provider must answer, and what it can do.
+
+A provider is two pure halves for each verb, a request to send and the reading of its answer, plus short
+async verbs that put them together. It opens no connection and knows no clock: the verbs are handed an
+`Http`, and an answer brings the time at which it arrived.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import anyio.to_thread
+
+from prefect_docjobs.errors import (
+    DocJobsError,
+    InvalidDocument,
+    InvalidPush,
+    NotFound,
+    RefMismatch,
+    ResultLost,
+    ServiceError,
+    SubmitUncertain,
+    Unreadable,
+    Unsupported,
+)
+from prefect_docjobs.http import Answer, Http, Request, error_for
+from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
+
+_UNTYPED = "application/octet-stream"
+_SMALL = 1 << 20  # bytes; hashing these takes about a millisecond, a trip to a thread is not worth it
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a service can do, so that callers choose and never guess.
+
+    Attributes:
+        list_jobs: One request observes many jobs (`Provider.list_jobs`).
+        stream: The service tells the end of a job on an open connection (`Provider.stream`).
+        cancel: A running job can be stopped (`Provider.cancel`).
+        push: The service calls a webhook that can be verified (`Provider.read_push`).
+        url_input: The service downloads documents from https addresses itself.
+        media_types: What the service documents as accepted; None where it does not say.
+        max_bytes: Largest document that the service documents; None where it does not say.
+    """
+
+    list_jobs: bool = False
+    stream: bool = False
+    cancel: bool = False
+    push: bool = False
+    url_input: bool = False
+    media_types: frozenset[str] | None = None
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """When to look at a job, in seconds, as the service or its own SDK recommends.
+
+    Attributes:
+        first: After the submit.
+        every: Between two looks.
+        at_least: The service's documented minimum between two looks.
+    """
+
+    first: float
+    every: float
+    at_least: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What the answer to a submit says about the new job."""
+
+    job_id: str
+    alias: str | None = None
+    result_url: str | None = None
+    document_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """One page of a list of jobs, newest first where the service says so.
+
+    Attributes:
+        statuses: By job id.
+        created: When each job was created, as the service says (UTC), by job id.
+        total: Jobs in the whole list, or None.
+    """
+
+    statuses: Mapping[str, tuple[JobState, str | None, Problem | None]]
+    created: Mapping[str, datetime] = field(default_factory=dict)
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A verified webhook call. It names its job by `job_id`, by `alias`, or by both.
+
+    Attributes:
+        state: SUCCEEDED or FAILED.
+        payload: The whole call as JSON; `Provider.read_result` takes it where the job succeeded.
+    """
+
+    state: JobState
+    payload: Any
+    raw_state: str | None = None
+    job_id: str | None = None
+    alias: str | None = None
+    error: Problem | None = None
+
+
+class Provider(ABC):
+    """One service, with the settings of one kind of job. Subclasses are frozen dataclasses.
+
+    Class attributes:
+        name: Registry name. `title`: what people call it. `default_base_url`: where it lives.
+        env_key: The environment variable that its own SDK reads the API key from.
+        states: The service's own state words, in lower case, and what they mean.
+        polling: Documented polling advice.
+        products: What `product` may be; empty where it is free.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    default_base_url: ClassVar[str]
+    env_key: ClassVar[str]
+    states: ClassVar[Mapping[str, JobState]] = MappingProxyType({})
+    polling: ClassVar[Polling] = Polling(first=2.0, every=2.0)
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    products: ClassVar[tuple[str, ...]] = ()
+
+    # -- what a provider must say: pure, testable with literals
+
+    @property
+    @abstractmethod
+    def product(self) -> str:
+        """What is asked for; part of every ref."""
+
+    @classmethod
+    @abstractmethod
+    def auth_headers(cls, api_key: str) -> dict[str, str]:
+        """The headers that carry the key."""
+
+    @abstractmethod
+    def submit_request(self, document: Document, *, alias: str) -> Request:
+        """The request that submits a document. `alias` is a fresh key of ours, for services that echo one."""
+
+    @abstractmethod
+    def read_submit(self, answer: Answer) -> Submitted:
+        """The job that a submit made. Anything unreadable raises; the caller treats it as uncertain."""
+
+    @abstractmethod
+    def status_request(self, ref: JobRef) -> Request:
+        """The request that looks at a job."""
+
+    @abstractmethod
+    def read_status(self, ref: JobRef, answer: Answer) -> JobStatus:
+        """One observation, with the ref completed."""
+
+    @abstractmethod
+    def result_request(self, ref: JobRef) -> Request:
+        """The request that fetches the result. Raises `Unreadable` when `ref` lacks what it needs."""
+
+    @abstractmethod
+    def map_result(self, ref: JobRef, payload: Any) -> Result:
+        """The service's result (parsed JSON) in the one model; called through `read_result`."""
+
+    @classmethod
+    def read_error(cls, answer: Answer) -> ServiceError:
+        """The typed error for an answer outside 2xx."""
+        return error_for(answer, provider=cls.name)
+
+    def needs_status(self, ref: JobRef) -> bool:
+        """Whether fetching needs something that only a status request tells."""
+        return False
+
+    # -- the verbs
+
+    async def submit(self, http: Http, document: Document) -> JobRef:
+        """Submit a document: one request, one bill.
+
+        Raises:
+            InvalidDocument: Nothing was sent; the document is at fault.
+            Unsupported: Nothing was sent; this service does not take such a document.
+            SubmitUncertain: Sent, and the answer lost.
+            ServiceError: Refused.
+        """
+        self.check(document)
+        size, sha256 = await _size_and_digest(document)
+        try:
+            answer = await http.submit(self.submit_request(document, alias=new_alias()))
+            submitted = self._read_submitted(answer)
+        except DocJobsError as error:
+            raise error.about(document.name) from None
+        return JobRef(
+            provider=self.name,
+            base_url=http.base_url,
+            tenant=http.tenant,
+            product=self.product,
+            job_id=submitted.job_id,
+            document_name=document.name,
+            document_sha256=sha256,
+            document_size=size,
+            submitted_at=answer.received_at,
+            alias=submitted.alias,
+            result_url=submitted.result_url,
+            document_id=submitted.document_id,
+        )
+
+    async def status(self, http: Http, ref: JobRef, *, attempts: int | None = None) -> JobStatus:
+        """Look at a job once. `attempts=1` leaves repeating to the caller."""
+        self.claim(http, ref)
+        answer = await http.send(self.status_request(ref), attempts=attempts)
+        with self.reading(answer):
+            return self.read_status(ref, answer)
+
+    async def fetch(self, http: Http, ref: JobRef) -> Answer:
+        """The result's answer, complete and unparsed, so that it can be kept before it is read.
+
+        Raises:
+            ResultLost: The service no longer has it (some delete a result when it is read).
+        """
+        self.claim(http, ref)
+        if self.needs_status(ref):
+            ref = (await self.status(http, ref)).ref
+        try:
+            return await http.send(self.result_request(ref))
+        except NotFound as gone:
+            raise ResultLost(f"The service has no result for this job (any more): {gone}", ref=ref) from None
+
+    def read_result(self, ref: JobRef, answer: Answer) -> Result:
+        """A fetched answer in the one model; pure.
+
+        Raises:
+            Unreadable: It is not what the service documents. The answer itself is not lost by that.
+        """
+        with self.reading(answer):
+            return self.map_result(ref, answer.json())
+
+    async def cancel(self, http: Http, ref: JobRef) -> None:
+        """Stop a job at the service. Raises `Unsupported` where the service cannot."""
+        raise Unsupported(f"{self.title} cannot cancel a job. It runs to its end and is billed.")
+
+    async def list_jobs(self, http: Http, *, skip: int = 0, limit: int = 100) -> JobPage:
+        """One page of the account's jobs. Raises `Unsupported` where the service has no list."""
+        raise Unsupported(f"{self.title} has no list of jobs.")
+
+    def stream(self, http: Http, ref: JobRef) -> AsyncIterator[JobStatus]:
+        """The end of a job, told on an open connection. Raises `Unsupported` where there is none."""
+        raise Unsupported(f"{self.title} has no stream of job events.")
+
+    @classmethod
+    def verify_push(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
+        """Check a webhook call's signature over its raw body; several secrets allow rotation.
+
+        Raises:
+            InvalidPush: No secret, no signature, or no secret fits.
+            Unsupported: The service documents no signature.
+        """
+        raise Unsupported(f"{cls.title} documents no signature for webhook calls.")
+
+    @classmethod
+    def read_push(cls, body: bytes) -> Push:
+        """What a (verified) webhook call says. Raises `InvalidPush` when it is not the service's."""
+        raise Unsupported(f"{cls.title} documents no webhook calls.")
+
+    # -- shared checks
+
+    def claim(self, http: Http, ref: JobRef) -> None:
+        """Raise `RefMismatch` unless this provider, with this client, made `ref`."""
+        ours = (self.name, http.base_url, http.tenant, self.product)
+        theirs = (ref.provider, ref.base_url, ref.tenant, ref.product)
+        for what, mine, its in zip(("service", "base_url", "tenant", "product"), ours, theirs, strict=True):
+            if mine != its:
+                raise RefMismatch(
+                    f"{ref.document_name}: the job's {what} is {its!r}, the block's is {mine!r}. "
+                    "Use the block that the job was submitted with."
+                )
+
+    def check(self, document: Document) -> None:
+        """Raise unless the service documents that it takes such a document; see `Capabilities`."""
+        document.check()
+        able = self.capabilities
+        if document.url is not None and not able.url_input:
+            raise Unsupported(f"{self.title} takes no URLs. Give the file itself.").about(document.name)
+        known = document.media_type != _UNTYPED and able.media_types is not None
+        if known and document.media_type not in (able.media_types or ()):
+            raise InvalidDocument(f"{self.title} does not take {document.media_type}.").about(document.name)
+        if able.max_bytes is not None and (document.size or 0) > able.max_bytes:
+            raise InvalidDocument(
+                f"{document.size:,} bytes are more than {self.title} takes ({able.max_bytes:,})."
+            ).about(document.name)
+
+    def _read_submitted(self, answer: Answer) -> Submitted:
+        try:
+            with self.reading(answer):
+                return self.read_submit(answer)
+        except Unreadable as problem:
+            raise SubmitUncertain(
+                f"The submit was answered, but the answer names no job: {problem} The document may have been "
+                "accepted and billed; it is not sent again.",
+                provider=self.name,
+                status=answer.status,
+                request_id=answer.request_id,
+            ) from None
+
+    @classmethod
+    @contextmanager
+    def reading(cls, answer: Answer) -> Iterator[None]:
+        """Turn whatever goes wrong while an answer is read into `Unreadable`."""
+        try:
+            yield
+        except ServiceError as error:
+            error.provider = cls.name
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as problem:
+            raise Unreadable(
+                f"The answer is not what {cls.title} documents: {type(problem).__name__}.",
+                provider=cls.name,
+                status=answer.status,
+                request_id=answer.request_id,
+            ) from None
+
+    @classmethod
+    def state_of(cls, word: object) -> JobState:
+        """Our state for the service's word, in any case; UNKNOWN for a word that is not documented."""
+        return (
+            cls.states.get(word.strip().lower(), JobState.UNKNOWN)
+            if isinstance(word, str)
+            else JobState.UNKNOWN
+        )
+
+
+# ------------------------------------------------------------------------------------- for all providers
+
+
+async def _size_and_digest(document: Document) -> tuple[int | None, str | None]:
+    size = document.size
+    if size is None or size <= _SMALL:
+        return size, document.sha256
+    return size, await anyio.to_thread.run_sync(lambda: document.sha256)
+
+
+def new_alias() -> str:
+    """A fresh key for services that echo one in answers and pushes."""
+    return f"docjobs-{uuid.uuid4().hex}"
+
+
+def text_of(value: object) -> str:
+    """`value` as the non-empty text that a field documented as a string must be; raises ValueError."""
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ValueError("expected a non-empty text")
+
+
+def object_of(value: object) -> dict[str, Any]:
+    """`value` as the JSON object that it must be; raises ValueError."""
+    if isinstance(value, dict):
+        return value
+    raise ValueError("expected an object")
+
+
+def segment(value: str) -> str:
+    """`value` as one segment of a path: an id can never lead to another route."""
+    if value in {".", ".."}:
+        raise ValueError("not an id")
+    return quote(value, safe="")
+
+
+def sign(body: bytes, secret: str) -> str:
+    """Lower-case hex HMAC-SHA256 of a raw body: how both Mindee APIs sign their webhook calls."""
+    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def verify_signature(body: bytes, signature: str | None, secrets: Collection[str]) -> None:
+    """Raise `InvalidPush` unless one of `secrets` signed `body`; every secret is tried, in constant time."""
+    if not secrets:
+        raise InvalidPush("No signing secret is configured, so nothing can be verified.")
+    if not signature:
+        raise InvalidPush("The call has no signature.")
+    given = signature.strip().encode("utf-8", "replace")
+    fits = [hmac.compare_digest(sign(body, secret).encode(), given) for secret in secrets]
+    if not any(fits):
+        raise InvalidPush("The signature does not fit the body.")

@@ -1,0 +1,195 @@
+"""Mindee V2's results in the one model.
+
+Shapes: Mindee V2 OpenAPI and the official test data (mindee/client-lib-test-data, `v2/products/`). Every
+product answers `{"inference": {"job": …, "file": …, "result": …}}`; `result` differs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeGuard
+
+from prefect_docjobs.errors import Unreadable
+from prefect_docjobs.models import Field, JobRef, Location, Page, Result, Usage
+from prefect_docjobs.providers.base import object_of
+
+CONFIDENCES: Mapping[str, float] = MappingProxyType({"certain": 0.99, "high": 0.9, "medium": 0.6, "low": 0.3})
+"""Mindee V2 says confidence in words. The numbers keep their order and their advice: `Certain` and `High`
+are for automation, `Medium` for optional review, `Low` for manual review (docs.mindee.com,
+automation-confidence-score, 2026-08). They are thresholds to compare with, not probabilities."""
+
+_Parts = dict[str, Any]
+
+
+def map_result(ref: JobRef, product: str, payload: Any) -> Result:
+    """A result, or a successful webhook call, in the one model; pure.
+
+    Raises:
+        Unreadable: The result of another job.
+        LookupError, TypeError, ValueError: Not the shape of `product`.
+    """
+    inference = object_of(payload["inference"])
+    _check_job(ref, inference.get("job"))
+    parts = _READERS[product](object_of(inference["result"]))
+    return Result(ref=ref, usage=Usage(pages=_page_count(inference.get("file"))), raw=payload, **parts)
+
+
+def _check_job(ref: JobRef, job: object) -> None:
+    """Refuse the result of another job. Results of `/v2/inferences` may not name theirs."""
+    given = job.get("id") if isinstance(job, dict) else None
+    if given is not None and str(given).lower() != ref.job_id.lower():
+        raise Unreadable("The result belongs to another job.")
+
+
+def _page_count(file: object) -> int | None:
+    count = file.get("page_count") if isinstance(file, dict) else None
+    return count if _is_index(count) else None
+
+
+# ------------------------------------------------------------------------------------------------- products
+
+
+def _extraction(result: Mapping[str, Any]) -> _Parts:
+    raw_text = result.get("raw_text")
+    pages = _pages(raw_text.get("pages")) if isinstance(raw_text, dict) else ()
+    return {"fields": _fields(object_of(result["fields"])), "text": _joined(pages), "pages": pages}
+
+
+def _ocr(result: Mapping[str, Any]) -> _Parts:
+    pages = _pages(_list(result["pages"]))
+    return {"text": _joined(pages) or "", "pages": pages}
+
+
+def _crop(result: Mapping[str, Any]) -> _Parts:
+    return {"fields": {"crops": Field(items=[_crop_item(item) for item in _list(result["crops"])])}}
+
+
+def _crop_item(raw: object) -> Field:
+    if not isinstance(raw, dict):
+        return Field(value=raw)
+    where = _locations([raw.get("location")])
+    kind = Field(value=raw.get("object_type"), locations=where)
+    return Field(fields={"object_type": kind, **_chained(raw)}, locations=where)
+
+
+def _split(result: Mapping[str, Any]) -> _Parts:
+    return {"fields": {"splits": Field(items=[_split_item(item) for item in _list(result["splits"])])}}
+
+
+def _split_item(raw: object) -> Field:
+    if not isinstance(raw, dict):
+        return Field(value=raw)
+    kind = Field(value=raw.get("document_type"))
+    return Field(fields={"document_type": kind, **_page_range(raw.get("page_range")), **_chained(raw)})
+
+
+def _page_range(raw: object) -> dict[str, Field]:
+    """`page_range` is 0-based with both ends inside; ours is 1-based with both ends inside."""
+    if isinstance(raw, list) and len(raw) == 2 and all(_is_index(end) for end in raw):
+        return {"first_page": Field(value=raw[0] + 1), "last_page": Field(value=raw[1] + 1)}
+    return {"page_range": Field(value=raw)}
+
+
+def _classification(result: Mapping[str, Any]) -> _Parts:
+    found = object_of(result["classification"])
+    return {"fields": {"classification": Field(value=found["document_type"]), **_chained(found)}}
+
+
+def _chained(raw: Mapping[str, Any]) -> dict[str, Field]:
+    """The fields of a chained extraction model, a whole inference of its own, as `extraction`."""
+    response: Any = raw.get("extraction_response")
+    if response is None:
+        return {}
+    try:
+        found = object_of(response["inference"]["result"]["fields"])
+    except (LookupError, TypeError, ValueError):
+        return {"extraction": Field(value=response)}
+    return {"extraction": Field(fields=_fields(found))}
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], _Parts]] = {
+    "extraction": _extraction,
+    "ocr": _ocr,
+    "crop": _crop,
+    "split": _split,
+    "classification": _classification,
+}
+
+
+# --------------------------------------------------------------------------------------------------- fields
+
+
+def _fields(raw: Mapping[str, Any]) -> dict[str, Field]:
+    return {str(name): _field(value) for name, value in raw.items()}
+
+
+def _field(raw: object) -> Field:
+    """One of three kinds, told apart by key: `fields` an object, `items` a list, `value` a simple field."""
+    if not isinstance(raw, dict):
+        return Field(value=raw)
+    known = {**_confidence(raw.get("confidence")), "locations": _locations(raw.get("locations"))}
+    if isinstance(raw.get("fields"), dict):
+        return Field(fields=_fields(raw["fields"]), **known)
+    if isinstance(raw.get("items"), list):
+        return Field(items=[_field(item) for item in raw["items"]], **known)
+    return Field(value=raw["value"], **known) if "value" in raw else Field(value=raw)
+
+
+def _confidence(raw: object) -> dict[str, Any]:
+    if isinstance(raw, str):
+        return {"confidence": CONFIDENCES.get(raw.strip().lower()), "confidence_label": raw}
+    return {"confidence": float(raw) if _is_number(raw) and 0 <= raw <= 1 else None}
+
+
+def _locations(raw: object) -> tuple[Location, ...]:
+    """Pages are 0-based; points are `[x, y]` relative to the page, from its top left corner."""
+    found = raw if isinstance(raw, list) else []
+    places = [place for place in found if isinstance(place, dict) and _is_index(place.get("page"))]
+    return tuple(Location(page=place["page"] + 1, polygon=_polygon(place.get("polygon"))) for place in places)
+
+
+def _polygon(raw: object) -> tuple[tuple[float, float], ...] | None:
+    """The points, or None unless each of them is a pair of finite numbers."""
+    points = raw if isinstance(raw, list) else []
+    whole = all(
+        isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in points
+    )
+    return tuple((float(x), float(y)) for x, y in points) if points and whole else None
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is a number that a float can hold; NaN and infinity, which `json` reads, are not."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
+
+
+def _is_index(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+# ---------------------------------------------------------------------------------------------------- texts
+
+
+def _list(value: object) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    raise ValueError("expected a list")
+
+
+def _pages(raw: object) -> tuple[Page, ...]:
+    contents = enumerate(raw if isinstance(raw, list) else [], start=1)
+    return tuple(Page(number=number, text=_content(page)) for number, page in contents)
+
+
+def _content(page: object) -> str | None:
+    content = page.get("content") if isinstance(page, dict) else None
+    return content if isinstance(content, str) else None
+
+
+def _joined(pages: Iterable[Page]) -> str | None:
+    """All pages' text, parted by an empty line as in the official `raw_texts.txt`; None without any."""
+    texts = [page.text for page in pages if page.text is not None]
+    return "\n\n".join(texts) if texts else None

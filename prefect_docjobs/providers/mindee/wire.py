@@ -1,0 +1,283 @@
+"""Mindee V2's requests and answers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from prefect_docjobs.errors import InvalidDocument, ServiceError, Unreadable
+from prefect_docjobs.http import Answer, Http, Part, Request
+from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
+from prefect_docjobs.providers.base import (
+    Capabilities,
+    Polling,
+    Provider,
+    Push,
+    Submitted,
+    object_of,
+    segment,
+    text_of,
+    verify_signature,
+)
+from prefect_docjobs.providers.mindee import problems, results, settings, webhooks
+
+_LONGEST_URL = 2048
+_STATES = MappingProxyType(
+    {
+        "processing": JobState.PROCESSING,
+        "processed": JobState.SUCCEEDED,
+        "failed": JobState.FAILED,
+    }
+)
+"""All words of the schema `Status` (Mindee V2 OpenAPI 2.0.0, read 2026-11); there is none for queued."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mindee(Provider):
+    """Mindee V2 with the settings of one kind of job; None leaves a setting to the model's own.
+
+    Attributes:
+        model_id: The model, a UUID from its page on Mindee's platform.
+        product: `extraction`, `ocr`, `crop`, `split` or `classification`; it must be the model's own.
+        send: How bytes travel: `file` (multipart) or `base64` (JSON, which Mindee does not recommend).
+            A document from a URL always travels as its URL.
+        alias: A text of yours that Mindee echoes. Left empty, each document gets a key of its own, by which
+            a failed webhook call finds its job: set it only where you need it.
+        webhook_ids: UUIDs of the model's webhooks to call.
+        filename: The file name that Mindee sees; None means the document's own, and for a URL, Mindee's
+            choice.
+        rag: Use retrieval-augmented generation. Extraction only, like all below.
+        raw_text: Give the whole text too.
+        polygon: Give boxes.
+        confidence: Give confidences.
+        text_context: A text for the model to know about the document.
+        data_schema: Fields to extract instead of the model's: `{"replace": {"fields": […]}}`, the bare list
+            of fields, or JSON text of either.
+        options: Further form fields, sent as they are.
+
+    Raises:
+        ConfigurationError: A setting that Mindee would refuse; the message names it.
+    """
+
+    name: ClassVar[str] = "mindee"
+    title: ClassVar[str] = "Mindee V2"
+    default_base_url: ClassVar[str] = "https://api-v2.mindee.net"
+    env_key: ClassVar[str] = "MINDEE_V2_API_KEY"
+    states: ClassVar[Mapping[str, JobState]] = _STATES
+    # mindee 5.4.0 SDK, PollingOptions. docs.mindee.com, polling-for-results, says 3 s, then 1 s.
+    polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)
+    # docs.mindee.com, technical-limitations, 2026-08.
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        push=True,
+        url_input=True,
+        media_types=frozenset(
+            {
+                "application/pdf",
+                "image/heic",
+                "image/heif",
+                "image/jpeg",
+                "image/png",
+                "image/tiff",
+                "image/webp",
+            }
+        ),
+        max_bytes=100 << 20,
+    )
+    products: ClassVar[tuple[str, ...]] = ("extraction", "ocr", "crop", "split", "classification")
+
+    model_id: str
+    product: str = "extraction"
+    send: str = "file"
+    alias: str | None = None
+    webhook_ids: Sequence[str] = ()
+    filename: str | None = None
+    rag: bool | None = None
+    raw_text: bool | None = None
+    polygon: bool | None = None
+    confidence: bool | None = None
+    text_context: str | None = None
+    data_schema: Mapping[str, Any] | Sequence[Any] | str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings.check_uuid("model_id", self.model_id)
+        settings.check_choice("product", self.product, self.products)
+        settings.check_choice("send", self.send, ("file", "base64"))
+        settings.check_webhook_ids(self.webhook_ids)
+        settings.check_extraction_only(self, self.product)
+        settings.check_options(self.options)
+        settings.data_schema_text(self.data_schema)
+
+    @classmethod
+    def auth_headers(cls, api_key: str) -> dict[str, str]:
+        """The raw key: no `Token`, no `Bearer` (Mindee V2 OpenAPI, `APIKeyHeader`)."""
+        return {"Authorization": api_key}
+
+    # -- submit
+
+    def check(self, document: Document) -> None:
+        """Raise unless Mindee documents that it takes such a document; URLs have 2048 characters at most."""
+        super().check(document)
+        if document.url is not None and len(document.url) > _LONGEST_URL:
+            raise InvalidDocument(f"The URL has more than {_LONGEST_URL} characters.").about(document.name)
+
+    def submit_request(self, document: Document, *, alias: str) -> Request:
+        """`POST /v2/products/{product}/enqueue`: a file as multipart, a URL as a form, base64 as JSON.
+
+        Mindee V2 OpenAPI documents all three content types; file and URL travel as the mindee 5.4.0 SDK
+        sends them. Base64 travels as JSON: the same text as a form would have to be escaped.
+        """
+        path, fields = f"/v2/products/{self.product}/enqueue", self._fields(alias)
+        if document.url is not None:
+            named = {"filename": self.filename} if self.filename else {}
+            return Request("POST", path, form={**_as_form(fields), **named, "url": document.url})
+        if self.send == "base64":
+            content = base64.b64encode(document.read()).decode("ascii")
+            named = {"filename": self.filename or document.name}
+            return Request("POST", path, json={**fields, **named, "file_base64": content})
+        file = Part("file", document, filename=self.filename)
+        return Request("POST", path, parts=(*_as_parts(fields), file))
+
+    def _fields(self, alias: str) -> dict[str, Any]:
+        """What is asked for, in JSON's types, without what is left to the service."""
+        given = {
+            "model_id": self.model_id,
+            "alias": self.alias or alias,
+            "webhook_ids": list(self.webhook_ids) or None,
+            "rag": self.rag,
+            "raw_text": self.raw_text,
+            "polygon": self.polygon,
+            "confidence": self.confidence,
+            "text_context": self.text_context,
+            "data_schema": settings.data_schema_text(self.data_schema),
+            **self.options,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def read_submit(self, answer: Answer) -> Submitted:
+        """HTTP 202 with a `JobResponse` (Mindee V2 OpenAPI)."""
+        job = object_of(answer.json()["job"])
+        alias = job.get("alias")
+        return Submitted(
+            job_id=text_of(job["id"]),
+            alias=alias if isinstance(alias, str) and alias else self.alias,
+            result_url=_result_url(job),
+        )
+
+    # -- status
+
+    def status_request(self, ref: JobRef) -> Request:
+        """`GET /v2/jobs/{id}?redirect=false`, which always answers 200 (Mindee V2 OpenAPI).
+
+        A 302 is accepted all the same: it is the default without that parameter. It is never followed,
+        since the model option "delete extracted data when fetched" would use the result up.
+        """
+        path = f"/v2/jobs/{segment(ref.job_id)}"
+        return Request("GET", path, params={"redirect": "false"}, accept=(302,))
+
+    def read_status(self, ref: JobRef, answer: Answer) -> JobStatus:
+        """A `JobResponse`, or a 302 whose `Location` is the result."""
+        try:
+            job = object_of(answer.json()["job"])
+            word = text_of(job["status"])
+        except (Unreadable, LookupError, TypeError, ValueError):
+            if answer.status != 302 or not answer.location:
+                raise
+            done = ref.model_copy(update={"result_url": answer.location})
+            return JobStatus(ref=done, state=JobState.SUCCEEDED, seen_at=answer.received_at)
+        _check_job(ref, job)
+        return self._observed(ref, job, word, answer)
+
+    def _observed(self, ref: JobRef, job: Mapping[str, Any], word: str, answer: Answer) -> JobStatus:
+        url = _result_url(job) or (answer.location if answer.status == 302 else None)
+        state = self.state_of(word)
+        if state is JobState.SUCCEEDED and url is None:
+            state = JobState.PROCESSING  # The mindee 5.4.0 SDK waits for the address as well as the word.
+        return JobStatus(
+            ref=ref.model_copy(update={"result_url": url or ref.result_url}),
+            state=state,
+            raw_state=word,
+            error=problems.read_problem(job.get("error")) if state is JobState.FAILED else None,
+            seen_at=answer.received_at,
+        )
+
+    # -- result
+
+    def needs_status(self, ref: JobRef) -> bool:
+        """The result's address comes from the job alone; two forms of its path are in use."""
+        return ref.result_url is None
+
+    def result_request(self, ref: JobRef) -> Request:
+        """GET `result_url`, as the job gave it."""
+        if ref.result_url is None:
+            raise Unreadable("The job has no result yet. Wait for it first.", provider=self.name)
+        return Request("GET", ref.result_url, verbatim=True)
+
+    def map_result(self, ref: JobRef, payload: Any) -> Result:
+        """`{"inference": …}` of this block's product in the one model."""
+        return results.map_result(ref, self.product, payload)
+
+    @classmethod
+    def read_error(cls, answer: Answer) -> ServiceError:
+        """The typed error for an `ErrorResponse`, with its pointers, or for whatever a gateway says."""
+        return problems.read_error(answer, provider=cls.name)
+
+    # -- webhooks
+
+    async def webhook_deliveries(self, http: Http, ref: JobRef) -> tuple[webhooks.WebhookDelivery, ...]:
+        """How the calls to `webhook_ids` went, with one status request; empty until the job is processed."""
+        self.claim(http, ref)
+        answer = await http.send(self.status_request(ref))
+        with self.reading(answer):
+            payload = answer.json()
+            _check_job(ref, object_of(payload["job"]))
+            return webhooks.read_webhooks(payload)
+
+    @classmethod
+    def verify_push(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
+        """Check `X-Signature` over the raw body (docs.mindee.com, process-the-response).
+
+        Raises:
+            InvalidPush: No secret, no signature, or no secret fits.
+        """
+        found = {name.lower(): value for name, value in headers.items()}
+        usable = [secret for secret in secrets if secret]  # Anybody can sign with an empty one.
+        verify_signature(body, found.get(webhooks.SIGNATURE_HEADER.lower()), usable)
+
+    @classmethod
+    def read_push(cls, body: bytes) -> Push:
+        """What a webhook call says. Raises `InvalidPush` when it is not Mindee V2's."""
+        return webhooks.read_push(body)
+
+
+def _check_job(ref: JobRef, job: Mapping[str, Any]) -> None:
+    if text_of(job["id"]).lower() != ref.job_id.lower():
+        raise Unreadable("The answer is about another job.")
+
+
+def _result_url(job: Mapping[str, Any]) -> str | None:
+    url = job.get("result_url")
+    return None if url is None else text_of(url)
+
+
+def _as_form(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as texts; a list stays one, and is sent as a repeated field."""
+    return {
+        name: [_text(name, item) for item in value]
+        if isinstance(value, (list, tuple))
+        else _text(name, value)
+        for name, value in fields.items()
+    }
+
+
+def _as_parts(fields: Mapping[str, Any]) -> Iterator[Part]:
+    for name, value in _as_form(fields).items():
+        for text in value if isinstance(value, list) else [value]:
+            yield Part(name, text)
+
+
+def _text(name: str, value: object) -> str:
+    return value if isinstance(value, str) else settings.json_text(name, value)

@@ -1,0 +1,292 @@
+"""Mindee V1's requests and answers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, ClassVar
+from urllib.parse import unquote, urljoin, urlsplit
+
+from prefect_docjobs.errors import (
+    ConfigurationError,
+    ForeignOrigin,
+    InvalidPush,
+    ServiceError,
+    Unreadable,
+)
+from prefect_docjobs.http import Answer, Part, Request
+from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
+from prefect_docjobs.providers.base import (
+    Capabilities,
+    Polling,
+    Provider,
+    Push,
+    Submitted,
+    object_of,
+    segment,
+    text_of,
+    verify_signature,
+)
+from prefect_docjobs.providers.mindee_v1 import problems, results
+
+SIGNATURE_HEADER = "X-Mindee-Hmac-Signature"
+"""Hex HMAC-SHA256 of the raw body (docs.mindee.com V1, "Asynchronous Prediction")."""
+
+_VERSION = re.compile(r"v?(\d+(?:\.\d+)*)")
+_PORTS = {"http": 80, "https": 443}
+_STATES = MappingProxyType(
+    {
+        "waiting": JobState.QUEUED,
+        "processing": JobState.PROCESSING,
+        "completed": JobState.SUCCEEDED,
+        "failed": JobState.FAILED,
+    }
+)
+"""All words of `job.status` (docs.mindee.com V1, "Asynchronous Prediction", read 2026-11)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MindeeV1(Provider):
+    """Mindee V1 with the settings of one kind of job.
+
+    Attributes:
+        endpoint: The product's API name, such as `invoices`.
+        version: Its version; `4` and `v4` are the same.
+        account: Who owns the product: `mindee` for off-the-shelf products, else your organization's name.
+        send: How bytes travel: `file` (multipart) or `base64` (JSON). A document from a URL always travels
+            as its URL.
+        full_text_ocr: Give the whole text too.
+        cropper: Give the edges of the document on its pages too.
+        rag: Use retrieval-augmented generation.
+        include_mvision: Give all words with their boxes too (stays in `raw`); not with `base64`.
+        options: Further query parameters, sent as they are.
+
+    Raises:
+        ConfigurationError: A setting that cannot make an address of the service; the message names it.
+    """
+
+    name: ClassVar[str] = "mindee_v1"
+    title: ClassVar[str] = "Mindee V1"
+    default_base_url: ClassVar[str] = "https://api.mindee.net"
+    env_key: ClassVar[str] = "MINDEE_API_KEY"
+    states: ClassVar[Mapping[str, JobState]] = _STATES
+    # mindee 5.4.0 SDK, v1 Client: 2 s, then 1.5 s, neither below 1 s.
+    polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)
+    # docs.mindee.com V1, limitations: asynchronous calls take 20 MB and 20 pages.
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        push=True,
+        url_input=True,
+        media_types=frozenset(
+            {"application/pdf", "image/heic", "image/jpeg", "image/png", "image/tiff", "image/webp"}
+        ),
+        max_bytes=20 << 20,
+    )
+
+    endpoint: str
+    version: str
+    account: str = "mindee"
+    send: str = "file"
+    full_text_ocr: bool | None = None
+    cropper: bool | None = None
+    rag: bool | None = None
+    include_mvision: bool | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("account", "endpoint"):
+            value = getattr(self, name)
+            if not (
+                isinstance(value, str) and value.strip() and "/" not in value and value not in {".", ".."}
+            ):
+                raise ConfigurationError(f"{name} must be one name of the product's address, not {value!r}.")
+        if not _VERSION.fullmatch(str(self.version)):
+            raise ConfigurationError(f"version must be a number such as '4' or 'v4', not {self.version!r}.")
+        if self.send not in {"file", "base64"}:
+            raise ConfigurationError(f"send must be one of file, base64, not {self.send!r}.")
+        if self.include_mvision and self.send == "base64":
+            raise ConfigurationError("include_mvision is a form field: it needs send='file'.")
+
+    @property
+    def product(self) -> str:
+        """`account/endpoint/version`, such as `mindee/invoices/v4`."""
+        return f"{self.account}/{self.endpoint}/v{str(self.version).removeprefix('v')}"
+
+    @property
+    def root(self) -> str:
+        """The product's path. Versions go out as `v4`, as the mindee 5.4.0 SDK writes them."""
+        return "/v1/products/" + "/".join(segment(name) for name in self.product.split("/"))
+
+    @classmethod
+    def auth_headers(cls, api_key: str) -> dict[str, str]:
+        """`Token`, a blank and the key (docs.mindee.com V1, "Asynchronous Prediction")."""
+        return {"Authorization": f"Token {api_key}"}
+
+    # -- submit
+
+    def submit_request(self, document: Document, *, alias: str) -> Request:  # noqa: ARG002 (echoes none)
+        """`POST {root}/predict_async`: a file as multipart, base64 or a URL as JSON.
+
+        `include_mvision` is known as a form field only (mindee 5.4.0 SDK, `Endpoint`), so a URL that goes
+        with it travels as the form that this SDK sends.
+        """
+        path, query = f"{self.root}/predict_async", self._query()
+        form = {"include_mvision": "true"} if self.include_mvision else {}
+        if document.url is not None and form:
+            return Request("POST", path, params=query, form={**form, "document": document.url})
+        if document.url is not None:
+            return Request("POST", path, params=query, json={"document": document.url})
+        if self.send == "base64":
+            content = base64.b64encode(document.read()).decode("ascii")
+            return Request("POST", path, params=query, json={"document": content})
+        parts = [Part(name, text) for name, text in form.items()]
+        return Request("POST", path, params=query, parts=(*parts, Part("document", document)))
+
+    def _query(self) -> dict[str, Any]:
+        """Query flags. Only `true` is documented, so a False is left out, which means the same."""
+        flags = {"full_text_ocr": self.full_text_ocr, "cropper": self.cropper, "rag": self.rag}
+        return {**{name: "true" for name, value in flags.items() if value}, **self.options}
+
+    def read_submit(self, answer: Answer) -> Submitted:
+        """HTTP 202 with `job`. A 2xx that tells of an error proves nothing, so it counts as unreadable."""
+        try:
+            payload = _payload(answer)
+        except ServiceError as refusal:
+            raise Unreadable(f"{refusal}", status=answer.status, request_id=answer.request_id) from None
+        return Submitted(job_id=text_of(object_of(payload["job"])["id"]))
+
+    # -- status
+
+    def status_request(self, ref: JobRef) -> Request:
+        """`GET {root}/documents/queue/{job_id}`; its 302 is read, not followed."""
+        return Request("GET", f"{self.root}/documents/queue/{segment(ref.job_id)}", accept=(302,))
+
+    def read_status(self, ref: JobRef, answer: Answer) -> JobStatus:
+        """200 with `job` until the job is completed, then 302 to the document.
+
+        A 200 with `document` too is read as completed: a proxy that follows redirects makes one of the two.
+        """
+        if answer.status == 302:
+            _check_redirected(ref, answer)
+            done = ref.model_copy(update={"document_id": _document_id(ref, answer)})
+            return JobStatus(ref=done, state=JobState.SUCCEEDED, seen_at=answer.received_at)
+        payload = _payload(answer)
+        job = object_of(payload["job"])
+        _check_job(ref, text_of(job["id"]))
+        return self._observed(ref, job, payload.get("document"), answer)
+
+    def _observed(self, ref: JobRef, job: dict[str, Any], document: object, answer: Answer) -> JobStatus:
+        word = text_of(job["status"])
+        state = self.state_of(word)
+        if state is JobState.SUCCEEDED and isinstance(document, dict):
+            ref = ref.model_copy(update={"document_id": text_of(document["id"])})
+        elif state is JobState.SUCCEEDED:
+            state = JobState.PROCESSING  # Nothing to fetch yet: the document's id comes with the 302 only.
+        error = problems.read_job_error(job) if state is JobState.FAILED else None
+        return JobStatus(ref=ref, state=state, raw_state=word, error=error, seen_at=answer.received_at)
+
+    # -- result
+
+    def needs_status(self, ref: JobRef) -> bool:
+        """The document has an id of its own, which only the job's 302 tells."""
+        return ref.document_id is None
+
+    def result_request(self, ref: JobRef) -> Request:
+        """`GET {root}/documents/{document_id}`."""
+        if ref.document_id is None:
+            raise Unreadable("The job has no document yet. Wait for it first.", provider=self.name)
+        return Request("GET", f"{self.root}/documents/{segment(ref.document_id)}", verbatim=True)
+
+    def map_result(self, ref: JobRef, payload: Any) -> Result:
+        """`document` with its `prediction`, in the one model.
+
+        Raises:
+            JobFailed: The answer holds a failed job in the document's place.
+        """
+        return results.map_result(ref, payload)
+
+    @classmethod
+    def read_error(cls, answer: Answer) -> ServiceError:
+        """The typed error for an answer of V1's shape, or for whatever a gateway says."""
+        return problems.read_error(answer, provider=cls.name)
+
+    # -- webhooks
+
+    @classmethod
+    def verify_push(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
+        """Check `X-Mindee-Hmac-Signature` over the raw body.
+
+        Raises:
+            InvalidPush: No secret, no signature, or no secret fits.
+        """
+        found = {name.lower(): value for name, value in headers.items()}
+        usable = [secret for secret in secrets if secret]  # Anybody can sign with an empty one.
+        verify_signature(body, found.get(SIGNATURE_HEADER.lower()), usable)
+
+    @classmethod
+    def read_push(cls, body: bytes) -> Push:
+        """`document` and `job` of a completed job, or `job` of a failed one; never `api_request`.
+
+        Raises:
+            InvalidPush: The body is neither.
+        """
+        try:
+            payload = object_of(json.loads(body))
+            job = object_of(payload["job"])
+            job_id, word = text_of(job["id"]), text_of(job["status"])
+        except (LookupError, ValueError, RecursionError):
+            raise InvalidPush("The call's body names no job of Mindee V1.") from None
+        state = cls.state_of(word)
+        if state is JobState.FAILED:
+            return Push(state, payload, raw_state=word, job_id=job_id, error=problems.read_job_error(job))
+        if state is JobState.SUCCEEDED and isinstance(payload.get("document"), dict):
+            return Push(state, payload, raw_state=word, job_id=job_id)
+        raise InvalidPush("The call tells of a job of Mindee V1 that has not ended.")
+
+
+def _payload(answer: Answer) -> dict[str, Any]:
+    """The answer's object; raises the error that `api_request.status_code` tells of despite HTTP 2xx."""
+    payload = object_of(answer.json())
+    request = payload.get("api_request")
+    code = request.get("status_code") if isinstance(request, dict) else None
+    if isinstance(code, int) and code >= 400 and not payload.keys() & {"job", "document"}:
+        raise problems.read_error(replace(answer, status=code), provider=MindeeV1.name)
+    return payload
+
+
+def _check_job(ref: JobRef, job_id: object) -> None:
+    if job_id != ref.job_id:
+        raise Unreadable("The answer is about another job.")
+
+
+def _check_redirected(ref: JobRef, answer: Answer) -> None:
+    """The body of the 302 is not documented: where it names a job, it must be ours."""
+    try:
+        job_id = answer.json()["job"]["id"]
+    except (Unreadable, LookupError, TypeError):
+        return
+    _check_job(ref, job_id)
+
+
+def _document_id(ref: JobRef, answer: Answer) -> str:
+    """The last part of `Location`, `…/documents/{document_id}`, absolute or relative.
+
+    Raises:
+        ForeignOrigin: It leads to another origin.
+        Unreadable: It leads to something else than a document.
+    """
+    target = urlsplit(urljoin(ref.base_url + answer.url, answer.location or ""))
+    if _origin(target.geturl()) != _origin(ref.base_url) or target.username:
+        raise ForeignOrigin("The service pointed to an address outside its own origin; it is not followed.")
+    *_, collection, document_id = ["", *target.path.split("/")]
+    if collection != "documents" or not document_id:
+        raise Unreadable("The job's redirect does not lead to a document.")
+    return unquote(document_id)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)

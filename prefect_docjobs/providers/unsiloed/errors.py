@@ -1,0 +1,144 @@
+"""What Unsiloed says when it refuses, in every shape that it is known to use.
+
+The shapes: FastAPI's `{"detail": text | list | object}` (Unsiloed docs, extract-data.mdx and
+classify-document.mdx), plain text and JSON strings of the parse routes (parse-document.mdx,
+get-parse-job-status.mdx), `{"detail", "error_code", "timestamp"}` (faq/api.mdx), and in the newer OpenAPI
+`{"error": {"code", "message", "details"}}` and `{"error", "message", "retry_after"}`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unavailable, Unreadable
+from prefect_docjobs.http import Answer, error_for
+from prefect_docjobs.providers.unsiloed.values import mapping, number, text
+
+_LONGEST = 500
+_DAY = 86_400.0
+_QUOTA_CODE = "quota_exceeded"
+# Unsiloed docs, parse-document.mdx: this 429 is the billing cap; it has no Retry-After and no end.
+_USAGE_CAP = "usage limit exceeded"
+# Unsiloed docs of 2025-06, results.mdx: 400 while the job runs.
+_RUNNING = "still processing"
+_RESULT_PATH = re.compile(r"/jobs/[^/]+/result")
+_TOLD = frozenset({"message", "detail", "error", "code", "error_code", "status", "details", "retry_after"})
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a body says: its message, its code, what stands beside them, and seconds to wait."""
+
+    message: str | None = None
+    code: str | None = None
+    details: Any = None
+    retry_after: float | None = None
+
+
+def read_error(answer: Answer, *, provider: str) -> ServiceError:
+    """The typed error for an answer outside 2xx; survives any body.
+
+    402, the code `QUOTA_EXCEEDED` and the 429 of the billing cap are `QuotaExceeded`, so that nobody
+    retries them; the generic result route's 400 for a running job is `Unavailable`.
+    """
+    words = said(_body(answer))
+    message = words.message or f"The service answered HTTP {answer.status}."
+    facts: dict[str, Any] = {"provider": provider, "code": words.code, "details": words.details}
+    if _is_spent(answer.status, words):
+        return QuotaExceeded(message, status=answer.status, request_id=answer.request_id, **facts)
+    facts["retry_after"] = answer.retry_after if words.retry_after is None else words.retry_after
+    if _is_running(answer, words):
+        message = f"There is no result yet: {message}"
+        return Unavailable(message, status=answer.status, request_id=answer.request_id, **facts)
+    return error_for(answer, message, **facts)
+
+
+def said(body: Any) -> Said:
+    """What a JSON value says, whatever its shape."""
+    if isinstance(body, str):
+        return Said(_short(body))
+    if isinstance(body, list):
+        return Said(_short("; ".join(map(_complaint, body))), details=body or None)
+    if not isinstance(body, dict):
+        return Said()
+    inside = next((body[key] for key in ("error", "detail") if isinstance(body.get(key), (dict, list))), None)
+    if isinstance(inside, dict):
+        words = _said_by(inside)
+    elif inside:
+        words = said(inside)
+    else:
+        return _said_by(body)
+    outer = _said_by({key: value for key, value in body.items() if not isinstance(value, (dict, list))})
+    return replace(
+        words,
+        message=words.message or outer.message,
+        code=words.code or outer.code,
+        retry_after=outer.retry_after if words.retry_after is None else words.retry_after,
+    )
+
+
+def _said_by(body: dict[str, Any]) -> Said:
+    message = _first(body, "message", "detail", "error", "msg", "reason")
+    message = message or text(mapping(body.get("quota_data")).get("message"))
+    code = _first(body, "code", "error_code", "status")
+    if code is None and text(body.get("error")) != message:
+        code = text(body.get("error"))  # newer OpenAPI, 413 and 429: `error` is the code beside `message`
+    details = body.get("details")
+    asked = number(body.get("retry_after"))
+    asked = number(mapping(details).get("retry_after")) if asked is None else asked
+    return Said(
+        message=_short(message or ""),
+        code=code,
+        details=details or {key: value for key, value in body.items() if key not in _TOLD} or None,
+        retry_after=None if asked is None else min(max(0.0, asked), _DAY),
+    )
+
+
+def _first(body: dict[str, Any], *keys: str) -> str | None:
+    for key in keys:
+        value = body.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1_000_000:
+            return str(value)
+        if found := text(value):
+            return found
+    return None
+
+
+def _complaint(item: Any) -> str:
+    """One element of a 422 list: FastAPI's `{"loc", "msg", …}`, or whatever else stands there."""
+    fields = mapping(item)
+    said_so = text(fields.get("msg")) or text(fields.get("message")) or text(item) or "(not told)"
+    where = fields.get("loc")
+    path = (
+        ".".join(str(part) for part in where if isinstance(part, (str, int)))
+        if isinstance(where, list)
+        else ""
+    )
+    return f"{path}: {said_so}" if path else said_so
+
+
+def _body(answer: Answer) -> Any:
+    try:
+        return answer.json()
+    except Unreadable:
+        words = answer.text.strip()
+        return None if words.startswith("<") else words  # an HTML page of a gateway says nothing to a person
+
+
+def _short(words: str) -> str | None:
+    """One line of at most `_LONGEST` characters; None for nothing."""
+    line = " ".join(words[: 4 * _LONGEST].split())
+    return (line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…") or None
+
+
+def _is_spent(status: int, words: Said) -> bool:
+    if status == 402 or (words.code or "").lower() == _QUOTA_CODE:
+        return True
+    return status == 429 and _USAGE_CAP in (words.message or "").lower()
+
+
+def _is_running(answer: Answer, words: Said) -> bool:
+    asked_for_result = _RESULT_PATH.fullmatch(answer.url) is not None
+    return answer.status == 400 and asked_for_result and _RUNNING in (words.message or "").lower()

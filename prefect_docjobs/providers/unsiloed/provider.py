@@ -1,0 +1,310 @@
+"""Unsiloed's requests, and the reading of their answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, NoReturn, get_args
+
+from prefect_docjobs.errors import (
+    ConfigurationError,
+    JobCancelled,
+    JobFailed,
+    Rejected,
+    ServiceError,
+    Unavailable,
+    Unreadable,
+)
+from prefect_docjobs.http import Answer, Part, Request
+from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
+from prefect_docjobs.providers.base import (
+    Capabilities,
+    Polling,
+    Provider,
+    Submitted,
+    object_of,
+    segment,
+    text_of,
+)
+from prefect_docjobs.providers.unsiloed import errors, results, wire
+from prefect_docjobs.providers.unsiloed.values import text
+
+Product = Literal["extract", "parse", "classify", "split"]
+Routes = Literal["product", "jobs"]
+
+_ENDED_BADLY = frozenset({JobState.FAILED, JobState.CANCELLED})
+# Unsiloed docs, status.mdx. The page's own sample is cut short, so anything but a whole digest is no hash.
+_HASH = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
+_PII_BLOCKED = "pii_blocked"
+# Of a PII report, what tells no personal data: `spans` and `summary` may quote the document.
+_PII_FACTS = ("reason", "severity", "engine", "ocr_used", "total_findings", "by_category", "by_type")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsiloed(Provider):
+    """One kind of job at Unsiloed. Options that are None are left to the service.
+
+    Attributes:
+        product: `extract` named fields, `parse` to markdown, `classify`, or `split` by category.
+        routes: Where jobs are looked at: `product` asks the product's own route, as the service's SDK and
+            its current pages do; `jobs` asks the generic `/jobs/{id}` and `/jobs/{id}/result`, which the
+            older pages describe. Submits are the same for both.
+        schema_data: JSON Schema of the fields to extract. Needed for extract.
+        categories: Names, or objects with `name` and `description`. Needed for classify and split.
+        model: Extract: `alpha`, `beta`, `gamma` or `delta`.
+        enable_citations: Extract: give boxes with the values. Off by default at the service.
+        schema_name: Extract: a name that the service keeps with the job.
+        high_accuracy_mode: Extract: have values checked again; slower.
+        detect_pii: Extract and parse: look for personal data first, and refuse a document that has some.
+        pii_engine: `standard` or `advanced`.
+        pii_block_severity: `any`, `low`, `medium` or `high`.
+        use_high_resolution: Parse: slower, finer images.
+        segmentation_method: Parse: `smart_layout_detection` or `page_by_page`.
+        ocr_mode: Parse: `auto_ocr` or `force_ocr`.
+        ocr_engine: Parse: `UnsiloedHawk`, `UnsiloedBeta` or `UnsiloedStorm`.
+        merge_tables: Parse: join tables that run over several pages.
+        validate_segments: Parse: segment types to have checked, such as `["Table"]`.
+        keep_segment_types: Parse: comma-separated segment types, such as `table,picture`, or `all`.
+        page_range: Parse: `1-5`, `2,4,6` or `[1,3,5]`; all pages by default.
+        segment_analysis: Parse: how each segment type is rendered.
+        output_fields: Parse: which parts of a segment to give, such as `{"ocr": False}`.
+        xml_citation: Parse: link bibliographic citations (PDF only).
+        error_handling: Parse: `Continue` or `Fail`.
+        options: Further form fields, sent as they are (objects and lists as JSON).
+
+    Raises:
+        ConfigurationError: A setting is missing, is not for this product, or cannot be sent.
+    """
+
+    name: ClassVar[str] = "unsiloed"
+    title: ClassVar[str] = "Unsiloed"
+    default_base_url: ClassVar[str] = "https://prod.visionapi.unsiloed.ai"
+    env_key: ClassVar[str] = "UNSILOED_API_KEY"  # our own name: unsiloed-sdk 0.1.7 reads no variable
+    products: ClassVar[tuple[str, ...]] = get_args(Product)
+    # As of 2026-11. queued, PROCESSING, COMPLETED, FAILED: Unsiloed docs, status.mdx. Starting, Processing,
+    # Succeeded, Failed, Cancelled: get-parse-job-status.mdx. AwaitingUpload, Queued, review: newer OpenAPI.
+    # error: Unsiloed-AI/cookbook, Unsiloed.node.ts. pii_blocked: newer OpenAPI, PiiBlockedResponse.
+    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+        {
+            "queued": JobState.QUEUED,
+            "starting": JobState.QUEUED,
+            "awaitingupload": JobState.QUEUED,
+            "processing": JobState.PROCESSING,
+            "completed": JobState.SUCCEEDED,
+            "succeeded": JobState.SUCCEEDED,
+            "review": JobState.SUCCEEDED,
+            "failed": JobState.FAILED,
+            "error": JobState.FAILED,
+            _PII_BLOCKED: JobState.FAILED,
+            "cancelled": JobState.CANCELLED,
+        }
+    )
+    # unsiloed-sdk 0.1.7 polls every 2 s; Unsiloed docs, status.mdx and others: every 5 s.
+    polling: ClassVar[Polling] = Polling(first=2.0, every=5.0)
+    # 500 MB: newer OpenAPI (the docs of 2026-03 still say 100 MB for extract and 50 MB for classify). The
+    # pages disagree about the file types that each product takes, so none is refused here.
+    capabilities: ClassVar[Capabilities] = Capabilities(url_input=True, max_bytes=500 << 20)
+
+    product: Product = "extract"
+    routes: Routes = "product"
+    schema_data: Mapping[str, Any] | None = None
+    categories: Sequence[str | Mapping[str, Any]] | None = None
+    model: str | None = None
+    enable_citations: bool | None = None
+    schema_name: str | None = None
+    high_accuracy_mode: bool | None = None
+    detect_pii: bool | None = None
+    pii_engine: str | None = None
+    pii_block_severity: str | None = None
+    use_high_resolution: bool | None = None
+    segmentation_method: str | None = None
+    ocr_mode: str | None = None
+    ocr_engine: str | None = None
+    merge_tables: bool | None = None
+    validate_segments: Sequence[str] | None = None
+    keep_segment_types: str | None = None
+    page_range: str | None = None
+    segment_analysis: Mapping[str, Any] | None = None
+    output_fields: Mapping[str, bool] | None = None
+    xml_citation: bool | None = None
+    error_handling: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._check_choice("product", self.product, get_args(Product))
+        self._check_choice("routes", self.routes, get_args(Routes))
+        self._check_required()
+        self._check_product_options()
+        self._check_free_options()
+        self._form()
+
+    # -- submit
+
+    @classmethod
+    def auth_headers(cls, api_key: str) -> dict[str, str]:
+        """Both names under which the service is documented to take its key.
+
+        `api-key`: unsiloed-sdk 0.1.7, and the docs of every product route. `X-API-Key`: Unsiloed docs,
+        status.mdx, for the generic job routes.
+        """
+        return {"api-key": api_key, "X-API-Key": api_key}
+
+    def submit_request(self, document: Document, *, alias: str) -> Request:  # noqa: ARG002 (nothing echoes one)
+        """A multipart form, also for a URL: the routes are documented to take nothing else."""
+        routes = wire.ROUTES[self.product]
+        named = (routes.file, document) if document.url is None else (routes.url, document.url)
+        texts = (Part(name, content) for name, content in self._form().items())
+        return Request("POST", routes.submit, parts=(*texts, Part(*named)))
+
+    def read_submit(self, answer: Answer) -> Submitted:
+        """The new job's id, which is `job_id`, or `id` as on the generic routes.
+
+        Raises:
+            Rejected: Personal data was found and no job made. The service says so with HTTP 200
+                (newer OpenAPI, PiiBlockedResponse).
+        """
+        body = object_of(answer.json())
+        job_id = body.get("job_id")
+        if job_id is None and (body.get("status") == _PII_BLOCKED or body.get("blocked") is True):
+            _refuse_pii(body, answer)
+        job_id = text_of(body["id"] if job_id is None else job_id)
+        segment(job_id)
+        return Submitted(job_id)
+
+    # -- status
+
+    def status_request(self, ref: JobRef) -> Request:
+        """`GET {product route}/{id}`, or `GET /jobs/{id}`."""
+        return Request("GET", self._job_path(ref))
+
+    def read_status(self, ref: JobRef, answer: Answer) -> JobStatus:
+        """One observation; raises `Unreadable` when the answer is about another job or document."""
+        body = object_of(answer.json())
+        self._check_same_job(ref, body)
+        word = text_of(body["status"])
+        state = self.state_of(word)
+        return JobStatus(
+            ref=ref,
+            state=state,
+            raw_state=word,
+            error=_problem(body) if state in _ENDED_BADLY else None,
+            seen_at=answer.received_at,
+        )
+
+    # -- result
+
+    def result_request(self, ref: JobRef) -> Request:
+        """The status request once more, whose answer holds the result; or `GET /jobs/{id}/result`."""
+        suffix = "/result" if self.routes == "jobs" else ""
+        return Request("GET", f"{self._job_path(ref)}{suffix}", verbatim=True)
+
+    def map_result(self, ref: JobRef, payload: Any) -> Result:
+        """A finished job's result.
+
+        Raises:
+            Unavailable: The job is not finished.
+            JobFailed: It failed; there is no result.
+            JobCancelled: It was cancelled.
+        """
+        body = object_of(payload)
+        self._check_same_job(ref, body)
+        if self.routes == "product":
+            self._check_finished(ref, body)
+        return results.MAPPERS[self.product](ref, body)
+
+    @classmethod
+    def read_error(cls, answer: Answer) -> ServiceError:
+        """The typed error for any answer outside 2xx; see `unsiloed.errors`."""
+        return errors.read_error(answer, provider=cls.name)
+
+    # -- checks of answers
+
+    def _check_same_job(self, ref: JobRef, body: dict[str, Any]) -> None:
+        # A parse job carries an `id` that is its internal record's (Unsiloed docs, get-parse-job-status.mdx);
+        # only the generic route calls the job id `id` (status.mdx).
+        named = body.get("job_id")
+        if named is None and self.routes == "jobs":
+            named = body.get("id")
+        if named is not None and str(named) != ref.job_id:
+            raise Unreadable("The service answered about another job.")
+        hashed = _HASH.fullmatch(text(body.get("pdf_hash")) or "")
+        if hashed and ref.document_sha256 and hashed[1].lower() != ref.document_sha256.lower():
+            raise Unreadable("The service answered for another document: its pdf_hash is not ours.")
+
+    def _check_finished(self, ref: JobRef, body: dict[str, Any]) -> None:
+        word = text_of(body["status"])
+        state = self.state_of(word)
+        if state is JobState.SUCCEEDED:
+            return
+        if state in _ENDED_BADLY:
+            kind = JobCancelled if state is JobState.CANCELLED else JobFailed
+            raise kind(f"There is no result: {_problem(body)}", ref=ref)
+        raise Unavailable(f"There is no result yet: the job is {word!r}.")
+
+    def _job_path(self, ref: JobRef) -> str:
+        root = "/jobs" if self.routes == "jobs" else wire.ROUTES[self.product].poll
+        try:
+            return f"{root}/{segment(ref.job_id)}"
+        except ValueError:
+            raise Unreadable(f"{ref.job_id!r} is no job id.", provider=self.name) from None
+
+    # -- settings
+
+    def _settings(self) -> dict[str, Any]:
+        typed = {name: getattr(self, name) for name in wire.OPTIONS[self.product]}
+        if self.categories:
+            typed["categories"] = wire.categories_of(self.categories)
+        return {name: value for name, value in {**typed, **self.options}.items() if value is not None}
+
+    def _form(self) -> dict[str, str]:
+        return {name: wire.form_text(name, value) for name, value in self._settings().items()}
+
+    @staticmethod
+    def _check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
+        if given not in choices:
+            raise ConfigurationError(f"{name} is {given!r}. Give one of: {', '.join(choices)}.")
+
+    def _check_required(self) -> None:
+        if self.product in wire.REQUIRED:
+            name, what = wire.REQUIRED[self.product]
+            if not getattr(self, name):
+                raise ConfigurationError(f"{name} is missing: product {self.product!r} needs {what}.")
+
+    def _check_product_options(self) -> None:
+        for product, names in wire.OPTIONS.items():
+            for name in names:
+                if name not in wire.OPTIONS[self.product] and getattr(self, name) not in (None, (), [], {}):
+                    raise ConfigurationError(
+                        f"{name} is for product {product!r}, and product is {self.product!r}. Leave it out."
+                    )
+
+    def _check_free_options(self) -> None:
+        for name in self.options:
+            if name in wire.DOCUMENT_FIELDS:
+                raise ConfigurationError(f"options: {name!r} is the document itself. Leave it out.")
+            if name in wire.OPTIONS[self.product] and getattr(self, name) is not None:
+                raise ConfigurationError(f"options: {name!r} is given twice. Give it once.")
+
+
+def _problem(body: dict[str, Any]) -> Problem:
+    """Why a job failed: `error`, or `message` (parse; Unsiloed docs, get-parse-job-status.mdx)."""
+    words = errors.said(body.get("error"))
+    if words.message is None:
+        words = errors.said(body.get("message"))
+    return Problem(
+        message=words.message or "The service gave no reason.", code=words.code, details=words.details
+    )
+
+
+def _refuse_pii(body: dict[str, Any], answer: Answer) -> NoReturn:
+    reason = text(body.get("reason")) or "no reason given"
+    raise Rejected(
+        f"The service found personal data in the document ({reason}) and made no job. "
+        "Raise pii_block_severity, or leave detect_pii out.",
+        status=answer.status,
+        code=_PII_BLOCKED,
+        details={name: body[name] for name in _PII_FACTS if name in body},
+        request_id=answer.request_id,
+    )

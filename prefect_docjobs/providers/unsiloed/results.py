@@ -1,0 +1,167 @@
+"""Finished jobs of each product in the one model.
+
+The product routes answer with the job and its result inside (`result`; parse: `chunks`), the generic
+route `/jobs/{id}/result` with the result alone (Unsiloed docs of 2025-06, results.mdx). Both are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+from prefect_docjobs.models import Field, JobRef, Location, Page, Result, Usage
+from prefect_docjobs.providers.base import object_of
+from prefect_docjobs.providers.unsiloed.fields import read_fields
+from prefect_docjobs.providers.unsiloed.values import (
+    mapping,
+    number,
+    objects,
+    page_number,
+    share,
+    text,
+    whole,
+)
+
+# Of a segment's renderings, the first that is there. The newer OpenAPI's response_profile "slim" gives
+# tables as HTML only.
+_RENDERINGS = ("markdown", "content", "html")
+# "File type (always 'file')", Unsiloed docs, get-split-status.mdx: it tells nothing about the document.
+_ANY_FILE = "file"
+_REVIEW = "review"
+
+
+def extracted(ref: JobRef, payload: dict[str, Any]) -> Result:
+    """An extraction: `result` of the job, or `data` of the generic route."""
+    result = object_of(payload["result"] if "result" in payload else payload["data"])
+    return _result(ref, payload, fields=read_fields(result))
+
+
+def parsed(ref: JobRef, payload: dict[str, Any]) -> Result:
+    """A parse: the markdown of all segments in the service's order, and the same by page."""
+    pieces = list(_pieces(payload["chunks"]))
+    numbers = sorted({page for page, _ in pieces if page is not None})
+    pages = tuple(Page(number=number, text=_joined(pieces, number)) for number in numbers)
+    return _result(ref, payload, text=_joined(pieces), pages=pages)
+
+
+def classified(ref: JobRef, payload: dict[str, Any]) -> Result:
+    """A classification: the label, and one row per page and per category found."""
+    result = _inside(payload)
+    fields = {
+        "classification": _label(result["classification"], result.get("confidence")),
+        "page_results": Field(items=[_page_label(row) for row in objects(result.get("page_results"))]),
+        "categories": Field(items=[_category(row) for row in objects(result.get("categories"))]),
+    }
+    given = {name: field for name, field in fields.items() if field.items != []}
+    return _result(ref, payload, fields=given, warnings=tuple(_shortfalls(result)))
+
+
+def split(ref: JobRef, payload: dict[str, Any]) -> Result:
+    """A split: one row per file that the service made, each with what the service calls it."""
+    result = _inside(payload)
+    files = result["files"]
+    if not isinstance(files, list):
+        raise TypeError("files is no list")
+    fields = {"splits": Field(items=[_file(row) for row in objects(files)])}
+    return _result(ref, payload, fields=fields, warnings=tuple(_shortfalls(result)))
+
+
+MAPPERS: Mapping[str, Callable[[JobRef, dict[str, Any]], Result]] = MappingProxyType(
+    {"extract": extracted, "parse": parsed, "classify": classified, "split": split}
+)
+"""How each product's result is read."""
+
+
+def _result(ref: JobRef, payload: dict[str, Any], *, warnings: tuple[str, ...] = (), **parts: Any) -> Result:
+    status = payload.get("status")
+    if isinstance(status, str) and status.strip().lower() == _REVIEW:
+        warnings = ("The service advises that a person looks at this result (status review).", *warnings)
+    return Result(ref=ref, usage=_usage(payload), warnings=warnings, raw=payload, **parts)
+
+
+def _usage(payload: dict[str, Any]) -> Usage:
+    """Pages stand with the job (parse), in its metadata (extract) or in its result (classify)."""
+    counts = (
+        payload.get("page_count"),
+        mapping(payload.get("metadata")).get("page_count"),
+        mapping(payload.get("result", payload)).get("total_pages"),
+    )
+    return Usage(
+        pages=next((pages for pages in map(whole, counts) if pages is not None), None),
+        credits=number(payload.get("credit_used")),
+        quota_remaining=number(payload.get("quota_remaining")),
+    )
+
+
+def _inside(payload: dict[str, Any]) -> dict[str, Any]:
+    return object_of(payload.get("result", payload))
+
+
+# ------------------------------------------------------------------------------------------------- parse
+
+
+def _pieces(chunks: Any) -> Iterator[tuple[int | None, str]]:
+    """Page and text of each segment; of the whole chunk where it has none (generic route)."""
+    if not isinstance(chunks, list):
+        raise TypeError("chunks is no list")
+    for chunk in objects(chunks):
+        segments = objects(chunk.get("segments"))
+        for segment in segments:
+            if words := next(filter(None, (text(segment.get(key)) for key in _RENDERINGS)), None):
+                yield page_number(segment.get("page_number")), words
+        if not segments and (words := text(chunk.get("text")) or text(chunk.get("embed"))):
+            yield page_number(chunk.get("page_number")), words
+
+
+def _joined(pieces: list[tuple[int | None, str]], page: int | None = None) -> str:
+    return "\n\n".join(words.strip() for on, words in pieces if page is None or on == page)
+
+
+# ---------------------------------------------------------------------------------------------- classify
+
+
+def _label(value: Any, confidence: Any, page: int | None = None) -> Field:
+    found = (Location(page=page),) if page is not None else ()
+    return Field(value=value, confidence=share(confidence), locations=found)
+
+
+def _page_label(row: dict[str, Any]) -> Field:
+    page = page_number(row.get("page"))
+    label = _label(row.get("classification"), row.get("confidence"), page)
+    fields = {"page": Field(value=page), "classification": label}
+    if row.get("error") is not None:
+        fields["error"] = Field(value=row["error"])
+    return Field(fields=fields, confidence=label.confidence, locations=label.locations)
+
+
+def _category(row: dict[str, Any]) -> Field:
+    """One category with its pages (newer OpenAPI, Category: sorted by prominence)."""
+    label = _label(row.get("category"), row.get("confidence"))
+    others = {key: Field(value=row[key]) for key in ("pages", "page_count") if key in row}
+    return Field(fields={"category": label, **others}, confidence=label.confidence)
+
+
+def _shortfalls(result: dict[str, Any]) -> Iterator[str]:
+    if result.get("success") is False:
+        yield text(result.get("message")) or "The service calls its own result not successful."
+    done, of = whole(result.get("processed_pages")), whole(result.get("total_pages"))
+    if done is not None and of is not None and done < of:
+        yield f"Only {done} of {of} pages were processed."
+
+
+# ------------------------------------------------------------------------------------------------- split
+
+
+def _file(row: dict[str, Any]) -> Field:
+    """One file. Its category is told by its name: `Invoice.pdf` holds the pages of `Invoice`."""
+    kind, name = text(row.get("type")), text(row.get("name"))
+    if kind is None or kind == _ANY_FILE:
+        kind = PurePosixPath(name).stem if name else None
+    confidence = share(row.get("confidence_score"))
+    others = {
+        key: Field(value=value) for key, value in row.items() if key not in {"type", "confidence_score"}
+    }
+    fields = {"document_type": Field(value=kind, confidence=confidence), **others}
+    return Field(fields=fields, confidence=confidence)

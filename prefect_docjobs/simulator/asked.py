@@ -1,0 +1,229 @@
+"""What a template or a JSON Schema asks of a document, and the document's answers.
+
+Both ways of asking become one tree of `Leaf`, `Group` and `Many`; answering it gives a tree of the same
+shape with a `Found` for each leaf. Sources: README of numind (template types), Unsiloed docs, "Extract data"
+(`schema_data` is a JSON Schema).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from prefect_docjobs.simulator.reading import NOT_FOUND, DocumentRead, Found
+from prefect_docjobs.simulator.reading.vocabulary import field_name, folded, snake_case
+
+_DEEPEST = 24
+_KINDS = frozenset({"number", "integer", "date", "date-time", "boolean", "verbatim-string"})
+_SEPARATORS = re.compile(r"\s*[,;]\s*")
+_ITEM_WORDS = frozenset(
+    {"item", "items", "line", "lines", "position", "positions", "products", "articles", "rows", "entries"}
+)
+_PARTIES = frozenset({"supplier_name", "customer_name"})
+_NAME_WORDS = frozenset({"name", "company", "company_name", "legal_name", "full_name"})
+
+
+class InvalidQuestion(ValueError):
+    """A template or a schema that cannot be understood."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One value.
+
+    Attributes:
+        kind: `string`, `verbatim-string`, `number`, `integer`, `date`, `date-time` or `boolean`.
+        choices: The only values allowed, if any.
+    """
+
+    kind: str = "string"
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Named values that belong together."""
+
+    members: Mapping[str, Wanted]
+
+
+@dataclass(frozen=True)
+class Many:
+    """Any number of the same."""
+
+    of: Wanted
+
+
+Wanted: TypeAlias = "Leaf | Group | Many"
+Answer: TypeAlias = "Found | dict[str, Answer] | list[Answer]"
+
+
+def from_template(template: Any, depth: int = 0) -> Wanted:
+    """What a NuExtract template asks for.
+
+    A text names a type, a list of one is a list of it, a list of several texts is a choice of one of them,
+    and such a list in a list is a choice of several.
+
+    Raises:
+        InvalidQuestion: A leaf is not a text, a list is empty or mixed, or the nesting is too deep.
+    """
+    _check_depth(depth)
+    if isinstance(template, str):
+        return Leaf(template if template in _KINDS else "string")
+    if isinstance(template, dict):
+        return Group({name: from_template(each, depth + 1) for name, each in template.items()})
+    if isinstance(template, list) and len(template) == 1:
+        return Many(from_template(template[0], depth + 1))
+    if isinstance(template, list) and template and all(isinstance(choice, str) for choice in template):
+        return Leaf("string", tuple(template))
+    raise InvalidQuestion("a template holds objects, type names, lists of one, and lists of choices")
+
+
+def from_json_schema(
+    schema: Any,
+    definitions: Mapping[str, Any] | None = None,
+    depth: int = 0,
+) -> Wanted:
+    """What a JSON Schema asks for; `$ref` into the schema's own definitions is followed.
+
+    Raises:
+        InvalidQuestion: It is no object, refers to something missing, or is nested too deeply.
+    """
+    _check_depth(depth)
+    if not isinstance(schema, dict):
+        raise InvalidQuestion("a schema must be an object")
+    known = definitions or {**_mapping(schema.get("definitions")), **_mapping(schema.get("$defs"))}
+    inner = _inner_schema(schema, known)
+    if inner is not None:
+        return from_json_schema(inner, known, depth + 1)
+    kind = _schema_type(schema)
+    if kind == "object":
+        members = _mapping(schema.get("properties"))
+        return Group({name: from_json_schema(each, known, depth + 1) for name, each in members.items()})
+    if kind == "array":
+        return Many(from_json_schema(schema.get("items", {}), known, depth + 1))
+    return Leaf(_leaf_kind(kind, schema.get("format")), _choices(schema.get("enum")))
+
+
+def answered(read: DocumentRead, wanted: Wanted, path: tuple[str, ...] = ()) -> Answer:
+    """The document's answers, in the shape of what is wanted.
+
+    Args:
+        read: The document.
+        wanted: What is asked for.
+        path: The names that lead there, from the root.
+    """
+    if isinstance(wanted, Group):
+        return {name: answered(read, each, (*path, name)) for name, each in wanted.members.items()}
+    if isinstance(wanted, Leaf):
+        return _chosen(_looked_for(read, path, wanted), wanted)
+    if isinstance(wanted.of, Group):
+        return _items(read, wanted.of, path)
+    return _several(read, wanted.of, path)
+
+
+def plain(answer: Answer) -> Any:
+    """The answers as plain JSON values."""
+    if isinstance(answer, Found):
+        return answer.value
+    if isinstance(answer, list):
+        return [plain(each) for each in answer]
+    return {name: plain(each) for name, each in answer.items()}
+
+
+def _check_depth(depth: int) -> None:
+    if depth > _DEEPEST:
+        raise InvalidQuestion("it is nested too deeply")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _inner_schema(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
+    """The schema that this one only wraps: the target of its `$ref`, or its first alternative but null."""
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        name = reference.rpartition("/")[2]
+        if name not in definitions:
+            raise InvalidQuestion(f"the schema refers to {reference!r}, which it does not define")
+        return definitions[name]
+    for word in ("anyOf", "oneOf", "allOf"):
+        if isinstance(alternatives := schema.get(word), list):
+            return next((each for each in alternatives if each != {"type": "null"}), None)
+    return None
+
+
+def _schema_type(schema: Mapping[str, Any]) -> str:
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = next((each for each in kind if each != "null"), None)
+    if isinstance(kind, str):
+        return kind
+    return "object" if "properties" in schema else "array" if "items" in schema else "string"
+
+
+def _leaf_kind(kind: str, form: Any) -> str:
+    if kind == "string" and form in {"date", "date-time"}:
+        return str(form)
+    return kind if kind in _KINDS else "string"
+
+
+def _choices(values: Any) -> tuple[str, ...]:
+    return tuple(value for value in values if isinstance(value, str)) if isinstance(values, list) else ()
+
+
+def _looked_for(read: DocumentRead, path: tuple[str, ...], leaf: Leaf) -> Found:
+    """The field under its whole path, else under its own name unless that would cross two parties."""
+    whole = read.look_for("_".join(path), leaf.kind)
+    if whole.value is not None or len(path) < 2:
+        return whole
+    parent, own = path[-2:]
+    if field_name(parent) in _PARTIES:
+        return read.look_for(parent, leaf.kind) if snake_case(own) in _NAME_WORDS else NOT_FOUND
+    nearer = read.look_for(f"{parent}_{own}", leaf.kind)
+    if nearer.value is not None:
+        return nearer
+    return read.look_for(own, leaf.kind) if field_name(own) in read.fields else NOT_FOUND
+
+
+def _chosen(found: Found, leaf: Leaf) -> Found:
+    """The finding as one of the leaf's choices: the one that it is, or the first one that it mentions."""
+    if not leaf.choices or found.value is None:
+        return found
+    said = folded(str(found.value))
+    exact = next((choice for choice in leaf.choices if folded(choice) == said), None)
+    words = set(re.findall(r"\w+", said))
+    choice = exact or next((choice for choice in leaf.choices if folded(choice) in words), None)
+    return NOT_FOUND if choice is None else Found(choice, found.box, found.text)
+
+
+def _items(read: DocumentRead, group: Group, path: tuple[str, ...]) -> list[Answer]:
+    """The rows of the table of items, if the list's name asks for them."""
+    if not path or _ITEM_WORDS.isdisjoint(snake_case(path[-1]).split("_")):
+        return []
+    return [
+        {
+            name: _chosen(read.look_in_item(item, name, leaf.kind), leaf)
+            if isinstance(leaf, Leaf)
+            else NOT_FOUND
+            for name, leaf in group.members.items()
+        }
+        for item in read.line_items
+    ]
+
+
+def _several(read: DocumentRead, wanted: Wanted, path: tuple[str, ...]) -> list[Answer]:
+    """The parts of a field that lists values between commas; a number is never taken apart."""
+    if not isinstance(wanted, Leaf):
+        return []
+    found = _looked_for(read, path, Leaf(wanted.kind))
+    if found.value is None:
+        return []
+    if not isinstance(found.value, str) or not wanted.kind.endswith("string"):
+        return [found]
+    parts = [Found(part, found.box, part) for part in _SEPARATORS.split(found.value) if part]
+    chosen = [_chosen(part, wanted) for part in parts]
+    return [part for part in chosen if part.value is not None]

@@ -1,0 +1,179 @@
+"""What the lines of a document say: labelled values and the table of items."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from prefect_docjobs.simulator.reading.parts import Cell, Found, Line, PageRead, Word, box_around
+from prefect_docjobs.simulator.reading.values import (
+    CURRENCY_CODES,
+    currency_of,
+    is_money,
+    parse_date,
+    parse_number,
+)
+from prefect_docjobs.simulator.reading.vocabulary import (
+    column_name,
+    field_name,
+    is_amount,
+    is_date,
+    is_known_column,
+    is_known_field,
+    kind_of_title,
+    snake_case,
+)
+
+_LONGEST_LABEL_WORDS = 6
+_LEADER = re.compile(r"[.\u2026_]{3,}")
+_ASIDE = re.compile(rf"\([^)]*\)|\d+(?:[.,]\d+)?\s*%|\b(?:{'|'.join(CURRENCY_CODES)})$")
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    name: str
+    words: tuple[Word, ...]
+
+
+def labelled_fields(pages: Sequence[PageRead], *, decimal_comma: bool) -> dict[str, Found]:
+    """Every value that stands beside or below its label, under its canonical name; the first one counts."""
+    fields: dict[str, Found] = {}
+    for page in pages:
+        for index, line in enumerate(page.lines):
+            below = page.lines[index + 1] if index + 1 < len(page.lines) else ()
+            for labelled in _labelled_in(line, below):
+                fields.setdefault(
+                    labelled.name, typed(labelled.name, labelled.words, decimal_comma=decimal_comma)
+                )
+    return fields
+
+
+def letterhead(pages: Sequence[PageRead]) -> Found | None:
+    """Who sends a document: its first line, if that is neither a title nor a label."""
+    for cell in (cell for line in pages[0].lines[:2] for cell in line[:1]):
+        if kind_of_title(cell.text) is None and _split_label(cell) is None:
+            return Found(cell.text, box_around(cell.words), cell.text)
+    return None
+
+
+def currency_in(text: str) -> Found | None:
+    """The currency that a document names most often."""
+    code = currency_of(text)
+    return Found(code, None, code) if code else None
+
+
+def typed(name: str, words: tuple[Word, ...], *, decimal_comma: bool) -> Found:
+    """The value that words print, as the number or the date that a field of this name holds."""
+    text = " ".join(word.text for word in words)
+    box = box_around(words)
+    if is_amount(name) or is_money(text):
+        number = parse_number(text, decimal_comma=decimal_comma)
+        return Found(text if number is None else number, box, text)
+    if is_date(name):
+        return Found(parse_date(text) or text, box, text)
+    if name == "currency":
+        return Found(currency_of(text) or text, box, text)
+    return Found(text, box, text)
+
+
+def _labelled_in(line: Line, below: Line) -> Iterator[_Labelled]:
+    for index, cell in enumerate(line):
+        right = line[index + 1] if index + 1 < len(line) else None
+        split = _split_label(cell)
+        if split is None:
+            yield from _without_colon(cell, right)
+            continue
+        label, words = split
+        value = words or _beside_or_below(cell, right, below)
+        name = field_name(_ASIDE.sub(" ", label).strip())
+        if name and value:
+            yield _Labelled(name, value)
+
+
+def _split_label(cell: Cell) -> tuple[str, tuple[Word, ...]] | None:
+    """The label of a cell such as `Due date: 3 March` and the words behind it, None if it has no label."""
+    for index, word in enumerate(cell.words[:_LONGEST_LABEL_WORDS]):
+        if word.text.endswith(":") or _LEADER.fullmatch(word.text):
+            ending = "" if _LEADER.fullmatch(word.text) else word.text.rstrip(": ")
+            label = " ".join([*(before.text for before in cell.words[:index]), ending]).strip()
+            is_label = label[:1].isalpha() and "://" not in label
+            return (label, cell.words[index + 1 :]) if is_label else None
+    return None
+
+
+def _beside_or_below(cell: Cell, right: Cell | None, below: Line) -> tuple[Word, ...]:
+    if right is not None and _split_label(right) is None:
+        return right.words
+    under = next((other for other in below if other.overlaps(cell)), None)
+    return under.words if under is not None and _split_label(under) is None else ()
+
+
+def _without_colon(cell: Cell, right: Cell | None) -> Iterator[_Labelled]:
+    """A known label with its value in the next cell, or an amount behind its label in the same cell."""
+    name = _known_name(cell.text)
+    if name and right is not None:
+        numeric = parse_number(right.text) is not None
+        if numeric if is_amount(name) else _split_label(right) is None and not is_known_field(right.text):
+            yield _Labelled(name, right.words)
+    elif len(cell.words) > 1:
+        name = _known_name(" ".join(word.text for word in cell.words[:-1]))
+        if name and is_amount(name) and parse_number(cell.words[-1].text) is not None:
+            yield _Labelled(name, cell.words[-1:])
+
+
+def _known_name(text: str) -> str | None:
+    label = _ASIDE.sub(" ", text).strip()
+    return field_name(label) if is_known_field(label) else None
+
+
+def line_items(pages: Sequence[PageRead], *, decimal_comma: bool) -> list[Mapping[str, Found]]:
+    """The rows below a heading with `description` and two more known columns, over all pages."""
+    items: list[Mapping[str, Found]] = []
+    columns: list[str] = []
+    for line in (line for page in pages for line in page.lines):
+        heading = _columns_of(line)
+        if heading:
+            columns = heading
+        elif columns and _ends_table(line):
+            columns = []
+        elif len(line) == len(columns):
+            row = {
+                name: _typed_cell(name, cell, decimal_comma=decimal_comma)
+                for name, cell in zip(columns, line, strict=True)
+            }
+            if isinstance(row.get("amount", row.get("unit_price", _NO_AMOUNT)).value, float):
+                items.append(row)
+    return items
+
+
+_NO_AMOUNT = Found(None)
+_NUMERIC_COLUMNS = frozenset({"quantity", "unit_price", "amount"})
+
+
+def _typed_cell(name: str, cell: Cell, *, decimal_comma: bool) -> Found:
+    if name not in _NUMERIC_COLUMNS:
+        return Found(cell.text, box_around(cell.words), cell.text)
+    number = parse_number(cell.text, decimal_comma=decimal_comma)
+    return Found(cell.text if number is None else number, box_around(cell.words), cell.text)
+
+
+def _columns_of(line: Line) -> list[str]:
+    labels = [_ASIDE.sub(" ", cell.text).strip() for cell in line]
+    names = [column_name(label) for label in labels]
+    known = [label for label in labels if is_known_column(label)]
+    if "description" not in names or len(known) < 3 or len(set(names)) != len(names):
+        return []
+    return names
+
+
+def _ends_table(line: Line) -> bool:
+    name = _known_name(line[0].text.rstrip(": "))
+    return name is not None and is_amount(name)
+
+
+def item_key(name: str) -> str:
+    """The canonical name of a column asked for; `item_price`, `lineTotal` and `unit_price` are understood."""
+    plain = snake_case(name)
+    known = column_name(plain)
+    return known if known != plain else column_name(plain.removeprefix("item_").removeprefix("line_"))

@@ -1,0 +1,121 @@
+"""NuExtract: whatever an answer holds, reading it gives a value or a typed error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.numind_service import JOB, RESULT, STATUS, answer, job_ref
+
+from prefect_docjobs.errors import DocJobsError, ServiceError
+from prefect_docjobs.http import Answer
+from prefect_docjobs.models import JobState, JobStatus, Result
+from prefect_docjobs.providers.base import JobPage
+from prefect_docjobs.providers.numind import NuMind, answers
+
+TEMPLATE = NuMind(template={"total": "number"})
+CONTENT = NuMind(product="content")
+REF = job_ref()
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def spoiled(example: Any) -> st.SearchStrategy[Any]:
+    """The example with some of its values replaced by anything at all."""
+    changes = st.dictionaries(st.sampled_from(sorted(example)), anything, max_size=4)
+    return changes.map(lambda changed: {**example, **changed})
+
+
+payloads = anything | spoiled(STATUS) | spoiled(JOB) | spoiled(RESULT) | spoiled({"items": [STATUS], **JOB})
+bodies = (
+    payloads.map(lambda value: json.dumps(value).encode())
+    | st.binary(max_size=60)
+    | st.text().map(str.encode)
+)
+statuses = st.sampled_from([200, 206, 400, 401, 403, 404, 409, 413, 429, 500, 503])
+kinds = st.sampled_from(["application/json", "text/plain", "text/html", "text/event-stream", "", "\x00/;"])
+told = st.builds(lambda body, status, kind: answer(body, status, content_type=kind), bodies, statuses, kinds)
+
+
+def read_page(heard: Answer) -> JobPage:
+    with NuMind.reading(heard):
+        return answers.job_page(heard.json())
+
+
+def read_event(name: str) -> Callable[[Answer], JobStatus | None]:
+    def read(heard: Answer) -> JobStatus | None:
+        with NuMind.reading(heard):
+            return answers.event_status(REF, name, heard)
+
+    return read
+
+
+def read_status(heard: Answer) -> JobStatus:
+    with NuMind.reading(heard):
+        return TEMPLATE.read_status(REF, heard)
+
+
+READERS: dict[str, Callable[[Answer], object]] = {
+    "submit": TEMPLATE._read_submitted,
+    "status": read_status,
+    "result": lambda heard: TEMPLATE.read_result(REF, heard),
+    "content": lambda heard: CONTENT.read_result(job_ref(product="content"), heard),
+    "page": read_page,
+    "result event": read_event("result"),
+    "error event": read_event("error"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+@settings(max_examples=200, deadline=None)
+@given(heard=told)
+def test_any_answer_is_a_value_or_a_typed_error(reader: Callable[[Answer], object], heard: Answer) -> None:
+    with suppress(DocJobsError):
+        reader(heard)
+
+
+@settings(max_examples=200, deadline=None)
+@given(heard=told)
+def test_any_error_is_typed_and_can_be_shown(heard: Answer) -> None:
+    error = NuMind.read_error(heard)
+    assert isinstance(error, ServiceError)
+    assert error.status == heard.status
+    assert str(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(job=spoiled(STATUS))
+def test_only_this_jobs_own_completed_is_success(job: dict[str, Any]) -> None:
+    with suppress(DocJobsError):
+        status = read_status(answer(json.dumps(job).encode()))
+        assert job["id"] == REF.job_id
+        assert (status.state is JobState.SUCCEEDED) == (
+            job["status"].strip().lower() == "completed" and bool(job["completedAt"])
+        )
+
+
+@settings(max_examples=200, deadline=None)
+@given(found=st.dictionaries(st.text(max_size=8), anything, max_size=4))
+def test_values_come_back_as_they_are(found: dict[str, Any]) -> None:
+    body = json.dumps({**RESULT, "result": found}).encode()
+    result = TEMPLATE.read_result(REF, answer(body))
+    assert isinstance(result, Result)
+    assert json.dumps({name: field.value for name, field in result.fields.items()}) == json.dumps(found)
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("opening", [b"[", b'{"result":', b'{"items":[', b'{"outputData":'])
+def test_bottomless_nesting_is_a_typed_error(reader: Callable[[Answer], object], opening: bytes) -> None:
+    heard = answer(opening * 100_000)
+    with pytest.raises(DocJobsError):
+        reader(heard)
