@@ -52,11 +52,11 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 .venv-sdks/.ready: tests/sdks/requirements.txt | $(READY)
-	@test -x .venv-sdks/bin/python || $(PYTHON) -m venv .venv-sdks
-	@$(BIN)/uv pip install --quiet --python .venv-sdks/bin/python -r $<
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-sdks
+	@$(BIN)/uv pip sync --quiet --python .venv-sdks/bin/python $<
 	@touch $@
 
 .venv-sdks-2025/.ready: tests/sdks/requirements-2025.txt | $(READY)
-	@test -x .venv-sdks-2025/bin/python || $(PYTHON) -m venv .venv-sdks-2025
-	@$(BIN)/uv pip install --quiet --python .venv-sdks-2025/bin/python -r $<
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-sdks-2025
+	@$(BIN)/uv pip sync --quiet --python .venv-sdks-2025/bin/python $<
 	@touch $@

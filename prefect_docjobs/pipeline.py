@@ -40,7 +40,7 @@ async def submit_one(
     try:
         return await provider.submit(http, document)
     except SubmitUncertain:
-        if on_uncertain == "fail":
+        if on_uncertain != "resubmit":
             raise
         return await provider.submit(http, document)
 

@@ -302,7 +302,9 @@ def form() -> bytes:
 def purchase_order() -> bytes:
     """A purchase order as plain text, with Swiss numbers."""
     bought = items(
-        ("Torque wrench 40 Nm", 5, "189.00"), ("Bit set S2", 12, "34.50"), ("Workbench lamp", 3, "352.80")
+        ("Torque wrench 40 Nm", 5, "189.00"),
+        ("Bit set 31-part", 12, "34.50"),
+        ("Workbench lamp", 3, "352.80"),
     )
     totals = Totals.of(bought, 10)
     return _text(

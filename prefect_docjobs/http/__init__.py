@@ -8,7 +8,14 @@ same question again until the answer changes (`waiter`).
 from __future__ import annotations
 
 from prefect_docjobs.http.client import MASK, Http, shared_ssl_context
-from prefect_docjobs.http.messages import Answer, Part, Request, error_for, parse_retry_after
+from prefect_docjobs.http.messages import (
+    Answer,
+    Part,
+    Request,
+    error_for,
+    parse_retry_after,
+    safe_file_name,
+)
 from prefect_docjobs.http.origin import InsecureTransport, normalize_base_url
 from prefect_docjobs.http.retries import Limits
 
@@ -23,5 +30,6 @@ __all__ = [
     "error_for",
     "normalize_base_url",
     "parse_retry_after",
+    "safe_file_name",
     "shared_ssl_context",
 ]

@@ -96,6 +96,7 @@ class Http:
         self._reads = await self._stack.enter_async_context(self._client(keepalive=30.0))
         # A POST on a connection that the server is about to close is a submit with an unknown end.
         self._submits = await self._stack.enter_async_context(self._client(keepalive=1.5))
+        self._streams = await self._stack.enter_async_context(self._client(keepalive=1.5))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -146,10 +147,15 @@ class Http:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[httpx.Response]:
-        """A response whose body arrives piece by piece (server-sent events); never repeated."""
-        with self._translated(request, paid=False):
-            built = self._build(self._reads, request, ExitStack())
-            response = await self._reads.send(built, stream=True)
+        """A response whose body arrives piece by piece (server-sent events); never repeated.
+
+        It has a connection of its own outside the gate, so that listening never holds up asking. What
+        is read from it must go through `redacted` before it is told to anybody.
+        """
+        request = replace(request, path=self.own(request.path))
+        with self._translated(request, paid=False), ExitStack() as opened:
+            built = self._build(self._streams, request, opened)
+            response = await self._streams.send(built, stream=True)
             try:
                 if not response.is_success:
                     self._refuse(await self._read(response, request))
@@ -247,7 +253,7 @@ class Http:
                 f"No connection to {self.base_url}: {_kind(problem)}.", provider=self.provider
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as problem:
-            kind = self._without_secrets(_kind(problem).encode()).decode()
+            kind = self.redacted(_kind(problem).encode()).decode()
             why = f"{request.method} {path_of(request.path)} was broken off: {kind}."
             if paid:
                 raise self._uncertain(why) from None
@@ -293,11 +299,12 @@ class Http:
         return Answer(
             status=response.status_code,
             headers=response.headers,
-            body=body if request.verbatim and response.is_success else self._without_secrets(body),
+            body=body if request.verbatim and response.is_success else self.redacted(body),
             url=path_of(request.path),
         )
 
-    def _without_secrets(self, body: bytes) -> bytes:
+    def redacted(self, body: bytes) -> bytes:
+        """`body` with every secret of this client masked."""
         for secret in self._secrets:
             body = body.replace(secret.encode(), MASK.encode())
         return body

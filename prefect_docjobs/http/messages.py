@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from prefect_docjobs.errors import (
 from prefect_docjobs.models import Document
 
 _PIECE = 1 << 16
+# Control characters, line separators, and the lone surrogates that stand for undecodable bytes of a path.
+_NOT_IN_FILE_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-amz-cf-id", "cf-ray")
 
 
@@ -166,18 +169,23 @@ def _error_class(status: int) -> type[ServiceError]:
     return Rejected if status >= 400 else Unreadable
 
 
+def safe_file_name(name: str) -> str:
+    """`name` with `_` for each character that cannot travel, so that any file of a disk can be sent."""
+    return _NOT_IN_FILE_NAMES.sub("_", name) or "document"
+
+
 def multipart(part: Part, opened: ExitStack) -> tuple[str, tuple[Any, ...]]:
-    """A part as httpx takes it; its document stays open until `opened` is closed."""
+    """A part as httpx takes it; its document stays open until `opened` is closed.
+
+    Quotes and backslashes are left to httpx, which escapes them as the HTML standard says (`%22`).
+    """
     if isinstance(part.content, str):
-        named = (
-            (part.filename, part.content, part.media_type)
-            if part.media_type
-            else (part.filename, part.content)
-        )
-        return part.field, named
+        name = safe_file_name(part.filename) if part.filename else None
+        return part.field, (name, part.content, *([part.media_type] if part.media_type else []))
     document = part.content
+    name = safe_file_name(part.filename or document.name)
     stream = opened_in(document, opened)
-    return part.field, (part.filename or document.name, stream, part.media_type or document.media_type)
+    return part.field, (name, stream, part.media_type or document.media_type)
 
 
 def opened_in(document: Document, opened: ExitStack) -> IO[bytes]:

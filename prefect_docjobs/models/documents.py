@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import mimetypes
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from prefect_docjobs.errors import InvalidDocument
 
 _CHUNK = 1 << 20
 _UNKNOWN_TYPE = "application/octet-stream"
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.\"-]+)*", re.ASCII)
 _TYPES = {".heic": "image/heic", ".heif": "image/heif", ".webp": "image/webp", ".md": "text/markdown"}
 
 
@@ -38,6 +41,10 @@ class Document:
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
     url: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        # A file name that is no text (surrogates) could not be written down beside a paid job.
+        object.__setattr__(self, "name", _SURROGATES.sub("_", self.name))
 
     @classmethod
     def from_path(
@@ -130,6 +137,10 @@ class Document:
         """Raise `InvalidDocument` unless there is something to send: one source, readable, not empty."""
         if [self.path, self.data, self.url].count(None) != 2:
             raise InvalidDocument(f"{self.name}: give exactly one of a path, bytes, or a URL.")
+        if not _MEDIA_TYPE.fullmatch(self.media_type):
+            raise InvalidDocument(
+                f"{self.name}: {self.media_type!r} is no media type, such as application/pdf."
+            )
         if self.url is not None:
             self._check_url(self.url)
         elif self.path is not None and self.path.is_dir():

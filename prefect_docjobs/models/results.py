@@ -105,7 +105,10 @@ class Result(Frozen):
         return dict(_flatten(self.fields))
 
     def line_items(self) -> list[dict[str, Any]]:
-        """One row per element of each list of objects, with `list` (dotted name) and `index` (from 0)."""
+        """One row per element of each list of objects, with `list` (dotted name) and `index` (from 0).
+
+        A list inside an element is named by its way down, such as `splits.0.lines`.
+        """
         return list(_line_items(self.fields, ""))
 
 
@@ -124,11 +127,11 @@ def _is_table(child: Field) -> bool:
 def _line_items(fields: Mapping[str, Field], prefix: str) -> Iterator[dict[str, Any]]:
     for name, child in fields.items():
         path = f"{prefix}{name}"
-        if child.fields is not None:
-            yield from _line_items(child.fields, f"{path}.")
+        yield from _line_items(child.fields or {}, f"{path}.")
         for index, item in enumerate(child.items or ()):
             if item.fields is not None:
                 yield joined({"list": path, "index": index}, dict(_flatten(item.fields)))
+                yield from _line_items(item.fields, f"{path}.{index}.")
 
 
 def joined(head: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:

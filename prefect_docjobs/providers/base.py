@@ -11,13 +11,12 @@ import hashlib
 import hmac
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar
-from urllib.parse import quote
 
 import anyio.to_thread
 
@@ -35,9 +34,10 @@ from prefect_docjobs.errors import (
 )
 from prefect_docjobs.http import Answer, Http, Request, error_for
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
+from prefect_docjobs.providers.values import segment
 
 _UNTYPED = "application/octet-stream"
-_SMALL = 1 << 20  # bytes; hashing these takes about a millisecond, a trip to a thread is not worth it
+_SMALL = 1 << 20  # bytes; reading and hashing these takes a millisecond, not worth a trip to a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +125,12 @@ class Provider(ABC):
 
     Class attributes:
         name: Registry name. `title`: what people call it. `default_base_url`: where it lives.
-        env_key: The environment variable that its own SDK reads the API key from.
+        env_key: The environment variable that people keep the key in (the official SDK's own where it has
+            one).
         states: The service's own state words, in lower case, and what they mean.
         polling: Documented polling advice.
         products: What `product` may be; empty where it is free.
+        echoes_alias: The service keeps a key of ours and tells it in answers and pushes.
     """
 
     name: ClassVar[str]
@@ -139,6 +141,7 @@ class Provider(ABC):
     polling: ClassVar[Polling] = Polling(first=2.0, every=2.0)
     capabilities: ClassVar[Capabilities] = Capabilities()
     products: ClassVar[tuple[str, ...]] = ()
+    echoes_alias: ClassVar[bool] = False
 
     # -- what a provider must say: pure, testable with literals
 
@@ -197,9 +200,10 @@ class Provider(ABC):
             ServiceError: Refused.
         """
         self.check(document)
-        size, sha256 = await _size_and_digest(document)
+        alias = new_alias()
         try:
-            answer = await http.submit(self.submit_request(document, alias=new_alias()))
+            size, sha256, request = await self._prepared(document, alias)
+            answer = await http.submit(request)
             submitted = self._read_submitted(answer)
         except DocJobsError as error:
             raise error.about(document.name) from None
@@ -213,7 +217,7 @@ class Provider(ABC):
             document_sha256=sha256,
             document_size=size,
             submitted_at=answer.received_at,
-            alias=submitted.alias,
+            alias=submitted.alias or (alias if self.echoes_alias else None),
             result_url=submitted.result_url,
             document_id=submitted.document_id,
         )
@@ -221,7 +225,7 @@ class Provider(ABC):
     async def status(self, http: Http, ref: JobRef, *, attempts: int | None = None) -> JobStatus:
         """Look at a job once. `attempts=1` leaves repeating to the caller."""
         self.claim(http, ref)
-        answer = await http.send(self.status_request(ref), attempts=attempts)
+        answer = await http.send(self.request_for(self.status_request, ref), attempts=attempts)
         with self.reading(answer):
             return self.read_status(ref, answer)
 
@@ -235,7 +239,7 @@ class Provider(ABC):
         if self.needs_status(ref):
             ref = (await self.status(http, ref)).ref
         try:
-            return await http.send(self.result_request(ref))
+            return await http.send(self.request_for(self.result_request, ref))
         except NotFound as gone:
             raise ResultLost(f"The service has no result for this job (any more): {gone}", ref=ref) from None
 
@@ -302,10 +306,20 @@ class Provider(ABC):
                 f"{document.size:,} bytes are more than {self.title} takes ({able.max_bytes:,})."
             ).about(document.name)
 
+    async def _prepared(self, document: Document, alias: str) -> tuple[int | None, str | None, Request]:
+        def prepare() -> tuple[int | None, str | None, Request]:
+            return document.size, document.sha256, self.submit_request(document, alias=alias)
+
+        if (document.size or 0) <= _SMALL:
+            return prepare()
+        return await anyio.to_thread.run_sync(prepare)
+
     def _read_submitted(self, answer: Answer) -> Submitted:
         try:
             with self.reading(answer):
-                return self.read_submit(answer)
+                submitted = self.read_submit(answer)
+                segment(submitted.job_id)  # an id that cannot be asked for is none
+                return submitted
         except Unreadable as problem:
             raise SubmitUncertain(
                 f"The submit was answered, but the answer names no job: {problem} The document may have been "
@@ -314,6 +328,13 @@ class Provider(ABC):
                 status=answer.status,
                 request_id=answer.request_id,
             ) from None
+
+    def request_for(self, build: Callable[[JobRef], Request], ref: JobRef) -> Request:
+        """`build(ref)`; raises `Unreadable` where an id in `ref` cannot be part of a path (`segment`)."""
+        try:
+            return build(ref)
+        except ValueError:
+            raise Unreadable("The job's id cannot be part of a path.", provider=self.name) from None
 
     @classmethod
     @contextmanager
@@ -335,21 +356,11 @@ class Provider(ABC):
     @classmethod
     def state_of(cls, word: object) -> JobState:
         """Our state for the service's word, in any case; UNKNOWN for a word that is not documented."""
-        return (
-            cls.states.get(word.strip().lower(), JobState.UNKNOWN)
-            if isinstance(word, str)
-            else JobState.UNKNOWN
-        )
+        known = word.strip().lower() if isinstance(word, str) else ""
+        return cls.states.get(known, JobState.UNKNOWN)
 
 
 # ------------------------------------------------------------------------------------- for all providers
-
-
-async def _size_and_digest(document: Document) -> tuple[int | None, str | None]:
-    size = document.size
-    if size is None or size <= _SMALL:
-        return size, document.sha256
-    return size, await anyio.to_thread.run_sync(lambda: document.sha256)
 
 
 def new_alias() -> str:
@@ -357,39 +368,30 @@ def new_alias() -> str:
     return f"docjobs-{uuid.uuid4().hex}"
 
 
-def text_of(value: object) -> str:
-    """`value` as the non-empty text that a field documented as a string must be; raises ValueError."""
-    if isinstance(value, str) and value.strip():
-        return value
-    raise ValueError("expected a non-empty text")
-
-
-def object_of(value: object) -> dict[str, Any]:
-    """`value` as the JSON object that it must be; raises ValueError."""
-    if isinstance(value, dict):
-        return value
-    raise ValueError("expected an object")
-
-
-def segment(value: str) -> str:
-    """`value` as one segment of a path: an id can never lead to another route."""
-    if value in {".", ".."}:
-        raise ValueError("not an id")
-    return quote(value, safe="")
-
-
 def sign(body: bytes, secret: str) -> str:
     """Lower-case hex HMAC-SHA256 of a raw body: how both Mindee APIs sign their webhook calls."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-def verify_signature(body: bytes, signature: str | None, secrets: Collection[str]) -> None:
-    """Raise `InvalidPush` unless one of `secrets` signed `body`; every secret is tried, in constant time."""
-    if not secrets:
+def verify_signature(headers: Mapping[str, str], name: str, body: bytes, secrets: Collection[str]) -> None:
+    """Check a webhook call that is signed with `sign`.
+
+    Args:
+        headers: Of the call, their names in any case.
+        name: The header that carries the signature.
+        body: As it came, not parsed and written again.
+        secrets: Several allow rotation; each is tried, in constant time.
+
+    Raises:
+        InvalidPush: No secret, no signature, or no secret fits.
+    """
+    known = [secret for secret in secrets if secret]  # an empty secret would let anybody sign
+    if not known:
         raise InvalidPush("No signing secret is configured, so nothing can be verified.")
+    signature = {header.lower(): value for header, value in headers.items()}.get(name.lower())
     if not signature:
         raise InvalidPush("The call has no signature.")
     given = signature.strip().encode("utf-8", "replace")
-    fits = [hmac.compare_digest(sign(body, secret).encode(), given) for secret in secrets]
+    fits = [hmac.compare_digest(sign(body, secret).encode(), given) for secret in known]
     if not any(fits):
         raise InvalidPush("The signature does not fit the body.")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from prefect_docjobs.simulator.reading import NOT_FOUND, DocumentRead, Found
-from prefect_docjobs.simulator.reading.vocabulary import field_name, folded, snake_case
+from prefect_docjobs.simulator.reading.fields import item_key
+from prefect_docjobs.simulator.reading.vocabulary import ITEM_COLUMNS, field_name, folded, snake_case
 
 _DEEPEST = 24
 _KINDS = frozenset({"number", "integer", "date", "date-time", "boolean", "verbatim-string"})
@@ -21,6 +22,7 @@ _SEPARATORS = re.compile(r"\s*[,;]\s*")
 _ITEM_WORDS = frozenset(
     {"item", "items", "line", "lines", "position", "positions", "products", "articles", "rows", "entries"}
 )
+_COLUMNS_THAT_TELL = 2
 _PARTIES = frozenset({"supplier_name", "customer_name"})
 _NAME_WORDS = frozenset({"name", "company", "company_name", "legal_name", "full_name"})
 
@@ -201,8 +203,9 @@ def _chosen(found: Found, leaf: Leaf) -> Found:
 
 
 def _items(read: DocumentRead, group: Group, path: tuple[str, ...]) -> list[Answer]:
-    """The rows of the table of items, if the list's name asks for them."""
-    if not path or _ITEM_WORDS.isdisjoint(snake_case(path[-1]).split("_")):
+    """The rows of the table of items, if the list's name or two of its columns ask for them."""
+    named = bool(path) and not _ITEM_WORDS.isdisjoint(snake_case(path[-1]).split("_"))
+    if not named and len({item_key(name) for name in group.members} & ITEM_COLUMNS) < _COLUMNS_THAT_TELL:
         return []
     return [
         {

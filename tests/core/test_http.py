@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 import traceback
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,11 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.requests import Request as Received
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import (
@@ -49,13 +55,14 @@ GET = Request("GET", "/job")
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
-def client(handler: Handler, **options: Any) -> Http:
+def client(handler: Handler | httpx.ASGITransport, **options: Any) -> Http:
+    answering = handler if isinstance(handler, httpx.ASGITransport) else httpx.MockTransport(handler)
     return Http(
         provider="test",
         base_url="https://service.test",
         headers={"Authorization": KEY},
         secrets=[KEY],
-        transport=httpx.MockTransport(handler),
+        transport=answering,
         **options,
     )
 
@@ -435,6 +442,45 @@ async def test_a_document_is_sent_whole_again_when_a_submit_is_repeated(tmp_path
     assert path.read_bytes() in bodies[2]
     assert b'name="file"; filename="a.pdf"\r\nContent-Type: application/pdf' in bodies[2]
     assert b'name="model"\r\n\r\nm-1\r\n' in bodies[2]
+
+
+NAMES = {
+    "plain.pdf": "plain.pdf",
+    "é 日本 😀.pdf": "é 日本 😀.pdf",
+    os.fsdecode(b"caf\xe9.pdf"): "caf_.pdf",
+    "a\ud800b.pdf": "a_b.pdf",
+    "a\r\nContent-Type: text/html\r\n\r\n.pdf": "a__Content-Type: text/html____.pdf",
+    "a\0b\x1b\x7f\x85\u2028.pdf": "a_b____.pdf",
+    'a"; name="other.pdf': "a%22; name=%22other.pdf",
+    "a\\b.pdf": "a\\b.pdf",
+}
+
+
+@pytest.mark.parametrize(("name", "seen"), NAMES.items(), ids=map(ascii, NAMES))
+@virtual_time
+async def test_any_file_name_travels_and_none_is_a_header(name: str, seen: str) -> None:
+    async def service(request: Received) -> JSONResponse:
+        async with request.form() as form:
+            ((field, file),) = form.multi_items()
+            assert isinstance(file, UploadFile)
+            body = (await file.read()).decode()
+        return JSONResponse([field, file.filename, file.content_type, sorted(file.headers), body])
+
+    app = Starlette(routes=[Route("/submit", service, methods=["POST"])])
+    document = Document.from_bytes(b"%PDF", name=name, media_type="application/pdf")
+    async with client(httpx.ASGITransport(app)) as http:
+        answer = await http.submit(Request("POST", "/submit", parts=(Part("file", document),)))
+    headers = ["content-disposition", "content-type"]
+    assert answer.json() == ["file", seen, "application/pdf", headers, "%PDF"]
+
+
+@virtual_time
+async def test_a_document_without_a_name_is_sent_as_a_file_all_the_same() -> None:
+    service = Service(OK)
+    async with client(service) as http:
+        document = Document.from_bytes(b"%PDF", name="")
+        await http.submit(Request("POST", "/submit", parts=(Part("file", document),)))
+    assert b'name="file"; filename="document"' in service.requests[0].content
 
 
 @virtual_time

@@ -56,6 +56,8 @@ def test_a_document_reads_its_file_when_asked_and_not_before(tmp_path: Path) -> 
         (Document.from_url("https://["), "https"),
         (Document.from_path("/tmp/\0"), "cannot be read"),
         (Document(name="nothing"), "exactly one"),
+        (Document.from_bytes(b"x", name="a", media_type="a/b\r\nX-Evil: 1"), "media type"),
+        (Document.from_bytes(b"x", name="a", media_type="pdf"), "media type"),
     ],
 )
 def test_a_document_that_cannot_be_sent_says_why(document: Document, says: str) -> None:
@@ -78,6 +80,13 @@ def test_a_url_has_no_size_and_no_hash_and_its_name_has_no_query() -> None:
 
     assert (document.name, document.size, document.sha256) == ("my bill.pdf", None, None)
     assert "abc" not in repr(document)
+
+
+def test_a_file_name_that_is_no_text_can_still_be_written_down() -> None:
+    document = Document.from_path(os.fsdecode(b"/tmp/caf\xe9.pdf"))
+
+    assert REF.model_copy(update={"document_name": document.name}).model_dump_json()
+    assert document.name == "caf_.pdf"
 
 
 def test_a_folder_is_listed_in_a_stable_order_without_hidden_files(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import datetime, timezone
-from email import message_from_bytes
+from datetime import timezone
 from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
 import pytest
+from support.wire import Script, answer, client, parts_of, ref_of
 
 from prefect_docjobs.errors import (
     ConfigurationError,
@@ -29,7 +29,7 @@ from prefect_docjobs.errors import (
     Unreadable,
     Unsupported,
 )
-from prefect_docjobs.http import Answer, Http, Limits
+from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem
 from prefect_docjobs.providers import provider_class
 from prefect_docjobs.providers.mindee import Mindee, WebhookDelivery, read_webhooks
@@ -41,7 +41,6 @@ HOOK = "0f0e0d0c-0000-4000-8000-00000000beef"
 RESULT_URL = f"{ORIGIN}/v2/products/extraction/results/{JOB}"
 KEY = "md_secret_key"
 PDF = Document.from_bytes(b"%PDF-1.4 hello", name="acme-0042.pdf")
-NOW = datetime(2026, 2, 3, 10, 15, tzinfo=timezone.utc)
 
 
 def job_response(**changes: Any) -> dict[str, Any]:
@@ -61,65 +60,16 @@ def job_response(**changes: Any) -> dict[str, Any]:
     return {"job": {**job, **changes}}
 
 
-def answer(payload: Any, status: int = 200, **headers: str) -> Answer:
-    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return Answer(status=status, headers=httpx.Headers(headers), body=body, received_at=NOW)
-
-
 def reference(**changes: Any) -> JobRef:
-    ref = JobRef(
-        provider="mindee",
-        base_url=ORIGIN,
-        tenant="t",
-        product="extraction",
-        job_id=JOB,
-        document_name="acme-0042.pdf",
-        submitted_at=NOW,
-    )
-    return ref.model_copy(update=changes)
+    return ref_of(Mindee, **{"product": "extraction", "job_id": JOB, **changes})
 
 
-class Service:
-    """Answers requests with the given responses, in order, and keeps what it saw."""
-
-    def __init__(self, *responses: httpx.Response) -> None:
-        self.responses = list(responses)
-        self.seen: list[httpx.Request] = []
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.seen.append(request)
-        return self.responses.pop(0)
-
-    def http(self) -> Http:
-        return Http(
-            provider="mindee",
-            base_url=ORIGIN,
-            headers=Mindee.auth_headers(KEY),
-            tenant="t",
-            secrets=[KEY],
-            read_error=Mindee.read_error,
-            limits=Limits(attempts=1),
-            transport=httpx.MockTransport(self),
-        )
+def http_to(service: Script) -> Http:
+    return client(Mindee, service, key=KEY, attempts=1)
 
 
-def accepted(**changes: Any) -> Service:
-    return Service(httpx.Response(202, json=job_response(**changes)))
-
-
-def parts_of(request: httpx.Request) -> list[tuple[str | None, str | None, bytes]]:
-    """Name, file name and content of each part of a multipart request, in order."""
-    head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-    found = message_from_bytes(head + request.content).get_payload()
-    assert isinstance(found, list)
-    return [
-        (
-            part.get_param("name", header="content-disposition"),  # type: ignore[union-attr]
-            part.get_filename(),  # type: ignore[union-attr]
-            part.get_payload(decode=True),  # type: ignore[union-attr, misc]
-        )
-        for part in found
-    ]
+def accepted(**changes: Any) -> Script:
+    return Script(httpx.Response(202, json=job_response(**changes)))
 
 
 def read(status_answer: Answer, ref: JobRef | None = None) -> JobStatus:
@@ -175,18 +125,19 @@ def test_the_products_are_the_five_documented_ones() -> None:
 
 async def test_a_file_travels_as_multipart_with_only_what_was_set() -> None:
     service = accepted(alias=None)
-    async with service.http() as http:
+    async with http_to(service) as http:
         ref = await Mindee(model_id=MODEL).submit(http, PDF)
-    (request,) = service.seen
+    request = service.only
     assert request.url == f"{ORIGIN}/v2/products/extraction/enqueue"
     assert request.headers["authorization"] == KEY
     (model, alias, file) = parts_of(request)
-    assert model == ("model_id", None, MODEL.encode())
-    assert alias[:2] == ("alias", None)
-    assert alias[2].startswith(b"docjobs-")
-    assert file == ("file", "acme-0042.pdf", b"%PDF-1.4 hello")
+    assert model == ("model_id", None, None, MODEL.encode())
+    assert alias[:3] == ("alias", None, None)
+    assert alias.content.startswith(b"docjobs-")
+    assert file == ("file", "acme-0042.pdf", "application/pdf", b"%PDF-1.4 hello")
     assert (ref.job_id, ref.product, ref.result_url) == (JOB, "extraction", None)
     assert ref.document_sha256 == PDF.sha256
+    assert ref.alias == alias.content.decode(), "a failed push names its job by nothing else"
 
 
 async def test_all_settings_travel_in_the_services_own_words() -> None:
@@ -204,9 +155,9 @@ async def test_all_settings_travel_in_the_services_own_words() -> None:
         data_schema=[{"name": "total", "type": "number"}],
         options={"multipage_context": True, "weight": 2, "gone": None},
     )
-    async with service.http() as http:
+    async with http_to(service) as http:
         ref = await provider.submit(http, PDF)
-    assert [(name, content.decode()) for name, _, content in parts_of(service.seen[0])] == [
+    assert [(part.name, part.content.decode()) for part in parts_of(service.only)] == [
         ("model_id", MODEL),
         ("alias", "order-42"),
         ("webhook_ids", HOOK),
@@ -221,7 +172,7 @@ async def test_all_settings_travel_in_the_services_own_words() -> None:
         ("weight", "2"),
         ("file", "%PDF-1.4 hello"),
     ]
-    assert parts_of(service.seen[0])[-1][1] == "renamed.pdf"
+    assert parts_of(service.only)[-1].filename == "renamed.pdf"
     assert ref.alias == "order-42"
 
 
@@ -229,9 +180,9 @@ async def test_a_url_travels_as_a_form_and_is_not_downloaded() -> None:
     service = accepted()
     document = Document.from_url("https://files.example/a b.pdf?sig=1&x=ä")
     provider = Mindee(model_id=MODEL, product="ocr", send="base64", webhook_ids=[HOOK, MODEL])
-    async with service.http() as http:
+    async with http_to(service) as http:
         ref = await provider.submit(http, document)
-    (request,) = service.seen
+    request = service.only
     assert request.headers["content-type"] == "application/x-www-form-urlencoded"
     form = parse_qs(request.content.decode(), strict_parsing=True)
     assert form.pop("alias")[0].startswith("docjobs-")
@@ -250,9 +201,9 @@ async def test_base64_travels_as_json_with_json_types() -> None:
     provider = Mindee(
         model_id=MODEL, send="base64", webhook_ids=[HOOK], rag=True, data_schema={"fields": [{"name": "a"}]}
     )
-    async with service.http() as http:
+    async with http_to(service) as http:
         await provider.submit(http, PDF)
-    sent = json.loads(service.seen[0].content)
+    sent = json.loads(service.only.content)
     assert sent.pop("alias").startswith("docjobs-")
     assert base64.b64decode(sent.pop("file_base64")) == b"%PDF-1.4 hello"
     assert sent == {
@@ -284,15 +235,24 @@ def test_the_job_of_a_submit_is_read_with_the_alias_that_mindee_echoes() -> None
     assert (submitted.job_id, submitted.alias, submitted.result_url) == (JOB, "order-42", None)
 
 
-def test_an_alias_of_ours_is_kept_when_mindee_echoes_none() -> None:
-    submitted = Mindee(model_id=MODEL, alias="order-43").read_submit(answer(job_response(alias=None), 202))
-    assert submitted.alias == "order-43"
+async def test_an_alias_of_the_user_is_kept_when_mindee_echoes_none() -> None:
+    async with http_to(accepted(alias=None)) as http:
+        ref = await Mindee(model_id=MODEL, alias="order-43").submit(http, PDF)
+    assert ref.alias == "order-43"
+
+
+async def test_a_file_name_that_json_cannot_carry_is_made_one_that_it_can() -> None:
+    service = accepted()
+    document = Document.from_bytes(PDF.read(), name="a\udcff\n.pdf")
+    async with http_to(service) as http:
+        await Mindee(model_id=MODEL, send="base64").submit(http, document)
+    assert json.loads(service.only.content)["filename"] == "a__.pdf"
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"job": {}}', b'{"job": {"id": ""}}', b'{"job": []}'])
 async def test_an_unreadable_answer_to_a_submit_is_uncertain(body: bytes) -> None:
-    service = Service(httpx.Response(202, content=body))
-    async with service.http() as http:
+    service = Script(httpx.Response(202, content=body))
+    async with http_to(service) as http:
         with pytest.raises(SubmitUncertain, match=r"acme-0042\.pdf"):
             await Mindee(model_id=MODEL).submit(http, PDF)
 
@@ -308,21 +268,21 @@ async def test_an_unreadable_answer_to_a_submit_is_uncertain(body: bytes) -> Non
     ],
 )
 async def test_a_document_that_mindee_refuses_is_not_sent(document: Document, error: type[Exception]) -> None:
-    service = Service()
-    async with service.http() as http:
+    service = Script()
+    async with http_to(service) as http:
         with pytest.raises(error):
             await Mindee(model_id=MODEL).submit(http, document)
-    assert service.seen == []
+    assert service.requests == []
 
 
 # --------------------------------------------------------------------------------------------------- status
 
 
 async def test_a_status_request_asks_not_to_be_redirected() -> None:
-    service = Service(httpx.Response(200, json=job_response()))
-    async with service.http() as http:
+    service = Script(httpx.Response(200, json=job_response()))
+    async with http_to(service) as http:
         status = await Mindee(model_id=MODEL).status(http, reference())
-    (request,) = service.seen
+    request = service.only
     assert (request.method, str(request.url)) == ("GET", f"{ORIGIN}/v2/jobs/{JOB}?redirect=false")
     assert (status.state, status.raw_state, status.seen_at.tzinfo) == (
         JobState.PROCESSING,
@@ -384,7 +344,7 @@ def test_a_failed_job_says_why_with_its_pointers() -> None:
         ({}, None),
         ("it broke", Problem(message="it broke")),
         ({"title": "Inference failed", "code": 7}, Problem(message="Inference failed", code="7")),
-        ({"detail": 3, "code": True}, Problem(message="The service gives no reason.")),
+        ({"detail": 3, "code": True}, Problem(message="The service gave no reason.")),
     ],
 )
 def test_a_failed_job_with_an_odd_error_is_still_a_failed_job(error: Any, problem: Problem | None) -> None:
@@ -470,15 +430,15 @@ def test_a_job_without_webhook_calls_has_none(told: Any) -> None:
 
 
 async def test_webhook_calls_can_be_asked_for() -> None:
-    service = Service(httpx.Response(200, json=job_response(webhooks=[{"id": HOOK, "status": "Processed"}])))
-    async with service.http() as http:
+    service = Script(httpx.Response(200, json=job_response(webhooks=[{"id": HOOK, "status": "Processed"}])))
+    async with http_to(service) as http:
         found = await Mindee(model_id=MODEL).webhook_deliveries(http, reference())
     assert found == (WebhookDelivery(HOOK, "Processed"),)
 
 
 async def test_the_webhook_calls_of_another_job_are_refused() -> None:
-    service = Service(httpx.Response(200, json=job_response(id=MODEL)))
-    async with service.http() as http:
+    service = Script(httpx.Response(200, json=job_response(id=MODEL)))
+    async with http_to(service) as http:
         with pytest.raises(Unreadable, match="another job"):
             await Mindee(model_id=MODEL).webhook_deliveries(http, reference())
 
@@ -488,59 +448,59 @@ async def test_the_webhook_calls_of_another_job_are_refused() -> None:
 
 async def test_a_result_is_fetched_from_the_address_that_the_job_gave() -> None:
     url = f"{ORIGIN}/v2/inferences/{JOB}"
-    service = Service(
+    service = Script(
         httpx.Response(200, json=job_response(status="Processed", result_url=url)),
         httpx.Response(200, content=b'{"inference": {}, "key": "md_secret_key"}'),
     )
-    async with service.http() as http:
+    async with http_to(service) as http:
         fetched = await Mindee(model_id=MODEL).fetch(http, reference())
-    assert [str(request.url) for request in service.seen] == [f"{ORIGIN}/v2/jobs/{JOB}?redirect=false", url]
+    assert service.urls == [f"{ORIGIN}/v2/jobs/{JOB}?redirect=false", url]
     assert fetched.body == b'{"inference": {}, "key": "md_secret_key"}', "a result is kept byte for byte"
 
 
 async def test_a_known_address_costs_no_status_request() -> None:
-    service = Service(httpx.Response(200, json={}))
-    async with service.http() as http:
+    service = Script(httpx.Response(200, json={}))
+    async with http_to(service) as http:
         await Mindee(model_id=MODEL).fetch(http, reference(result_url=RESULT_URL))
-    assert [str(request.url) for request in service.seen] == [RESULT_URL]
+    assert service.urls == [RESULT_URL]
 
 
 async def test_a_result_on_a_foreign_origin_is_never_asked_for() -> None:
-    service = Service(
+    service = Script(
         httpx.Response(200, json=job_response(status="Processed", result_url="https://evil.example/r"))
     )
-    async with service.http() as http:
+    async with http_to(service) as http:
         with pytest.raises(ForeignOrigin):
             await Mindee(model_id=MODEL).fetch(http, reference())
-    assert len(service.seen) == 1
+    assert len(service.requests) == 1
 
 
 async def test_a_job_without_a_result_cannot_be_fetched() -> None:
-    service = Service(httpx.Response(200, json=job_response()))
-    async with service.http() as http:
+    service = Script(httpx.Response(200, json=job_response()))
+    async with http_to(service) as http:
         with pytest.raises(Unreadable, match="no result yet"):
             await Mindee(model_id=MODEL).fetch(http, reference())
 
 
 async def test_a_deleted_result_is_lost() -> None:
-    service = Service(
+    service = Script(
         httpx.Response(404, json={"status": 404, "title": "t", "detail": "Gone.", "code": "404-1"})
     )
-    async with service.http() as http:
+    async with http_to(service) as http:
         with pytest.raises(ResultLost, match="Gone"):
             await Mindee(model_id=MODEL).fetch(http, reference(result_url=RESULT_URL))
 
 
 async def test_a_ref_of_another_product_is_refused() -> None:
-    service = Service()
-    async with service.http() as http:
+    service = Script()
+    async with http_to(service) as http:
         with pytest.raises(RefMismatch, match="product"):
             await Mindee(model_id=MODEL, product="ocr").status(http, reference())
-    assert service.seen == []
+    assert service.requests == []
 
 
 async def test_a_job_cannot_be_cancelled() -> None:
-    async with Service().http() as http:
+    async with http_to(Script()) as http:
         with pytest.raises(Unsupported):
             await Mindee(model_id=MODEL).cancel(http, reference())
 
@@ -600,11 +560,11 @@ def test_an_error_names_the_fields_at_fault() -> None:
     [
         (b"<html><h1>Bad gateway</h1></html>", "HTTP 502 with an HTML page"),
         (b"", "HTTP 502 with an empty body"),
-        (b"upstream\n  timed out", "HTTP 502: upstream timed out"),
+        (b"upstream\n  timed out", "upstream timed out"),
         (b'"just a text"', "just a text"),
         (b"[1, 2]", "[1, 2]"),
-        (b"null", "HTTP 502 and no reason"),
-        (b"{}", "HTTP 502 and no reason"),
+        (b"null", "HTTP 502 and gave no reason"),
+        (b"{}", "HTTP 502 and gave no reason"),
         (b'{"detail": ["a"], "title": "Titled"}', "Titled"),
         (b"\xff\xfe", "HTTP 502"),
     ],

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from typing import Any
 
-import httpx
 import pytest
+from support.wire import answer, ref_of
 
 from prefect_docjobs.errors import Unreadable
-from prefect_docjobs.http import Answer
-from prefect_docjobs.models import Field, JobRef, Location, Page, Result
+from prefect_docjobs.models import Field, Location, Page, Result
 from prefect_docjobs.providers.mindee import Mindee
 
 MODEL = "3c2b1a00-0000-4000-8000-000000000abc"
@@ -32,18 +30,8 @@ def inference(result: Any, **changes: Any) -> dict[str, Any]:
 
 
 def read(payload: Any, product: str = "extraction") -> Result:
-    ref = JobRef(
-        provider="mindee",
-        base_url="https://api-v2.mindee.net",
-        tenant="t",
-        product=product,
-        job_id=JOB,
-        document_name="acme.pdf",
-        submitted_at=datetime(2026, 2, 3, tzinfo=timezone.utc),
-    )
-    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    answer = Answer(status=200, headers=httpx.Headers(), body=body)
-    return Mindee(model_id=MODEL, product=product).read_result(ref, answer)
+    ref = ref_of(Mindee, product=product, job_id=JOB)
+    return Mindee(model_id=MODEL, product=product).read_result(ref, answer(payload))
 
 
 def field(raw: Any) -> Field:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import datetime, timezone
-from email import message_from_bytes
 from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
 import pytest
+from support.wire import Script, answer, client, parts_of, ref_of
 
 from prefect_docjobs.errors import (
     ConfigurationError,
@@ -28,7 +27,7 @@ from prefect_docjobs.errors import (
     Unreadable,
     Unsupported,
 )
-from prefect_docjobs.http import Answer, Http, Limits
+from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem
 from prefect_docjobs.providers import provider_class
 from prefect_docjobs.providers.mindee_v1 import MindeeV1
@@ -40,7 +39,6 @@ DOCUMENT = "bb47bbab-8c97-4e83-a793-e401bdde3685"
 KEY = "secret_key"
 PDF = Document.from_bytes(b"%PDF-1.4 hello", name="acme-0042.pdf")
 URL = Document.from_url("https://mydomain.com/my_file.pdf")
-NOW = datetime(2026, 2, 3, 10, 15, tzinfo=timezone.utc)
 INVOICES = MindeeV1(endpoint="invoices", version="4")
 
 
@@ -62,71 +60,26 @@ def refused(status_code: int, **error: Any) -> dict[str, Any]:
     return {"api_request": request}
 
 
-def answer(payload: Any, status: int = 200, location: str | None = None) -> Answer:
-    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    headers = httpx.Headers({"location": location} if location else {})
-    url = f"{ROOT}/documents/queue/{JOB}"
-    return Answer(status=status, headers=headers, body=body, url=url, received_at=NOW)
+def told(payload: Any, status: int = 200, location: str | None = None) -> Answer:
+    """The answer to a status request."""
+    headers = {"location": location} if location else {}
+    return answer(payload, status, url=f"{ROOT}/documents/queue/{JOB}", **headers)
 
 
 def reference(**changes: Any) -> JobRef:
-    ref = JobRef(
-        provider="mindee_v1",
-        base_url=ORIGIN,
-        tenant="t",
-        product="mindee/invoices/v4",
-        job_id=JOB,
-        document_name="acme-0042.pdf",
-        submitted_at=NOW,
-    )
-    return ref.model_copy(update=changes)
+    return ref_of(MindeeV1, **{"product": "mindee/invoices/v4", "job_id": JOB, **changes})
 
 
-class Service:
-    """Answers requests with the given responses, in order, and keeps what it saw."""
-
-    def __init__(self, *responses: httpx.Response) -> None:
-        self.responses = list(responses)
-        self.seen: list[httpx.Request] = []
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.seen.append(request)
-        return self.responses.pop(0)
-
-    def http(self) -> Http:
-        return Http(
-            provider="mindee_v1",
-            base_url=ORIGIN,
-            headers=MindeeV1.auth_headers(KEY),
-            tenant="t",
-            secrets=[KEY],
-            read_error=MindeeV1.read_error,
-            limits=Limits(attempts=1),
-            transport=httpx.MockTransport(self),
-        )
+def http_to(service: Script) -> Http:
+    return client(MindeeV1, service, key=KEY, attempts=1)
 
 
 async def submitted(provider: MindeeV1, document: Document = PDF) -> httpx.Request:
-    service = Service(httpx.Response(202, json=queued("waiting")))
-    async with service.http() as http:
+    service = Script(httpx.Response(202, json=queued("waiting")))
+    async with http_to(service) as http:
         ref = await provider.submit(http, document)
     assert (ref.job_id, ref.product) == (JOB, provider.product)
-    return service.seen[0]
-
-
-def parts_of(request: httpx.Request) -> list[tuple[str | None, str | None, bytes]]:
-    """Name, file name and content of each part of a multipart request, in order."""
-    head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-    found = message_from_bytes(head + request.content).get_payload()
-    assert isinstance(found, list)
-    return [
-        (
-            part.get_param("name", header="content-disposition"),  # type: ignore[union-attr]
-            part.get_filename(),  # type: ignore[union-attr]
-            part.get_payload(decode=True),  # type: ignore[union-attr, misc]
-        )
-        for part in found
-    ]
+    return service.only
 
 
 def read(status_answer: Answer, ref: JobRef | None = None) -> JobStatus:
@@ -181,7 +134,7 @@ async def test_a_file_travels_as_multipart() -> None:
     request = await submitted(INVOICES)
     assert (request.method, str(request.url)) == ("POST", f"{ORIGIN}{ROOT}/predict_async")
     assert request.headers["authorization"] == "Token secret_key"
-    assert parts_of(request) == [("document", "acme-0042.pdf", b"%PDF-1.4 hello")]
+    assert parts_of(request) == [("document", "acme-0042.pdf", "application/pdf", b"%PDF-1.4 hello")]
 
 
 async def test_base64_travels_as_a_json_object() -> None:
@@ -209,7 +162,7 @@ async def test_flags_travel_in_the_query_and_only_when_true() -> None:
 
 async def test_mvision_is_a_form_field() -> None:
     provider = MindeeV1(endpoint="invoices", version="4", include_mvision=True)
-    assert parts_of(await submitted(provider))[0] == ("include_mvision", None, b"true")
+    assert parts_of(await submitted(provider))[0] == ("include_mvision", None, None, b"true")
     by_url = await submitted(provider, URL)
     assert parse_qs(by_url.content.decode()) == {"include_mvision": ["true"], "document": [URL.url]}
 
@@ -227,8 +180,8 @@ async def test_mvision_is_a_form_field() -> None:
     ],
 )
 async def test_an_unreadable_answer_to_a_submit_is_uncertain(body: bytes) -> None:
-    service = Service(httpx.Response(202, content=body))
-    async with service.http() as http:
+    service = Script(httpx.Response(202, content=body))
+    async with http_to(service) as http:
         with pytest.raises(SubmitUncertain, match=r"acme-0042\.pdf"):
             await INVOICES.submit(http, PDF)
 
@@ -239,11 +192,11 @@ async def test_an_unreadable_answer_to_a_submit_is_uncertain(body: bytes) -> Non
     ids=["a text", "too large"],
 )
 async def test_a_document_that_mindee_v1_refuses_is_not_sent(document: Document) -> None:
-    service = Service()
-    async with service.http() as http:
+    service = Script()
+    async with http_to(service) as http:
         with pytest.raises(InvalidDocument):
             await INVOICES.submit(http, document)
-    assert service.seen == []
+    assert service.requests == []
 
 
 # --------------------------------------------------------------------------------------------------- status
@@ -251,10 +204,10 @@ async def test_a_document_that_mindee_v1_refuses_is_not_sent(document: Document)
 
 async def test_a_redirect_of_the_queue_is_read_and_not_followed() -> None:
     location = f"{ORIGIN}{ROOT}/documents/{DOCUMENT}"
-    service = Service(httpx.Response(302, headers={"location": location}))
-    async with service.http() as http:
+    service = Script(httpx.Response(302, headers={"location": location}))
+    async with http_to(service) as http:
         status = await INVOICES.status(http, reference())
-    assert [str(request.url) for request in service.seen] == [f"{ORIGIN}{ROOT}/documents/queue/{JOB}"]
+    assert service.urls == [f"{ORIGIN}{ROOT}/documents/queue/{JOB}"]
     assert (status.state, status.raw_state, status.ref.document_id) == (JobState.SUCCEEDED, None, DOCUMENT)
 
 
@@ -275,12 +228,12 @@ def test_a_job_id_cannot_lead_to_another_route() -> None:
     ],
 )
 def test_each_state_word_has_one_meaning(word: str, state: JobState) -> None:
-    status = read(answer(queued(word)))
+    status = read(told(queued(word)))
     assert (status.state, status.raw_state, status.ref.document_id) == (state, word, None)
 
 
 def test_a_completed_job_that_brings_its_document_has_succeeded() -> None:
-    status = read(answer({**queued("completed"), "document": {"id": DOCUMENT}}))
+    status = read(told({**queued("completed"), "document": {"id": DOCUMENT}}))
     assert (status.state, status.raw_state, status.ref.document_id) == (
         JobState.SUCCEEDED,
         "completed",
@@ -297,7 +250,7 @@ def test_a_completed_job_that_brings_its_document_has_succeeded() -> None:
         ),
         (
             {"details": {"document": ["bad"]}},
-            Problem(message="The service gives no reason.", details={"document": ["bad"]}),
+            Problem(message="The service gave no reason.", details={"document": ["bad"]}),
         ),
         ({"details": "bad"}, Problem(message="bad", details="bad")),
         ({"code": "X"}, Problem(message="X", code="X")),
@@ -307,7 +260,7 @@ def test_a_completed_job_that_brings_its_document_has_succeeded() -> None:
     ],
 )
 def test_a_failed_job_says_why(error: Any, problem: Problem | None) -> None:
-    status = read(answer(queued("failed", error=error)))
+    status = read(told(queued("failed", error=error)))
     assert (status.state, status.raw_state, status.error) == (JobState.FAILED, "failed", problem)
 
 
@@ -322,11 +275,11 @@ def test_a_failed_job_says_why(error: Any, problem: Problem | None) -> None:
     ],
 )
 def test_a_location_may_be_absolute_or_relative(location: str) -> None:
-    assert read(answer(b"", 302, location)).ref.document_id == DOCUMENT
+    assert read(told(b"", 302, location)).ref.document_id == DOCUMENT
 
 
 def test_an_escaped_document_id_is_escaped_once() -> None:
-    ref = read(answer(b"", 302, f"{ROOT}/documents/a%2Fb")).ref
+    ref = read(told(b"", 302, f"{ROOT}/documents/a%2Fb")).ref
     assert ref.document_id == "a/b"
     assert INVOICES.result_request(ref).path == f"{ROOT}/documents/a%2Fb"
 
@@ -343,7 +296,7 @@ def test_an_escaped_document_id_is_escaped_once() -> None:
 )
 def test_a_foreign_location_is_refused(location: str) -> None:
     with pytest.raises(ForeignOrigin):
-        read(answer(b"", 302, location))
+        read(told(b"", 302, location))
 
 
 @pytest.mark.parametrize(
@@ -361,15 +314,15 @@ def test_a_foreign_location_is_refused(location: str) -> None:
 )
 def test_a_location_that_is_no_document_is_unreadable(location: str | None) -> None:
     with pytest.raises(Unreadable):
-        read(answer(b"", 302, location))
+        read(told(b"", 302, location))
 
 
 @pytest.mark.parametrize(
     "status_answer",
     [
-        answer(queued(id="another")),
-        answer({**queued("completed", id="another"), "document": {"id": DOCUMENT}}),
-        answer(queued(id="another"), 302, f"{ROOT}/documents/{DOCUMENT}"),
+        told(queued(id="another")),
+        told({**queued("completed", id="another"), "document": {"id": DOCUMENT}}),
+        told(queued(id="another"), 302, f"{ROOT}/documents/{DOCUMENT}"),
     ],
 )
 def test_the_status_of_another_job_is_refused(status_answer: Answer) -> None:
@@ -383,12 +336,12 @@ def test_the_status_of_another_job_is_refused(status_answer: Answer) -> None:
 )
 def test_a_status_without_what_is_documented_is_unreadable(payload: Any) -> None:
     with pytest.raises(Unreadable):
-        read(answer(payload))
+        read(told(payload))
 
 
 def test_a_refusal_inside_http_200_is_a_refusal() -> None:
     with pytest.raises(NotFound, match="No such job") as caught:
-        read(answer(refused(404, code="NotFound", message="No such job")))
+        read(told(refused(404, code="NotFound", message="No such job")))
     assert (caught.value.status, caught.value.provider) == (404, "mindee_v1")
 
 
@@ -396,39 +349,39 @@ def test_a_refusal_inside_http_200_is_a_refusal() -> None:
 
 
 async def test_a_document_is_fetched_by_the_id_that_the_redirect_gave() -> None:
-    service = Service(
+    service = Script(
         httpx.Response(302, headers={"location": f"{ROOT}/documents/{DOCUMENT}"}),
         httpx.Response(200, content=b'{"secret_key": 1}'),
     )
-    async with service.http() as http:
+    async with http_to(service) as http:
         fetched = await INVOICES.fetch(http, reference())
-    assert str(service.seen[1].url) == f"{ORIGIN}{ROOT}/documents/{DOCUMENT}"
+    assert service.urls[1] == f"{ORIGIN}{ROOT}/documents/{DOCUMENT}"
     assert fetched.body == b'{"secret_key": 1}', "a result is kept byte for byte"
 
 
 async def test_a_known_document_costs_no_status_request() -> None:
-    service = Service(httpx.Response(200, json={}))
-    async with service.http() as http:
+    service = Script(httpx.Response(200, json={}))
+    async with http_to(service) as http:
         await INVOICES.fetch(http, reference(document_id=DOCUMENT))
-    assert len(service.seen) == 1
+    assert len(service.requests) == 1
 
 
 async def test_a_job_without_a_document_cannot_be_fetched() -> None:
-    service = Service(httpx.Response(200, json=queued()))
-    async with service.http() as http:
+    service = Script(httpx.Response(200, json=queued()))
+    async with http_to(service) as http:
         with pytest.raises(Unreadable, match="no document yet"):
             await INVOICES.fetch(http, reference())
 
 
 async def test_a_document_that_is_gone_is_lost() -> None:
-    service = Service(httpx.Response(404, json=refused(404, code="NotFound", message="Gone")))
-    async with service.http() as http:
+    service = Script(httpx.Response(404, json=refused(404, code="NotFound", message="Gone")))
+    async with http_to(service) as http:
         with pytest.raises(ResultLost, match="Gone"):
             await INVOICES.fetch(http, reference(document_id=DOCUMENT))
 
 
 async def test_a_job_cannot_be_cancelled() -> None:
-    async with Service().http() as http:
+    async with http_to(Script()) as http:
         with pytest.raises(Unsupported):
             await INVOICES.cancel(http, reference())
 
@@ -476,7 +429,7 @@ async def test_a_job_cannot_be_cancelled() -> None:
 def test_every_documented_error_is_typed_and_told(
     status: int, error: dict[str, Any], kind: type[ServiceError], said: str
 ) -> None:
-    found = MindeeV1.read_error(answer(refused(status, **error), status))
+    found = MindeeV1.read_error(told(refused(status, **error), status))
     assert type(found) is kind
     assert (found.status, found.code, found.details) == (status, error.get("code"), error.get("details"))
     assert said in str(found)
@@ -486,7 +439,7 @@ def test_the_http_status_counts_for_more_than_what_the_body_says() -> None:
     body = refused(400, details={"document": ["error message"]})
     body["api_request"]["status"] = "success"
     body["api_request"]["status_code"] = 201
-    assert type(MindeeV1.read_error(answer(body, 400))) is Rejected
+    assert type(MindeeV1.read_error(told(body, 400))) is Rejected
 
 
 @pytest.mark.parametrize(
@@ -494,11 +447,11 @@ def test_the_http_status_counts_for_more_than_what_the_body_says() -> None:
     [
         (b"<!DOCTYPE html><html><h1>An error occurred.</h1></html>", "HTTP 503 with an HTML page"),
         (b"", "HTTP 503 with an empty body"),
-        (b"no healthy upstream", "HTTP 503: no healthy upstream"),
+        (b"no healthy upstream", "no healthy upstream"),
         (b'{"details": "error message"}', "error message"),
         (b'{"details": {"document": ["error message"]}}', "error message"),
         (b'{"api_request": {"error": "odd"}}', "odd"),
-        (b'{"api_request": {"error": {}}}', "HTTP 503"),
+        (b'{"api_request": {"error": {}}}', "HTTP 503 and gave no reason"),
         (b'{"api_request": []}', "HTTP 503"),
         (b'"text"', "text"),
         (b"null", "HTTP 503"),
@@ -506,6 +459,6 @@ def test_the_http_status_counts_for_more_than_what_the_body_says() -> None:
     ],
 )
 def test_an_error_of_any_shape_is_told(body: bytes, said: str) -> None:
-    error = MindeeV1.read_error(answer(body, 503))
+    error = MindeeV1.read_error(told(body, 503))
     assert isinstance(error, Unavailable)
     assert said in str(error)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from typing import Any
 
-import httpx
 import pytest
+from support.wire import answer, ref_of
 
 from prefect_docjobs.errors import JobFailed, Unreadable
-from prefect_docjobs.http import Answer
 from prefect_docjobs.models import Field, JobRef, Location, Page, Result
 from prefect_docjobs.providers.mindee_v1 import MindeeV1
 
@@ -28,23 +26,12 @@ def document(prediction: Any, **inference: Any) -> dict[str, Any]:
 
 
 def reference(**changes: Any) -> JobRef:
-    ref = JobRef(
-        provider="mindee_v1",
-        base_url="https://api.mindee.net",
-        tenant="t",
-        product="mindee/invoices/v4",
-        job_id=JOB,
-        document_name="acme-0042.pdf",
-        document_id=DOCUMENT,
-        submitted_at=datetime(2026, 2, 3, tzinfo=timezone.utc),
-    )
-    return ref.model_copy(update=changes)
+    facts = {"product": "mindee/invoices/v4", "job_id": JOB, "document_id": DOCUMENT, **changes}
+    return ref_of(MindeeV1, **facts)
 
 
 def read(payload: Any, ref: JobRef | None = None) -> Result:
-    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    answer = Answer(status=200, headers=httpx.Headers(), body=body)
-    return MindeeV1(endpoint="invoices", version="4").read_result(ref or reference(), answer)
+    return MindeeV1(endpoint="invoices", version="4").read_result(ref or reference(), answer(payload))
 
 
 def field(raw: Any) -> Field:

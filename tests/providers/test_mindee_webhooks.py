@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from datetime import datetime, timezone
 from typing import Any
 
 import httpx
 import pytest
+from support.wire import answer, ref_of
 
 from prefect_docjobs.errors import InvalidPush
-from prefect_docjobs.http import Answer
-from prefect_docjobs.models import JobRef, JobState, Problem
+from prefect_docjobs.models import JobState, Problem
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.providers.mindee import Mindee
 from prefect_docjobs.providers.mindee_v1 import MindeeV1
@@ -173,16 +172,8 @@ def test_a_v2_success_names_its_job_and_its_alias() -> None:
 
 def test_a_v2_success_is_a_whole_result() -> None:
     body = json.dumps(inference()).encode()
-    ref = JobRef(
-        provider="mindee",
-        base_url="https://api-v2.mindee.net",
-        tenant="t",
-        product="extraction",
-        job_id=JOB,
-        document_name="a.pdf",
-        submitted_at=datetime(2026, 2, 3, tzinfo=timezone.utc),
-    )
-    result = Mindee(model_id=MODEL).read_result(ref, Answer(200, httpx.Headers(), body))
+    ref = ref_of(Mindee, product="extraction", job_id=JOB)
+    result = Mindee(model_id=MODEL).read_result(ref, answer(body))
     assert result.row() == {"total": 1.5}
     assert result.raw == Mindee.read_push(body).payload
 
@@ -223,17 +214,9 @@ def test_a_v1_success_names_its_job() -> None:
 
 
 def test_a_v1_success_is_a_whole_result() -> None:
-    ref = JobRef(
-        provider="mindee_v1",
-        base_url="https://api.mindee.net",
-        tenant="t",
-        product="mindee/international_id/v2",
-        job_id="5651b928-35f2-4244-9a35-a5bec14ce3ec",
-        document_name="blank.pdf",
-        submitted_at=datetime(2026, 2, 3, tzinfo=timezone.utc),
-    )
     provider = MindeeV1(endpoint="international_id", version="2")
-    result = provider.read_result(ref, Answer(200, httpx.Headers(), PUBLISHED))
+    ref = ref_of(MindeeV1, product=provider.product, job_id="5651b928-35f2-4244-9a35-a5bec14ce3ec")
+    result = provider.read_result(ref, answer(PUBLISHED))
     assert (result.usage.pages, len(result.pages), result.fields["given_names"].value) == (10, 10, [])
 
 

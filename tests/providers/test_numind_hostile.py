@@ -8,11 +8,21 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from support.numind_service import JOB, RESULT, STATUS, answer, job_ref
+from support.hostile import (
+    EXAMPLES,
+    bodies,
+    check_error,
+    check_result,
+    check_status,
+    check_submit,
+    json_values,
+)
+from support.numind_service import JOB, RESULT, STATUS, job_ref
+from support.wire import answer
 
-from prefect_docjobs.errors import DocJobsError, ServiceError
+from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Answer
 from prefect_docjobs.models import JobState, JobStatus, Result
 from prefect_docjobs.providers.base import JobPage
@@ -22,12 +32,7 @@ TEMPLATE = NuMind(template={"total": "number"})
 CONTENT = NuMind(product="content")
 REF = job_ref()
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-anything = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
+anything = json_values()
 
 
 def spoiled(example: Any) -> st.SearchStrategy[Any]:
@@ -37,14 +42,11 @@ def spoiled(example: Any) -> st.SearchStrategy[Any]:
 
 
 payloads = anything | spoiled(STATUS) | spoiled(JOB) | spoiled(RESULT) | spoiled({"items": [STATUS], **JOB})
-bodies = (
-    payloads.map(lambda value: json.dumps(value).encode())
-    | st.binary(max_size=60)
-    | st.text().map(str.encode)
-)
 statuses = st.sampled_from([200, 206, 400, 401, 403, 404, 409, 413, 429, 500, 503])
 kinds = st.sampled_from(["application/json", "text/plain", "text/html", "text/event-stream", "", "\x00/;"])
-told = st.builds(lambda body, status, kind: answer(body, status, content_type=kind), bodies, statuses, kinds)
+told = st.builds(
+    lambda body, status, kind: answer(body, status, content_type=kind), bodies(payloads), statuses, kinds
+)
 
 
 def read_page(heard: Answer) -> JobPage:
@@ -65,50 +67,69 @@ def read_status(heard: Answer) -> JobStatus:
         return TEMPLATE.read_status(REF, heard)
 
 
+def read_result(job: NuMind) -> Callable[[Answer], object]:
+    return lambda heard: job.read_result(job_ref(product=job.product), heard)
+
+
 READERS: dict[str, Callable[[Answer], object]] = {
     "submit": TEMPLATE._read_submitted,
     "status": read_status,
-    "result": lambda heard: TEMPLATE.read_result(REF, heard),
-    "content": lambda heard: CONTENT.read_result(job_ref(product="content"), heard),
+    "result": read_result(TEMPLATE),
+    "content": read_result(CONTENT),
     "page": read_page,
     "result event": read_event("result"),
     "error event": read_event("error"),
 }
 
 
-@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
-@settings(max_examples=200, deadline=None)
+@EXAMPLES
 @given(heard=told)
-def test_any_answer_is_a_value_or_a_typed_error(reader: Callable[[Answer], object], heard: Answer) -> None:
+def test_any_answer_to_a_submit_names_a_job_or_is_uncertain(heard: Answer) -> None:
+    check_submit(TEMPLATE, heard)
+
+
+@EXAMPLES
+@given(heard=told)
+def test_any_status_is_about_our_job_or_a_typed_error(heard: Answer) -> None:
+    check_status(TEMPLATE, REF, heard)
+
+
+@pytest.mark.parametrize("job", [TEMPLATE, CONTENT], ids=lambda job: job.product)
+@EXAMPLES
+@given(heard=told)
+def test_any_result_is_a_value_or_a_typed_error(job: NuMind, heard: Answer) -> None:
+    check_result(job, job_ref(product=job.product), heard)
+
+
+@pytest.mark.parametrize("name", ["page", "result event", "error event"])
+@EXAMPLES
+@given(heard=told)
+def test_any_answer_is_a_value_or_a_typed_error(name: str, heard: Answer) -> None:
     with suppress(DocJobsError):
-        reader(heard)
+        READERS[name](heard)
 
 
-@settings(max_examples=200, deadline=None)
+@EXAMPLES
 @given(heard=told)
 def test_any_error_is_typed_and_can_be_shown(heard: Answer) -> None:
-    error = NuMind.read_error(heard)
-    assert isinstance(error, ServiceError)
-    assert error.status == heard.status
-    assert str(error)
+    check_error(NuMind, heard)
 
 
-@settings(max_examples=200, deadline=None)
+@EXAMPLES
 @given(job=spoiled(STATUS))
 def test_only_this_jobs_own_completed_is_success(job: dict[str, Any]) -> None:
     with suppress(DocJobsError):
-        status = read_status(answer(json.dumps(job).encode()))
+        status = read_status(answer(job))
         assert job["id"] == REF.job_id
         assert (status.state is JobState.SUCCEEDED) == (
             job["status"].strip().lower() == "completed" and bool(job["completedAt"])
         )
 
 
-@settings(max_examples=200, deadline=None)
+@EXAMPLES
 @given(found=st.dictionaries(st.text(max_size=8), anything, max_size=4))
 def test_values_come_back_as_they_are(found: dict[str, Any]) -> None:
-    body = json.dumps({**RESULT, "result": found}).encode()
-    result = TEMPLATE.read_result(REF, answer(body))
+    result = TEMPLATE.read_result(REF, answer({**RESULT, "result": found}))
     assert isinstance(result, Result)
     assert json.dumps({name: field.value for name, field in result.fields.items()}) == json.dumps(found)
 

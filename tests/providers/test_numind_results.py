@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support.numind_service import JOB, RESULT, Service, answer, http_to, job_ref
+from support.numind_service import JOB, RESULT, Service, http_to, job_ref
+from support.wire import answer
 
 from prefect_docjobs.errors import (
     JobCancelled,
@@ -33,7 +34,7 @@ INVOICE = {
 
 
 def read(body: Any, *, status: int = 200, job: NuMind = STRUCTURED) -> Result:
-    return job.read_result(job_ref(product=job.product), answer(json.dumps(body).encode(), status))
+    return job.read_result(job_ref(product=job.product), answer(body, status))
 
 
 def as_job(output: Any, **changes: Any) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support.unsiloed import JOB_ID, answer, client, job, raw_answer, ref
+from support.unsiloed import JOB_ID, client, job, ref
+from support.wire import Script, answer
 
 from prefect_docjobs.errors import (
     NotFound,
@@ -114,7 +115,7 @@ QUOTA = {"current": 1000, "limit": 1000, "remaining": 0}
             422,
             {"detail": [], "error_code": "VALIDATION"},
             Rejected,
-            "The service answered HTTP 422.",
+            "The service answered HTTP 422 and gave no reason.",
             "VALIDATION",
             {},
         ),
@@ -152,15 +153,15 @@ def test_a_validation_error_names_each_field() -> None:
     ("body", "kind", "message"),
     [
         (b"Insufficient quota: no page credits", QuotaExceeded, "Insufficient quota: no page credits"),
-        (b"<html><h1>402</h1></html>", QuotaExceeded, "The service answered HTTP 402."),
-        (b"", QuotaExceeded, "The service answered HTTP 402."),
+        (b"<html><h1>402</h1></html>", QuotaExceeded, "The service answered HTTP 402 with an HTML page."),
+        (b"", QuotaExceeded, "The service answered HTTP 402 with an empty body."),
         (b"\xff\xfe", QuotaExceeded, "\ufffd\ufffd"),
     ],
 )
 def test_plain_text_is_the_message_and_html_is_not(
     body: bytes, kind: type[ServiceError], message: str
 ) -> None:
-    error = Unsiloed.read_error(raw_answer(body, 402))
+    error = Unsiloed.read_error(answer(body, 402))
 
     assert (type(error), error.args[0]) == (kind, message)
 
@@ -203,7 +204,7 @@ def test_a_long_message_is_cut_and_stands_on_one_line() -> None:
 def test_the_time_to_wait_is_read_from_the_body_or_the_header(
     body: Any, headers: dict[str, str], seconds: float | None, status: int
 ) -> None:
-    assert Unsiloed.read_error(answer(body, status, headers=headers)).retry_after == seconds
+    assert Unsiloed.read_error(answer(body, status, **headers)).retry_after == seconds
 
 
 def test_a_result_that_is_still_processing_is_asked_for_again() -> None:
@@ -216,54 +217,41 @@ def test_a_result_that_is_still_processing_is_asked_for_again() -> None:
 # ---------------------------------------------------------------------------------------- in the client
 
 
-class Service:
-    """Gives its answers in order, the last one for ever."""
-
-    def __init__(self, *answers: httpx.Response) -> None:
-        self.answers = list(answers)
-        self.asked = 0
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        found = self.answers[min(self.asked, len(self.answers) - 1)]
-        self.asked += 1
-        return httpx.Response(found.status_code, headers=found.headers, content=found.content)
-
-
 ACCEPTED = httpx.Response(200, json={"job_id": JOB_ID, "status": "queued"})
 
 
 @pytest.mark.parametrize("text", ["Usage limit exceeded", '"Usage limit exceeded"'])
 async def test_a_spent_billing_cap_is_never_asked_again(text: str) -> None:
-    service = Service(httpx.Response(429, text=text), ACCEPTED)
+    service = Script(httpx.Response(429, text=text), ACCEPTED)
     async with client(service) as http:
         with pytest.raises(QuotaExceeded, match=r"acme\.pdf.*Usage limit exceeded"):
             await job("parse").submit(http, PDF)
 
-    assert service.asked == 1
+    assert len(service.requests) == 1
 
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_full_queue_is_asked_again(status: int) -> None:
     full = httpx.Response(status, json={"error": {"message": "full", "details": {"retry_after": 20}}})
-    service = Service(full, ACCEPTED)
+    service = Script(full, ACCEPTED)
     async with client(service) as http:
         assert (await job().submit(http, PDF)).job_id == JOB_ID
 
-    assert service.asked == 2
+    assert len(service.requests) == 2
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 504])
 async def test_a_submit_whose_end_is_unknown_is_uncertain(status: int) -> None:
-    service = Service(httpx.Response(status, text="Internal server error"), ACCEPTED)
+    service = Script(httpx.Response(status, text="Internal server error"), ACCEPTED)
     async with client(service) as http:
         with pytest.raises(SubmitUncertain):
             await job().submit(http, PDF)
 
-    assert service.asked == 1
+    assert len(service.requests) == 1
 
 
 async def test_a_result_that_is_not_there_yet_comes_with_the_next_request() -> None:
-    service = Service(
+    service = Script(
         httpx.Response(400, json={"detail": f"Job {JOB_ID} is still processing"}),
         httpx.Response(200, json={"data": {"supplier": {"value": "ACME", "score": 1}}}),
     )
@@ -276,7 +264,7 @@ async def test_a_result_that_is_not_there_yet_comes_with_the_next_request() -> N
 
 async def test_a_result_that_was_cleaned_up_is_lost() -> None:
     gone = httpx.Response(404, json={"detail": f"Result for job {JOB_ID} not found"})
-    async with client(Service(gone)) as http:
+    async with client(Script(gone)) as http:
         with pytest.raises(ResultLost, match="not found") as caught:
             await job(routes="jobs").fetch(http, ref())
 

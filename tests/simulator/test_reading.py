@@ -205,6 +205,17 @@ def test_a_value_has_the_box_where_it_is_printed() -> None:
     assert total.x1 == pytest.approx((595 - 56) / 595, abs=0.002)
 
 
+def test_widths_kept_in_an_object_of_their_own_are_found() -> None:
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(sample("rechnung-bergmann.pdf")))
+    resources: Any = writer.pages[0]["/Resources"]
+    font = resources["/Font"]["/F1"]
+    font[pypdf.generic.NameObject("/Widths")] = writer._add_object(font["/Widths"])
+    target = io.BytesIO()
+    writer.write(target)
+    fields = read_document(target.getvalue(), "a.pdf").fields
+    assert fields["total_amount"].box == read("rechnung-bergmann.pdf").fields["total_amount"].box
+
+
 def test_a_box_tells_the_page_it_is_on() -> None:
     document = read("invoice-cascade-3-pages.pdf")
     boxes = [document.fields[name].box for name in ("invoice_number", "total_amount")]
@@ -474,6 +485,59 @@ def test_a_value_may_stand_below_its_label_or_beside_it_without_a_colon() -> Non
         "subtotal": 10.0,
         "total_amount": 12.0,
     }
+
+
+def test_the_headings_of_a_table_are_no_labels_and_a_row_may_be_named_like_a_sum() -> None:
+    rows = [
+        "Date  Item  Qty  Price  Total",
+        "2 May 2026  Shipping  1  9.50  9.50",
+        "2 May 2026  Discount  1  -2.00  -2.00",
+    ]
+    document = read_text("\n".join([*rows, "Total  7.50", "3 May 2026  Lamp  1  1.00  1.00"]))
+    assert [item["description"].value for item in document.line_items] == ["Shipping", "Discount"]
+    assert [item["amount"].value for item in document.line_items] == [9.5, -2.0]
+    assert {name: found.value for name, found in document.fields.items()} == {"total_amount": 7.5}
+
+
+def test_labels_in_one_run_of_text_are_told_apart() -> None:
+    document = read_text(
+        "Invoice number: A-7 Due date: 2 May 2026 Bill to: Red Gate Ltd\nNote: see page: two"
+    )
+    assert {name: found.value for name, found in document.fields.items()} == {
+        "invoice_number": "A-7",
+        "due_date": "2026-05-02",
+        "customer_name": "Red Gate Ltd",
+        "note": "see page: two",
+    }
+
+
+def one_text_object() -> bytes:
+    """A page whose lines are one text object with relative moves and spaced strings, as TeX writes them."""
+    content = (
+        b"BT /F1 10 Tf 72 700 Td (INVOICE) Tj 0 -20 Td [(Invoice) -300 (number:) -300 (T-19)] TJ"
+        b" 0 -14 Td (Total: EUR 81.20) Tj ET"
+    )
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(sample("invoice-brightwater.pdf")))
+    stream = pypdf.generic.DecodedStreamObject()
+    stream.set_data(content)
+    writer.pages[0][pypdf.generic.NameObject("/Contents")] = writer._add_object(stream)
+    target = io.BytesIO()
+    writer.write(target)
+    return target.getvalue()
+
+
+def test_lines_of_one_text_object_are_told_apart() -> None:
+    document = read_document(one_text_object(), "tex.pdf")
+    assert document.pages[0].text.splitlines() == ["INVOICE", "Invoice number: T-19", "Total: EUR 81.20"]
+    box = document.fields["total_amount"].box
+    assert box is not None
+    assert box.y0 < (792 - 666) / 792 < box.y1
+    assert (document.fields["invoice_number"].value, document.fields["total_amount"].value) == ("T-19", 81.2)
+
+
+def test_a_date_without_a_colon_needs_a_date_beside_it() -> None:
+    assert read_text("Date   Place").fields == {}
+    assert read_text("Date   2 May 2026").fields["date"].value == "2026-05-02"
 
 
 def test_prose_and_times_and_links_are_no_labels() -> None:

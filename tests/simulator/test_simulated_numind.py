@@ -202,13 +202,13 @@ async def test_a_project_takes_text_and_uploaded_documents() -> None:
 async def test_a_project_shows_the_types_of_the_sdk_that_made_it_and_can_be_deleted() -> None:
     async with simulated(headers=HEADERS) as simulator:
         older = await project_id(simulator)
-        newer = await project_id(simulator, instructions="Be brief")
+        newer = await project_id(simulator, instructions="Be short")
         shown = [
             (await simulator.client.get(f"/api/structured-extraction/{each}")).json()
             for each in (older, newer)
         ]
         assert "instructions" not in shown[0]
-        assert shown[1]["instructions"] == "Be brief"
+        assert shown[1]["instructions"] == "Be short"
         assert [type(each["settings"]["maxOutputTokens"]) for each in shown] == [int, str]
         assert (await simulator.client.delete(f"/api/structured-extraction/{older}")).status_code == 200
         gone = await simulator.client.get(f"/api/structured-extraction/{older}")
@@ -440,6 +440,35 @@ def test_a_schema_nested_too_deeply_or_into_itself_is_refused() -> None:
         from_template(deep)
     with pytest.raises(InvalidQuestion, match="does not define"):
         from_json_schema({"$ref": "#/$defs/missing"})
+
+
+@pytest.mark.parametrize(
+    ("template", "result"),
+    [
+        (
+            {"purchases": [{"article": "string", "price": "number"}]},
+            {"article": "Mounting kit", "price": 12.4},
+        ),
+        ({"rows": [{"name": "string"}]}, {"name": "Mounting kit"}),
+        ({"people": [{"name": "string", "role": "string"}]}, None),
+    ],
+)
+async def test_a_list_asks_for_items_by_its_name_or_by_its_columns(template: Any, result: Any) -> None:
+    async with simulated(headers=HEADERS) as simulator:
+        body = await structured(simulator, await job_id_of(await submit(simulator, template)))
+        (rows,) = body["result"].values()
+        assert rows[1:2] == ([] if result is None else [result])
+
+
+async def test_the_name_of_one_party_never_answers_for_the_other() -> None:
+    template = {"customer": {"company": "string", "address": "string"}, "total": {"supplier": "string"}}
+    text = b"Supplier: Blue Door Ltd\nCustomer: Red Gate Ltd\nSupplier address: 1 Hill Road"
+    async with simulated(headers=HEADERS) as simulator:
+        body = await structured(simulator, await job_id_of(await submit(simulator, template, text)))
+        assert body["result"] == {
+            "customer": {"company": "Red Gate Ltd", "address": None},
+            "total": {"supplier": "Blue Door Ltd"},
+        }
 
 
 def test_a_schema_may_offer_null_and_dates() -> None:

@@ -226,6 +226,23 @@ async def test_a_document_that_fits_no_category_is_guessed_at_with_little_confid
         assert result["confidence"] < 0.5
 
 
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        (["invoices", "purchase_order"], "purchase_order"),
+        (["Receipts", "Alpine Tools"], "Alpine Tools"),
+        (["letter", "purchase note"], "letter"),
+    ],
+)
+async def test_a_document_of_no_known_kind_goes_to_the_category_that_it_mentions(
+    names: list[str], label: str
+) -> None:
+    async with simulated(headers=HEADERS) as simulator:
+        categories = json.dumps([{"name": name} for name in names])
+        body = await finished(simulator, "classify", sample("order-alpine-tools.txt"), categories=categories)
+        assert body["result"]["classification"] == label
+
+
 async def test_a_split_gives_one_file_for_each_part() -> None:
     two = b"INVOICE\nTotal: 5.00\fmore\fRECEIPT\nTotal: 6.00"
     async with simulated(headers=HEADERS) as simulator:

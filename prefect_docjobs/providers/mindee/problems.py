@@ -7,9 +7,17 @@ from typing import Any
 from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unreadable
 from prefect_docjobs.http import Answer, error_for
 from prefect_docjobs.models import Problem
+from prefect_docjobs.providers.values import (
+    NO_REASON,
+    code_of,
+    excerpt,
+    no_reason,
+    objects,
+    one_line,
+    text,
+)
 
-_LONGEST_MESSAGE = 2_000
-_LONGEST_EXCERPT = 200
+_LONGEST_WITH_POINTERS = 2_000  # characters; a form with many fields at fault
 
 
 def read_problem(raw: object) -> Problem | None:
@@ -21,13 +29,9 @@ def read_problem(raw: object) -> Problem | None:
     if raw is None or raw == {}:
         return None
     if not isinstance(raw, dict):
-        return Problem(message=_cut(str(raw)))
-    message = _text(raw.get("detail")) or _text(raw.get("title")) or "The service gives no reason."
-    code = raw.get("code")
-    known = isinstance(code, (str, int)) and not isinstance(code, bool)
-    return Problem(
-        message=_cut(message), code=str(code) if known else None, details=raw.get("errors") or None
-    )
+        return Problem(message=one_line(str(raw)) or NO_REASON)
+    message = one_line(text(raw.get("detail")) or text(raw.get("title"))) or NO_REASON
+    return Problem(message=message, code=code_of(raw.get("code")), details=raw.get("errors") or None)
 
 
 def read_error(answer: Answer, *, provider: str) -> ServiceError:
@@ -48,33 +52,15 @@ def _problem_in(answer: Answer) -> Problem:
     try:
         body = answer.json()
     except Unreadable:
-        return Problem(message=_excerpt(answer))
-    return read_problem(body) or Problem(message=f"The service answered HTTP {answer.status} and no reason.")
-
-
-def _excerpt(answer: Answer) -> str:
-    """What a body that is not JSON says: gateways answer with pages of their own."""
-    text = " ".join(answer.text.split())
-    if not text or text.startswith("<"):
-        kind = "an HTML page" if text else "an empty body"
-        return f"The service answered HTTP {answer.status} with {kind}."
-    return f"The service answered HTTP {answer.status}: {text[:_LONGEST_EXCERPT]}"
+        return Problem(message=excerpt(answer) or no_reason(answer))
+    return read_problem(body) or Problem(message=no_reason(answer))
 
 
 def _with_pointers(problem: Problem) -> str:
     """The message with each field at fault, since `details` is not part of an exception's text."""
-    items = problem.details if isinstance(problem.details, list) else []
-    named = [_pointer(item) for item in items if isinstance(item, dict)]
-    return _cut(" ".join([problem.message, "; ".join(filter(None, named))]).strip())
+    named = "; ".join(filter(None, map(_pointer, objects(problem.details))))
+    return one_line(f"{problem.message} {named}", _LONGEST_WITH_POINTERS) or problem.message
 
 
 def _pointer(item: dict[str, Any]) -> str:
-    return ": ".join(filter(None, (_text(item.get("pointer")), _text(item.get("detail")))))
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+    return ": ".join(filter(None, (text(item.get("pointer")), text(item.get("detail")))))

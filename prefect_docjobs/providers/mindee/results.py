@@ -6,14 +6,22 @@ product answers `{"inference": {"job": …, "file": …, "result": …}}`; `resu
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeGuard
+from typing import Any
 
 from prefect_docjobs.errors import Unreadable
 from prefect_docjobs.models import Field, JobRef, Location, Page, Result, Usage
-from prefect_docjobs.providers.base import object_of
+from prefect_docjobs.providers.values import (
+    elements,
+    index,
+    list_of,
+    mapping,
+    object_of,
+    objects,
+    polygon,
+    share,
+)
 
 CONFIDENCES: Mapping[str, float] = MappingProxyType({"certain": 0.99, "high": 0.9, "medium": 0.6, "low": 0.3})
 """Mindee V2 says confidence in words. The numbers keep their order and their advice: `Certain` and `High`
@@ -33,37 +41,32 @@ def map_result(ref: JobRef, product: str, payload: Any) -> Result:
     inference = object_of(payload["inference"])
     _check_job(ref, inference.get("job"))
     parts = _READERS[product](object_of(inference["result"]))
-    return Result(ref=ref, usage=Usage(pages=_page_count(inference.get("file"))), raw=payload, **parts)
+    usage = Usage(pages=index(mapping(inference.get("file")).get("page_count")))
+    return Result(ref=ref, usage=usage, raw=payload, **parts)
 
 
 def _check_job(ref: JobRef, job: object) -> None:
     """Refuse the result of another job. Results of `/v2/inferences` may not name theirs."""
-    given = job.get("id") if isinstance(job, dict) else None
+    given = mapping(job).get("id")
     if given is not None and str(given).lower() != ref.job_id.lower():
         raise Unreadable("The result belongs to another job.")
-
-
-def _page_count(file: object) -> int | None:
-    count = file.get("page_count") if isinstance(file, dict) else None
-    return count if _is_index(count) else None
 
 
 # ------------------------------------------------------------------------------------------------- products
 
 
 def _extraction(result: Mapping[str, Any]) -> _Parts:
-    raw_text = result.get("raw_text")
-    pages = _pages(raw_text.get("pages")) if isinstance(raw_text, dict) else ()
+    pages = _pages(elements(mapping(result.get("raw_text")).get("pages")))
     return {"fields": _fields(object_of(result["fields"])), "text": _joined(pages), "pages": pages}
 
 
 def _ocr(result: Mapping[str, Any]) -> _Parts:
-    pages = _pages(_list(result["pages"]))
+    pages = _pages(list_of(result["pages"]))
     return {"text": _joined(pages) or "", "pages": pages}
 
 
 def _crop(result: Mapping[str, Any]) -> _Parts:
-    return {"fields": {"crops": Field(items=[_crop_item(item) for item in _list(result["crops"])])}}
+    return {"fields": {"crops": Field(items=[_crop_item(item) for item in list_of(result["crops"])])}}
 
 
 def _crop_item(raw: object) -> Field:
@@ -75,7 +78,7 @@ def _crop_item(raw: object) -> Field:
 
 
 def _split(result: Mapping[str, Any]) -> _Parts:
-    return {"fields": {"splits": Field(items=[_split_item(item) for item in _list(result["splits"])])}}
+    return {"fields": {"splits": Field(items=[_split_item(item) for item in list_of(result["splits"])])}}
 
 
 def _split_item(raw: object) -> Field:
@@ -87,9 +90,10 @@ def _split_item(raw: object) -> Field:
 
 def _page_range(raw: object) -> dict[str, Field]:
     """`page_range` is 0-based with both ends inside; ours is 1-based with both ends inside."""
-    if isinstance(raw, list) and len(raw) == 2 and all(_is_index(end) for end in raw):
-        return {"first_page": Field(value=raw[0] + 1), "last_page": Field(value=raw[1] + 1)}
-    return {"page_range": Field(value=raw)}
+    first, last = map(index, raw) if isinstance(raw, list) and len(raw) == 2 else (None, None)
+    if first is None or last is None:
+        return {"page_range": Field(value=raw)}
+    return {"first_page": Field(value=first + 1), "last_page": Field(value=last + 1)}
 
 
 def _classification(result: Mapping[str, Any]) -> _Parts:
@@ -140,52 +144,28 @@ def _field(raw: object) -> Field:
 def _confidence(raw: object) -> dict[str, Any]:
     if isinstance(raw, str):
         return {"confidence": CONFIDENCES.get(raw.strip().lower()), "confidence_label": raw}
-    return {"confidence": float(raw) if _is_number(raw) and 0 <= raw <= 1 else None}
+    return {"confidence": share(raw)}
 
 
 def _locations(raw: object) -> tuple[Location, ...]:
     """Pages are 0-based; points are `[x, y]` relative to the page, from its top left corner."""
-    found = raw if isinstance(raw, list) else []
-    places = [place for place in found if isinstance(place, dict) and _is_index(place.get("page"))]
-    return tuple(Location(page=place["page"] + 1, polygon=_polygon(place.get("polygon"))) for place in places)
-
-
-def _polygon(raw: object) -> tuple[tuple[float, float], ...] | None:
-    """The points, or None unless each of them is a pair of finite numbers."""
-    points = raw if isinstance(raw, list) else []
-    whole = all(
-        isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in points
+    places = ((index(place.get("page")), place) for place in objects(raw))
+    return tuple(
+        Location(page=page + 1, polygon=polygon(place.get("polygon")))
+        for page, place in places
+        if page is not None
     )
-    return tuple((float(x), float(y)) for x, y in points) if points and whole else None
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    """Whether `value` is a number that a float can hold; NaN and infinity, which `json` reads, are not."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return abs(value) <= sys.float_info.max
-
-
-def _is_index(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 # ---------------------------------------------------------------------------------------------------- texts
 
 
-def _list(value: object) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    raise ValueError("expected a list")
-
-
-def _pages(raw: object) -> tuple[Page, ...]:
-    contents = enumerate(raw if isinstance(raw, list) else [], start=1)
-    return tuple(Page(number=number, text=_content(page)) for number, page in contents)
+def _pages(raw: list[Any]) -> tuple[Page, ...]:
+    return tuple(Page(number=number, text=_content(page)) for number, page in enumerate(raw, start=1))
 
 
 def _content(page: object) -> str | None:
-    content = page.get("content") if isinstance(page, dict) else None
+    content = mapping(page).get("content")
     return content if isinstance(content, str) else None
 
 

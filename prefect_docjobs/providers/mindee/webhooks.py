@@ -9,8 +9,9 @@ from typing import Any
 
 from prefect_docjobs.errors import InvalidPush
 from prefect_docjobs.models import JobState, Problem
-from prefect_docjobs.providers.base import Push, object_of, text_of
+from prefect_docjobs.providers.base import Push
 from prefect_docjobs.providers.mindee.problems import read_problem
+from prefect_docjobs.providers.values import elements, index, mapping, object_of, text, text_of
 
 SIGNATURE_HEADER = "X-Signature"
 """Lower-case hex HMAC-SHA256 of the raw body (docs.mindee.com, process-the-response)."""
@@ -41,16 +42,15 @@ def read_webhooks(payload: Any) -> tuple[WebhookDelivery, ...]:
     Raises:
         LookupError, TypeError, ValueError: The payload is no `JobResponse`.
     """
-    return tuple(_delivery(object_of(item)) for item in object_of(payload["job"]).get("webhooks") or ())
+    return tuple(_delivery(object_of(item)) for item in elements(object_of(payload["job"]).get("webhooks")))
 
 
 def _delivery(raw: Mapping[str, Any]) -> WebhookDelivery:
-    status, attempts, called_at = raw.get("status"), raw.get("attempts_count"), raw.get("created_at")
     return WebhookDelivery(
         webhook_id=text_of(raw["id"]),
-        status=status if isinstance(status, str) else "Processing",
-        attempts=attempts if isinstance(attempts, int) else 0,
-        called_at=called_at if isinstance(called_at, str) else None,
+        status=text(raw.get("status")) or "Processing",
+        attempts=index(raw.get("attempts_count")) or 0,
+        called_at=text(raw.get("created_at")),
         error=read_problem(raw.get("error")),
     )
 
@@ -71,7 +71,7 @@ def read_push(body: bytes) -> Push:
         return _success(payload, inference)
     if "inference_id" in payload and isinstance(payload.get("error"), dict):
         error = read_problem(payload["error"])
-        return Push(JobState.FAILED, payload, alias=_word(payload.get("file_alias")), error=error)
+        return Push(JobState.FAILED, payload, alias=text(payload.get("file_alias")), error=error)
     raise InvalidPush("The call is neither an inference nor a failed inference of Mindee V2.")
 
 
@@ -83,14 +83,9 @@ def _object_in(body: bytes) -> dict[str, Any]:
 
 
 def _success(payload: dict[str, Any], inference: Mapping[str, Any]) -> Push:
-    job, file = inference.get("job"), inference.get("file")
     return Push(
         JobState.SUCCEEDED,
         payload,
-        job_id=_word(job.get("id")) if isinstance(job, dict) else None,
-        alias=_word(file.get("alias")) if isinstance(file, dict) else None,
+        job_id=text(mapping(inference.get("job")).get("id")),
+        alias=text(mapping(inference.get("file")).get("alias")),
     )
-
-
-def _word(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from prefect_docjobs.errors import InvalidDocument, ServiceError, Unreadable
-from prefect_docjobs.http import Answer, Http, Part, Request
+from prefect_docjobs.http import Answer, Http, Part, Request, safe_file_name
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import (
     Capabilities,
@@ -17,12 +17,10 @@ from prefect_docjobs.providers.base import (
     Provider,
     Push,
     Submitted,
-    object_of,
-    segment,
-    text_of,
     verify_signature,
 )
 from prefect_docjobs.providers.mindee import problems, results, settings, webhooks
+from prefect_docjobs.providers.values import object_of, segment, text, text_of
 
 _LONGEST_URL = 2048
 _STATES = MappingProxyType(
@@ -87,6 +85,7 @@ class Mindee(Provider):
         max_bytes=100 << 20,
     )
     products: ClassVar[tuple[str, ...]] = ("extraction", "ocr", "crop", "split", "classification")
+    echoes_alias: ClassVar[bool] = True
 
     model_id: str
     product: str = "extraction"
@@ -132,11 +131,11 @@ class Mindee(Provider):
         """
         path, fields = f"/v2/products/{self.product}/enqueue", self._fields(alias)
         if document.url is not None:
-            named = {"filename": self.filename} if self.filename else {}
+            named = {"filename": safe_file_name(self.filename)} if self.filename else {}
             return Request("POST", path, form={**_as_form(fields), **named, "url": document.url})
         if self.send == "base64":
             content = base64.b64encode(document.read()).decode("ascii")
-            named = {"filename": self.filename or document.name}
+            named = {"filename": safe_file_name(self.filename or document.name)}
             return Request("POST", path, json={**fields, **named, "file_base64": content})
         file = Part("file", document, filename=self.filename)
         return Request("POST", path, parts=(*_as_parts(fields), file))
@@ -160,12 +159,8 @@ class Mindee(Provider):
     def read_submit(self, answer: Answer) -> Submitted:
         """HTTP 202 with a `JobResponse` (Mindee V2 OpenAPI)."""
         job = object_of(answer.json()["job"])
-        alias = job.get("alias")
-        return Submitted(
-            job_id=text_of(job["id"]),
-            alias=alias if isinstance(alias, str) and alias else self.alias,
-            result_url=_result_url(job),
-        )
+        alias = text(job.get("alias")) or self.alias
+        return Submitted(job_id=text_of(job["id"]), alias=alias, result_url=_result_url(job))
 
     # -- status
 
@@ -230,7 +225,7 @@ class Mindee(Provider):
     async def webhook_deliveries(self, http: Http, ref: JobRef) -> tuple[webhooks.WebhookDelivery, ...]:
         """How the calls to `webhook_ids` went, with one status request; empty until the job is processed."""
         self.claim(http, ref)
-        answer = await http.send(self.status_request(ref))
+        answer = await http.send(self.request_for(self.status_request, ref))
         with self.reading(answer):
             payload = answer.json()
             _check_job(ref, object_of(payload["job"]))
@@ -243,9 +238,7 @@ class Mindee(Provider):
         Raises:
             InvalidPush: No secret, no signature, or no secret fits.
         """
-        found = {name.lower(): value for name, value in headers.items()}
-        usable = [secret for secret in secrets if secret]  # Anybody can sign with an empty one.
-        verify_signature(body, found.get(webhooks.SIGNATURE_HEADER.lower()), usable)
+        verify_signature(headers, webhooks.SIGNATURE_HEADER, body, secrets)
 
     @classmethod
     def read_push(cls, body: bytes) -> Push:
@@ -275,8 +268,8 @@ def _as_form(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_parts(fields: Mapping[str, Any]) -> Iterator[Part]:
     for name, value in _as_form(fields).items():
-        for text in value if isinstance(value, list) else [value]:
-            yield Part(name, text)
+        for item in value if isinstance(value, list) else [value]:
+            yield Part(name, item)
 
 
 def _text(name: str, value: object) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unreadable
 from prefect_docjobs.http import Answer, error_for
 from prefect_docjobs.models import Problem
+from prefect_docjobs.providers.values import NO_REASON, code_of, excerpt, mapping, no_reason, one_line, text
 
-_LONGEST_MESSAGE = 2_000
-_LONGEST_EXCERPT = 200
+_LONGEST_WITH_DETAILS = 2_000  # characters
 
 
 def read_job_error(job: Mapping[str, Any]) -> Problem | None:
@@ -40,40 +40,23 @@ def _problem_in(answer: Answer) -> Problem:
     try:
         body = answer.json()
     except Unreadable:
-        return Problem(message=_excerpt(answer))
-    request = body.get("api_request") if isinstance(body, dict) else None
+        return Problem(message=excerpt(answer) or no_reason(answer))
+    request = mapping(body).get("api_request")
     found = request.get("error") if isinstance(request, dict) else body
-    return _problem(found) if found else Problem(message=f"The service answered HTTP {answer.status}.")
+    return _problem(found) if found else Problem(message=no_reason(answer))
 
 
 def _problem(raw: object) -> Problem:
     if not isinstance(raw, dict):
-        return Problem(message=_cut(str(raw)))
-    message, code, details = _text(raw.get("message")), _text(raw.get("code")), raw.get("details")
-    spoken = message or _text(details) or code or "The service gives no reason."
-    return Problem(message=_cut(spoken), code=code, details=details or None)
+        return Problem(message=one_line(str(raw)) or NO_REASON)
+    code, details = code_of(raw.get("code")), raw.get("details")
+    message = one_line(text(raw.get("message")) or text(details) or code) or NO_REASON
+    return Problem(message=message, code=code, details=details or None)
 
 
 def _with_details(problem: Problem) -> str:
     """The message with its details, since those are not part of an exception's text."""
     details = problem.details
-    if not details or details == problem.message:
+    if not details or one_line(text(details)) == problem.message:
         return problem.message
-    return _cut(f"{problem.message.rstrip('.')}: {details}")
-
-
-def _excerpt(answer: Answer) -> str:
-    """What a body that is not JSON says: gateways answer with pages of their own."""
-    text = " ".join(answer.text.split())
-    if not text or text.startswith("<"):
-        kind = "an HTML page" if text else "an empty body"
-        return f"The service answered HTTP {answer.status} with {kind}."
-    return f"The service answered HTTP {answer.status}: {text[:_LONGEST_EXCERPT]}"
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+    return one_line(f"{problem.message.rstrip('.')}: {details}", _LONGEST_WITH_DETAILS) or problem.message

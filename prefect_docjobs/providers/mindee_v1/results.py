@@ -11,14 +11,13 @@ mindee/client-lib-test-data, `v1/products/`), so one generic reading serves them
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from prefect_docjobs.errors import JobFailed, Unreadable
 from prefect_docjobs.models import Field, JobRef, Location, Page, Result, Usage
-from prefect_docjobs.providers.base import object_of, text_of
 from prefect_docjobs.providers.mindee_v1.problems import read_job_error
+from prefect_docjobs.providers.values import elements, index, mapping, object_of, polygon, share, text_of
 
 _ABOUT = frozenset({"confidence", "page_id", "polygon", "bounding_box", "quadrangle", "rectangle"})
 """Keys that say something about a field and are no fields themselves."""
@@ -45,21 +44,22 @@ def map_result(ref: JobRef, payload: Any) -> Result:
         fields=_fields(object_of(inference["prediction"]), {}),
         text=_text(inference, pages),
         pages=pages,
-        usage=Usage(pages=_index(document.get("n_pages"))),
+        usage=Usage(pages=index(document.get("n_pages"))),
         raw=payload,
     )
 
 
 def _check_job(ref: JobRef, job: object) -> None:
-    given = job.get("id") if isinstance(job, dict) else None
+    given = mapping(job).get("id")
     if given is not None and given != ref.job_id:
         raise Unreadable("The document belongs to another job.")
 
 
 def _check_failed(ref: JobRef, payload: Mapping[str, Any], job: object) -> None:
     """A failed job may show only here: the official `get_failed_job_error.json` has a document's address."""
-    if "document" not in payload and isinstance(job, dict) and job.get("status") == "failed":
-        raise JobFailed(f"Mindee V1 could not process the document: {read_job_error(job)}", ref=ref)
+    found = mapping(job)
+    if "document" not in payload and found.get("status") == "failed":
+        raise JobFailed(f"Mindee V1 could not process the document: {read_job_error(found)}", ref=ref)
 
 
 # --------------------------------------------------------------------------------------------------- fields
@@ -75,7 +75,7 @@ def _field(raw: object, about: dict[str, Any]) -> Field:
         return Field(items=[_field(item, about) for item in raw])
     if not isinstance(raw, dict):
         return Field(value=raw, **about)
-    own = {"confidence": _confidence(raw.get("confidence")), "locations": _locations(raw)}
+    own = {"confidence": share(raw.get("confidence")), "locations": _locations(raw)}
     named = raw.keys() - _ABOUT
     if "value" in raw:
         return Field(value=raw["value"], **own)
@@ -86,34 +86,10 @@ def _field(raw: object, about: dict[str, Any]) -> Field:
     return Field(fields=_fields(raw, own), **own)
 
 
-def _confidence(raw: object) -> float | None:
-    return float(raw) if _is_number(raw) and 0 <= raw <= 1 else None
-
-
 def _locations(raw: Mapping[str, Any]) -> tuple[Location, ...]:
-    """`page_id` is 0-based; `polygon` is points `[x, y]` relative to the page, and may be empty."""
-    page = _index(raw.get("page_id"))
-    return () if page is None else (Location(page=page + 1, polygon=_polygon(raw.get("polygon"))),)
-
-
-def _polygon(raw: object) -> tuple[tuple[float, float], ...] | None:
-    """The points, or None unless each is a pair of finite numbers: some products send pairs of null."""
-    points = raw if isinstance(raw, list) else []
-    whole = all(
-        isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in points
-    )
-    return tuple((float(x), float(y)) for x, y in points) if points and whole else None
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    """Whether `value` is a number that a float can hold; NaN and infinity, which `json` reads, are not."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return abs(value) <= sys.float_info.max
-
-
-def _index(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """`page_id` is 0-based; `polygon` is `[x, y]` relative to the page, or empty, or pairs of null."""
+    page = index(raw.get("page_id"))
+    return () if page is None else (Location(page=page + 1, polygon=polygon(raw.get("polygon"))),)
 
 
 # ---------------------------------------------------------------------------------------------------- pages
@@ -121,21 +97,19 @@ def _index(value: object) -> int | None:
 
 def _pages(inference: Mapping[str, Any]) -> tuple[Page, ...]:
     """Pages with their orientation; the inference's `is_rotation_applied` holds for all of them."""
-    found = inference.get("pages")
     applied = inference.get("is_rotation_applied")
-    pages = enumerate(found if isinstance(found, list) else [])
     return tuple(
         _page(position, raw, applied if isinstance(applied, bool) else None)
-        for position, raw in pages
+        for position, raw in enumerate(elements(inference.get("pages")))
         if isinstance(raw, dict)
     )
 
 
 def _page(position: int, raw: Mapping[str, Any], applied: bool | None) -> Page:
-    index, orientation = _index(raw.get("id")), raw.get("orientation")
+    given = index(raw.get("id"))
     return Page(
-        number=(position if index is None else index) + 1,
-        orientation=_index(orientation.get("value")) if isinstance(orientation, dict) else None,
+        number=(position if given is None else given) + 1,
+        orientation=index(mapping(raw.get("orientation")).get("value")),
         rotation_applied=applied,
         text=_full_text(raw.get("extras")),
     )
@@ -148,6 +122,5 @@ def _text(inference: Mapping[str, Any], pages: tuple[Page, ...]) -> str | None:
 
 
 def _full_text(extras: object) -> str | None:
-    found = extras.get("full_text_ocr") if isinstance(extras, dict) else None
-    content = found.get("content") if isinstance(found, dict) else None
+    content = mapping(mapping(extras).get("full_text_ocr")).get("content")
     return content if isinstance(content, str) else None

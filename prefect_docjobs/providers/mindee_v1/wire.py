@@ -26,12 +26,10 @@ from prefect_docjobs.providers.base import (
     Provider,
     Push,
     Submitted,
-    object_of,
-    segment,
-    text_of,
     verify_signature,
 )
 from prefect_docjobs.providers.mindee_v1 import problems, results
+from prefect_docjobs.providers.values import mapping, object_of, segment, text_of
 
 SIGNATURE_HEADER = "X-Mindee-Hmac-Signature"
 """Hex HMAC-SHA256 of the raw body (docs.mindee.com V1, "Asynchronous Prediction")."""
@@ -222,9 +220,7 @@ class MindeeV1(Provider):
         Raises:
             InvalidPush: No secret, no signature, or no secret fits.
         """
-        found = {name.lower(): value for name, value in headers.items()}
-        usable = [secret for secret in secrets if secret]  # Anybody can sign with an empty one.
-        verify_signature(body, found.get(SIGNATURE_HEADER.lower()), usable)
+        verify_signature(headers, SIGNATURE_HEADER, body, secrets)
 
     @classmethod
     def read_push(cls, body: bytes) -> Push:
@@ -250,8 +246,7 @@ class MindeeV1(Provider):
 def _payload(answer: Answer) -> dict[str, Any]:
     """The answer's object; raises the error that `api_request.status_code` tells of despite HTTP 2xx."""
     payload = object_of(answer.json())
-    request = payload.get("api_request")
-    code = request.get("status_code") if isinstance(request, dict) else None
+    code = mapping(payload.get("api_request")).get("status_code")
     if isinstance(code, int) and code >= 400 and not payload.keys() & {"job", "document"}:
         raise problems.read_error(replace(answer, status=code), provider=MindeeV1.name)
     return payload

@@ -13,7 +13,19 @@ from pydantic import TypeAdapter
 from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unavailable, Unreadable
 from prefect_docjobs.http import Answer, error_for
 from prefect_docjobs.models import JobRef, JobState, JobStatus, Problem
-from prefect_docjobs.providers.base import JobPage, object_of, text_of
+from prefect_docjobs.providers.base import JobPage
+from prefect_docjobs.providers.values import (
+    code_of,
+    excerpt,
+    index,
+    list_of,
+    no_reason,
+    object_of,
+    objects,
+    one_line,
+    text,
+    text_of,
+)
 
 # The models say only "string" (numind JobsApi.md, numind 0.4.2 SDK). A word ends a job only together with
 # `completedAt`, and any word beside `completed` then means failed: so the numind 0.4.2 SDK decides.
@@ -30,7 +42,6 @@ STATES: Mapping[str, JobState] = MappingProxyType(
 _TIMED_OUT = re.compile(r"time[^a-z]*(d[^a-z]*)?out")
 _QUOTA = re.compile(r"quota|billing", re.IGNORECASE)
 _DATE = TypeAdapter(datetime)
-_LONGEST_MESSAGE = 500
 JOB_TIMEOUT = "JobTimeout"  # numind JobsApi.md, "Timeout Behavior"
 JOB_NOT_COMPLETED = "JobNotCompleted"  # code of users, 2026: HTTP 400 for a result asked for too early
 
@@ -89,7 +100,7 @@ def timed_out(job: Mapping[str, Any]) -> bool:
 
 def problem(message: object, code: object) -> Problem | None:
     """A message and a code, as text or as numbers, or None when both are missing."""
-    told, known_as = _text(message), _text(code)
+    told, known_as = _message(message), code_of(code)
     return Problem(message=told or known_as or "", code=known_as) if told or known_as else None
 
 
@@ -130,19 +141,12 @@ def event_status(ref: JobRef, name: str, answer: Answer) -> JobStatus | None:
 def job_page(payload: object) -> JobPage:
     """One page of `GET /api/jobs`. Rows that are not jobs are left out: one must not hide all others."""
     page = object_of(payload)
-    if not isinstance(page["items"], list):
-        raise TypeError("items is not a list")
-    rows = [row for row in page["items"] if isinstance(row, dict) and _is_row(row)]
-    total = page.get("totalCount")
+    rows = [row for row in objects(list_of(page["items"])) if text(row.get("id")) and text(row.get("status"))]
     return JobPage(
         statuses={row["id"]: (job_state(row), row["status"], job_problem(row)) for row in rows},
         created={row["id"]: created for row in rows if (created := _date(row.get("createdAt")))},
-        total=total if isinstance(total, int) and not isinstance(total, bool) else None,
+        total=index(page.get("totalCount")),
     )
-
-
-def _is_row(row: Mapping[str, Any]) -> bool:
-    return all(isinstance(row.get(key), str) and row[key].strip() for key in ("id", "status"))
 
 
 def _date(value: object) -> datetime | None:
@@ -167,11 +171,11 @@ def error_facts(answer: Answer) -> tuple[str | None, str | None, Any]:
     try:
         body = answer.json()
     except Unreadable:
-        return _plain_text(answer), None, None
+        return excerpt(answer), None, None
     if isinstance(body, dict):
         rest = {key: value for key, value in body.items() if key not in {"code", "message"}}
-        return _text(body.get("message")), _text(body.get("code")), rest or None
-    return (_text(body), None, None) if isinstance(body, str) else (None, None, body)
+        return _message(body.get("message")), code_of(body.get("code")), rest or None
+    return (one_line(body), None, None) if isinstance(body, str) else (None, None, body)
 
 
 def service_error(answer: Answer, *, provider: str) -> ServiceError:
@@ -182,25 +186,18 @@ def service_error(answer: Answer, *, provider: str) -> ServiceError:
         return _forbidden(answer, message, facts)
     if answer.status == 400 and code == JOB_NOT_COMPLETED:
         return Unavailable(message or "The job has not ended yet.", status=400, **facts)
-    return error_for(answer, message, **facts)
+    return error_for(answer, message or no_reason(answer), **facts)
 
 
 def _forbidden(answer: Answer, message: str | None, facts: Mapping[str, Any]) -> ServiceError:
     """403 is "no permission" as well as "billing quota exceeded" (numind JobsApi.md); the text may tell."""
     if _QUOTA.search(f"{message} {facts['code']}"):
-        text = message or "The billing quota is exceeded."
-        return QuotaExceeded(text, status=403, request_id=answer.request_id, **facts)
+        message = message or "The billing quota is exceeded."
+        return QuotaExceeded(message, status=403, request_id=answer.request_id, **facts)
     meaning = "The API key has no permission for this, or the billing quota is exceeded."
     return error_for(answer, f"{meaning} The service says: {message}" if message else meaning, **facts)
 
 
-def _plain_text(answer: Answer) -> str | None:
-    kind = answer.headers.get("content-type", "text/plain")
-    return _text(answer.text) if kind.lower().startswith("text/plain") else None
-
-
-def _text(value: object) -> str | None:
-    """A text or a number as text; None for anything else, and for nothing."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
-    return str(value).strip()[:_LONGEST_MESSAGE] or None
+def _message(value: object) -> str | None:
+    """A message, which may be a number; None for anything else, and for nothing."""
+    return one_line(text(value)) or code_of(value)

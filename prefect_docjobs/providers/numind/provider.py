@@ -18,7 +18,6 @@ from prefect_docjobs.errors import (
     ServiceError,
     Throttled,
     Unavailable,
-    Unreadable,
 )
 from prefect_docjobs.http import Answer, Http, Part, Request
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
@@ -28,13 +27,11 @@ from prefect_docjobs.providers.base import (
     Polling,
     Provider,
     Submitted,
-    object_of,
-    segment,
-    text_of,
 )
 from prefect_docjobs.providers.numind import answers, results
 from prefect_docjobs.providers.numind.events import read_events
 from prefect_docjobs.providers.numind.settings import PRODUCTS, NuMindSettings
+from prefect_docjobs.providers.values import object_of, segment, text_of
 
 _OCTETS = "application/octet-stream"
 _LARGEST_PAGE = 100  # numind JobsApi.md, get_api_jobs; the numind 0.4.2 SDK lets 300 pass
@@ -103,15 +100,22 @@ class NuMind(NuMindSettings, Provider):
     def result_request(self, ref: JobRef) -> Request:
         """The typed result route of the product (numind 0.2.0 and 0.4.2 SDK); answers 200 or 206."""
         kind = "content-extraction" if self.product == "content" else "structured-extraction"
-        return Request("GET", f"/api/{kind}/jobs/{_id_of(ref)}", verbatim=True)
+        return Request("GET", f"/api/{kind}/jobs/{segment(ref.job_id)}", verbatim=True)
+
+    def cancel_request(self, ref: JobRef) -> Request:
+        """`POST /api/jobs/{jobId}/cancel`; does nothing to a job that has ended (numind 0.4.2 SDK)."""
+        return Request("POST", f"{_job_path(ref)}/cancel")
+
+    def stream_request(self, ref: JobRef) -> Request:
+        """`GET /api/jobs/{jobId}/stream`: server-sent events (numind JobsApi.md)."""
+        headers = {"accept": "text/event-stream, application/json"}
+        return Request("GET", f"{_job_path(ref)}/stream", headers=headers)
 
     # -- answers
 
     def read_submit(self, answer: Answer) -> Submitted:
         """`{"jobId"}` (numind 0.4.2 SDK, JobIdResponse)."""
-        job_id = text_of(object_of(answer.json())["jobId"])
-        segment(job_id)  # an id that cannot be asked for is none
-        return Submitted(job_id=job_id)
+        return Submitted(job_id=text_of(object_of(answer.json())["jobId"]))
 
     def read_status(self, ref: JobRef, answer: Answer) -> JobStatus:
         """A JobStatusResponse, or a JobResponse (numind JobsApi.md)."""
@@ -159,7 +163,7 @@ class NuMind(NuMindSettings, Provider):
             raise unknown from None
 
     async def _job(self, http: Http, ref: JobRef, attempts: int | None) -> JobStatus:
-        answer = await http.send(self.job_request(ref), attempts=attempts)
+        answer = await http.send(self.request_for(self.job_request, ref), attempts=attempts)
         with self.reading(answer):
             return self.read_status(ref, answer)
 
@@ -199,7 +203,7 @@ class NuMind(NuMindSettings, Provider):
 
     async def _fetch_job(self, http: Http, ref: JobRef, lost: ResultLost) -> Answer:
         try:
-            answer = await http.send(replace(self.job_request(ref), verbatim=True))
+            answer = await http.send(replace(self.request_for(self.job_request, ref), verbatim=True))
             with self.reading(answer):
                 results.job_output(ref, answer.json())
         except (Throttled, Unavailable):
@@ -209,12 +213,9 @@ class NuMind(NuMindSettings, Provider):
         return answer
 
     async def cancel(self, http: Http, ref: JobRef) -> None:
-        """Ask the service to stop a job; it stops within one heartbeat. May be repeated.
-
-        `POST /api/jobs/{jobId}/cancel` does nothing to a job that has ended (numind 0.4.2 SDK).
-        """
+        """Ask the service to stop a job; it stops within one heartbeat. May be repeated."""
         self.claim(http, ref)
-        await http.send(Request("POST", f"{_job_path(ref)}/cancel"))
+        await http.send(self.request_for(self.cancel_request, ref))
 
     async def list_jobs(self, http: Http, *, skip: int = 0, limit: int = 100) -> JobPage:
         """One page of the user's jobs, or of `organization`'s; at most 100 (numind JobsApi.md)."""
@@ -240,27 +241,20 @@ class NuMind(NuMindSettings, Provider):
         raise Unavailable("The job's stream ended without a result.", provider=self.name)
 
     async def _events(self, http: Http, ref: JobRef) -> AsyncGenerator[JobStatus | None, None]:
-        """Each event of `GET /api/jobs/{jobId}/stream` (numind JobsApi.md), None for a ping."""
+        """What each event of the job's stream says, None for a ping."""
         self.claim(http, ref)
-        url = http.own(f"{_job_path(ref)}/stream")
-        request = Request("GET", url, headers={"accept": "text/event-stream, application/json"})
+        request = self.request_for(self.stream_request, ref)
         async with http.stream(request) as response:
             async for event in read_events(response, http.limits.answer_bytes):
-                heard = Answer(response.status_code, httpx.Headers(), event.data.encode(), url=request.path)
+                data = http.redacted(event.data.encode())
+                heard = Answer(response.status_code, httpx.Headers(), data, url=request.path)
                 with self.reading(heard):
                     told = answers.event_status(ref, event.event, heard)
                 yield told
 
 
-def _id_of(ref: JobRef) -> str:
-    try:
-        return segment(ref.job_id)
-    except ValueError:
-        raise Unreadable("The job's id cannot be part of a path.", provider=NuMind.name) from None
-
-
 def _job_path(ref: JobRef) -> str:
-    return f"/api/jobs/{_id_of(ref)}"
+    return f"/api/jobs/{segment(ref.job_id)}"
 
 
 def _text_of(document: Document) -> str:

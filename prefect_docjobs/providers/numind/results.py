@@ -12,8 +12,8 @@ from typing import Any
 
 from prefect_docjobs.errors import JobCancelled, JobError, JobExpired, JobFailed, ResultLost, Unavailable
 from prefect_docjobs.models import Field, JobRef, JobState, Problem, Result, Usage
-from prefect_docjobs.providers.base import object_of
 from prefect_docjobs.providers.numind.answers import job_problem, job_state, own_job, problem, timed_out
+from prefect_docjobs.providers.values import index, object_of
 
 TRUNCATED = "The model stopped at a token limit; the result may be incomplete."
 PARTIAL = "The service reports an inference error (HTTP 206) without a message."
@@ -37,8 +37,8 @@ def map_result(ref: JobRef, payload: object) -> Result:
         text=found if isinstance(found, str) else None,
         fields=_fields(found),
         usage=Usage(
-            input_tokens=_count(output.get("inputTokens")),
-            output_tokens=_count(output.get("outputTokens")),
+            input_tokens=index(output.get("inputTokens")),
+            output_tokens=index(output.get("outputTokens")),
         ),
         warnings=tuple(_warnings(output, error, found)),
         raw=payload,
@@ -119,7 +119,3 @@ def _inference_error(value: object) -> Problem | None:
         told = problem(value.get("message"), value.get("errorCode"))
         return told or Problem(message="The service reports an inference error.", details=value or None)
     return problem(value, None)
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.models import Document
-from prefect_docjobs.providers.base import segment
+from prefect_docjobs.providers.values import segment
 
 PRODUCTS = ("extraction", "content")
 UPLOADS = ("octet-stream", "multipart")

@@ -9,14 +9,23 @@ get-parse-job-status.mdx), `{"detail", "error_code", "timestamp"}` (faq/api.mdx)
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unavailable, Unreadable
 from prefect_docjobs.http import Answer, error_for
-from prefect_docjobs.providers.unsiloed.values import mapping, number, text
+from prefect_docjobs.providers.values import (
+    code_of,
+    elements,
+    excerpt,
+    mapping,
+    no_reason,
+    number,
+    one_line,
+    text,
+)
 
-_LONGEST = 500
 _DAY = 86_400.0
 _QUOTA_CODE = "quota_exceeded"
 # Unsiloed docs, parse-document.mdx: this 429 is the billing cap; it has no Retry-After and no end.
@@ -44,7 +53,7 @@ def read_error(answer: Answer, *, provider: str) -> ServiceError:
     retries them; the generic result route's 400 for a running job is `Unavailable`.
     """
     words = said(_body(answer))
-    message = words.message or f"The service answered HTTP {answer.status}."
+    message = words.message or no_reason(answer)
     facts: dict[str, Any] = {"provider": provider, "code": words.code, "details": words.details}
     if _is_spent(answer.status, words):
         return QuotaExceeded(message, status=answer.status, request_id=answer.request_id, **facts)
@@ -58,9 +67,9 @@ def read_error(answer: Answer, *, provider: str) -> ServiceError:
 def said(body: Any) -> Said:
     """What a JSON value says, whatever its shape."""
     if isinstance(body, str):
-        return Said(_short(body))
+        return Said(one_line(body))
     if isinstance(body, list):
-        return Said(_short("; ".join(map(_complaint, body))), details=body or None)
+        return Said(one_line("; ".join(map(_complaint, body))), details=body or None)
     if not isinstance(body, dict):
         return Said()
     inside = next((body[key] for key in ("error", "detail") if isinstance(body.get(key), (dict, list))), None)
@@ -80,42 +89,31 @@ def said(body: Any) -> Said:
 
 
 def _said_by(body: dict[str, Any]) -> Said:
-    message = _first(body, "message", "detail", "error", "msg", "reason")
+    message = _first(text, body, "message", "detail", "error", "msg", "reason")
     message = message or text(mapping(body.get("quota_data")).get("message"))
-    code = _first(body, "code", "error_code", "status")
+    code = _first(code_of, body, "code", "error_code", "status")
     if code is None and text(body.get("error")) != message:
-        code = text(body.get("error"))  # newer OpenAPI, 413 and 429: `error` is the code beside `message`
+        code = code_of(body.get("error"))  # newer OpenAPI, 413 and 429: `error` is the code beside `message`
     details = body.get("details")
     asked = number(body.get("retry_after"))
     asked = number(mapping(details).get("retry_after")) if asked is None else asked
     return Said(
-        message=_short(message or ""),
+        message=one_line(message),
         code=code,
         details=details or {key: value for key, value in body.items() if key not in _TOLD} or None,
         retry_after=None if asked is None else min(max(0.0, asked), _DAY),
     )
 
 
-def _first(body: dict[str, Any], *keys: str) -> str | None:
-    for key in keys:
-        value = body.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1_000_000:
-            return str(value)
-        if found := text(value):
-            return found
-    return None
+def _first(read: Callable[[object], str | None], body: dict[str, Any], *keys: str) -> str | None:
+    return next(filter(None, (read(body.get(key)) for key in keys)), None)
 
 
 def _complaint(item: Any) -> str:
     """One element of a 422 list: FastAPI's `{"loc", "msg", …}`, or whatever else stands there."""
     fields = mapping(item)
     said_so = text(fields.get("msg")) or text(fields.get("message")) or text(item) or "(not told)"
-    where = fields.get("loc")
-    path = (
-        ".".join(str(part) for part in where if isinstance(part, (str, int)))
-        if isinstance(where, list)
-        else ""
-    )
+    path = ".".join(str(part) for part in elements(fields.get("loc")) if isinstance(part, (str, int)))
     return f"{path}: {said_so}" if path else said_so
 
 
@@ -123,14 +121,7 @@ def _body(answer: Answer) -> Any:
     try:
         return answer.json()
     except Unreadable:
-        words = answer.text.strip()
-        return None if words.startswith("<") else words  # an HTML page of a gateway says nothing to a person
-
-
-def _short(words: str) -> str | None:
-    """One line of at most `_LONGEST` characters; None for nothing."""
-    line = " ".join(words[: 4 * _LONGEST].split())
-    return (line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…") or None
+        return excerpt(answer)
 
 
 def _is_spent(status: int, words: Said) -> bool:

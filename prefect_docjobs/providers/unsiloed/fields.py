@@ -16,7 +16,7 @@ import math
 from typing import Any
 
 from prefect_docjobs.models import Field, Location
-from prefect_docjobs.providers.unsiloed.values import number, objects, page_number, share
+from prefect_docjobs.providers.values import number, objects, page_number, share
 
 _WRAPPER = "__value__"
 _SCORES = frozenset({"grounding_score", "extraction_score"})

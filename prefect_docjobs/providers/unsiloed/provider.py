@@ -24,12 +24,9 @@ from prefect_docjobs.providers.base import (
     Polling,
     Provider,
     Submitted,
-    object_of,
-    segment,
-    text_of,
 )
 from prefect_docjobs.providers.unsiloed import errors, results, wire
-from prefect_docjobs.providers.unsiloed.values import text
+from prefect_docjobs.providers.values import NO_REASON, object_of, segment, text, text_of
 
 Product = Literal["extract", "parse", "classify", "split"]
 Routes = Literal["product", "jobs"]
@@ -169,9 +166,7 @@ class Unsiloed(Provider):
         job_id = body.get("job_id")
         if job_id is None and (body.get("status") == _PII_BLOCKED or body.get("blocked") is True):
             _refuse_pii(body, answer)
-        job_id = text_of(body["id"] if job_id is None else job_id)
-        segment(job_id)
-        return Submitted(job_id)
+        return Submitted(text_of(body["id"] if job_id is None else job_id))
 
     # -- status
 
@@ -245,10 +240,7 @@ class Unsiloed(Provider):
 
     def _job_path(self, ref: JobRef) -> str:
         root = "/jobs" if self.routes == "jobs" else wire.ROUTES[self.product].poll
-        try:
-            return f"{root}/{segment(ref.job_id)}"
-        except ValueError:
-            raise Unreadable(f"{ref.job_id!r} is no job id.", provider=self.name) from None
+        return f"{root}/{segment(ref.job_id)}"
 
     # -- settings
 
@@ -293,9 +285,7 @@ def _problem(body: dict[str, Any]) -> Problem:
     words = errors.said(body.get("error"))
     if words.message is None:
         words = errors.said(body.get("message"))
-    return Problem(
-        message=words.message or "The service gave no reason.", code=words.code, details=words.details
-    )
+    return Problem(message=words.message or NO_REASON, code=words.code, details=words.details)
 
 
 def _refuse_pii(body: dict[str, Any], answer: Answer) -> NoReturn:

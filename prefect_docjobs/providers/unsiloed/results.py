@@ -12,11 +12,12 @@ from types import MappingProxyType
 from typing import Any
 
 from prefect_docjobs.models import Field, JobRef, Location, Page, Result, Usage
-from prefect_docjobs.providers.base import object_of
 from prefect_docjobs.providers.unsiloed.fields import read_fields
-from prefect_docjobs.providers.unsiloed.values import (
+from prefect_docjobs.providers.values import (
+    list_of,
     mapping,
     number,
+    object_of,
     objects,
     page_number,
     share,
@@ -61,10 +62,7 @@ def classified(ref: JobRef, payload: dict[str, Any]) -> Result:
 def split(ref: JobRef, payload: dict[str, Any]) -> Result:
     """A split: one row per file that the service made, each with what the service calls it."""
     result = _inside(payload)
-    files = result["files"]
-    if not isinstance(files, list):
-        raise TypeError("files is no list")
-    fields = {"splits": Field(items=[_file(row) for row in objects(files)])}
+    fields = {"splits": Field(items=[_file(row) for row in objects(list_of(result["files"]))])}
     return _result(ref, payload, fields=fields, warnings=tuple(_shortfalls(result)))
 
 
@@ -104,9 +102,7 @@ def _inside(payload: dict[str, Any]) -> dict[str, Any]:
 
 def _pieces(chunks: Any) -> Iterator[tuple[int | None, str]]:
     """Page and text of each segment; of the whole chunk where it has none (generic route)."""
-    if not isinstance(chunks, list):
-        raise TypeError("chunks is no list")
-    for chunk in objects(chunks):
+    for chunk in objects(list_of(chunks)):
         segments = objects(chunk.get("segments"))
         for segment in segments:
             if words := next(filter(None, (text(segment.get(key)) for key in _RENDERINGS)), None):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
-from prefect_docjobs.simulator.reading.parts import Cell, Found, Line, PageRead, Word, box_around
+from prefect_docjobs.simulator.reading.parts import NOT_FOUND, Cell, Found, Line, PageRead, Word, box_around
 from prefect_docjobs.simulator.reading.values import (
     CURRENCY_CODES,
     currency_of,
@@ -26,8 +28,12 @@ from prefect_docjobs.simulator.reading.vocabulary import (
 )
 
 _LONGEST_LABEL_WORDS = 6
+_FEWEST_COLUMNS = 3
 _LEADER = re.compile(r"[.\u2026_]{3,}")
 _ASIDE = re.compile(rf"\([^)]*\)|\d+(?:[.,]\d+)?\s*%|\b(?:{'|'.join(CURRENCY_CODES)})$")
+
+
+_NUMERIC_COLUMNS = frozenset({"quantity", "unit_price", "amount"})
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ def labelled_fields(pages: Sequence[PageRead], *, decimal_comma: bool) -> dict[s
     for page in pages:
         for index, line in enumerate(page.lines):
             below = page.lines[index + 1] if index + 1 < len(page.lines) else ()
+            if _columns_of(line):
+                continue
             for labelled in _labelled_in(line, below):
                 fields.setdefault(
                     labelled.name, typed(labelled.name, labelled.words, decimal_comma=decimal_comma)
@@ -78,6 +86,7 @@ def typed(name: str, words: tuple[Word, ...], *, decimal_comma: bool) -> Found:
 
 
 def _labelled_in(line: Line, below: Line) -> Iterator[_Labelled]:
+    line = tuple(part for cell in line for part in _parted(cell))
     for index, cell in enumerate(line):
         right = line[index + 1] if index + 1 < len(line) else None
         split = _split_label(cell)
@@ -89,6 +98,19 @@ def _labelled_in(line: Line, below: Line) -> Iterator[_Labelled]:
         name = field_name(_ASIDE.sub(" ", label).strip())
         if name and value:
             yield _Labelled(name, value)
+
+
+def _parted(cell: Cell) -> Iterator[Cell]:
+    """The cell, cut before each further label that is known: some PDFs set columns as one run of text."""
+    start = 0
+    colons = [index for index, word in enumerate(cell.words) if word.text.endswith(":")]
+    for before, index in pairwise(colons):
+        for first in range(max(before + 1, index - 2), index + 1):
+            if is_known_field(" ".join(word.text for word in cell.words[first : index + 1])):
+                yield Cell(cell.words[start:first], cell.x0, cell.x1)
+                start = first
+                break
+    yield Cell(cell.words[start:], cell.x0, cell.x1) if start else cell
 
 
 def _split_label(cell: Cell) -> tuple[str, tuple[Word, ...]] | None:
@@ -111,10 +133,11 @@ def _beside_or_below(cell: Cell, right: Cell | None, below: Line) -> tuple[Word,
 
 def _without_colon(cell: Cell, right: Cell | None) -> Iterator[_Labelled]:
     """A known label with its value in the next cell, or an amount behind its label in the same cell."""
+    if len(cell.words) > _LONGEST_LABEL_WORDS:
+        return
     name = _known_name(cell.text)
     if name and right is not None:
-        numeric = parse_number(right.text) is not None
-        if numeric if is_amount(name) else _split_label(right) is None and not is_known_field(right.text):
+        if _may_be_value_of(name, right):
             yield _Labelled(name, right.words)
     elif len(cell.words) > 1:
         name = _known_name(" ".join(word.text for word in cell.words[:-1]))
@@ -122,6 +145,16 @@ def _without_colon(cell: Cell, right: Cell | None) -> Iterator[_Labelled]:
             yield _Labelled(name, cell.words[-1:])
 
 
+def _may_be_value_of(name: str, cell: Cell) -> bool:
+    """Whether a cell beside a label without a colon can be its value, and not a label or a heading itself."""
+    if is_amount(name):
+        return parse_number(cell.text) is not None
+    if is_date(name):
+        return parse_date(cell.text) is not None
+    return _split_label(cell) is None and not is_known_field(cell.text)
+
+
+@lru_cache(maxsize=4096)
 def _known_name(text: str) -> str | None:
     label = _ASIDE.sub(" ", text).strip()
     return field_name(label) if is_known_field(label) else None
@@ -135,20 +168,16 @@ def line_items(pages: Sequence[PageRead], *, decimal_comma: bool) -> list[Mappin
         heading = _columns_of(line)
         if heading:
             columns = heading
-        elif columns and _ends_table(line):
-            columns = []
         elif len(line) == len(columns):
             row = {
                 name: _typed_cell(name, cell, decimal_comma=decimal_comma)
                 for name, cell in zip(columns, line, strict=True)
             }
-            if isinstance(row.get("amount", row.get("unit_price", _NO_AMOUNT)).value, float):
+            if isinstance(row.get("amount", row.get("unit_price", NOT_FOUND)).value, float):
                 items.append(row)
+        elif _is_sum(line):
+            columns = []
     return items
-
-
-_NO_AMOUNT = Found(None)
-_NUMERIC_COLUMNS = frozenset({"quantity", "unit_price", "amount"})
 
 
 def _typed_cell(name: str, cell: Cell, *, decimal_comma: bool) -> Found:
@@ -159,15 +188,17 @@ def _typed_cell(name: str, cell: Cell, *, decimal_comma: bool) -> Found:
 
 
 def _columns_of(line: Line) -> list[str]:
+    if len(line) < _FEWEST_COLUMNS or any(len(cell.words) > _LONGEST_LABEL_WORDS for cell in line):
+        return []
     labels = [_ASIDE.sub(" ", cell.text).strip() for cell in line]
     names = [column_name(label) for label in labels]
     known = [label for label in labels if is_known_column(label)]
-    if "description" not in names or len(known) < 3 or len(set(names)) != len(names):
+    if "description" not in names or len(known) < _FEWEST_COLUMNS or len(set(names)) != len(names):
         return []
     return names
 
 
-def _ends_table(line: Line) -> bool:
+def _is_sum(line: Line) -> bool:
     name = _known_name(line[0].text.rstrip(": "))
     return name is not None and is_amount(name)
 

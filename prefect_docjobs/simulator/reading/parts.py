@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 Value: TypeAlias = "str | float | int | bool | None"
@@ -81,7 +82,7 @@ class Cell:
     x0: float
     x1: float
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The words with one space between them."""
         return " ".join(word.text for word in self.words)

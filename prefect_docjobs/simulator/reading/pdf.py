@@ -103,17 +103,18 @@ class _Sheet:
         if not shown or len(self.fragments) >= _MOST_FRAGMENTS:
             return
         width = _width(shown, font) * size
-        whole = self._edges((0.0, width), size, cm, tm)
+        matrix = _product(tm, cm)
+        whole = self._edges((0.0, width), size, matrix)
         if all(map(math.isfinite, whole)):
             words = tuple(
-                Word(word, self._box(self._edges((start * width, end * width), size, cm, tm)))
+                Word(word, self._box(self._edges((start * width, end * width), size, matrix)))
                 for word, start, end in _shares(shown)
             )
-            self.fragments.append(_Fragment(words, whole, _heading(cm, tm)))
+            self.fragments.append(_Fragment(words, whole, _heading(matrix)))
 
-    def _edges(self, span: tuple[float, float], size: float, cm: _Matrix, tm: _Matrix) -> _Edges:
+    def _edges(self, span: tuple[float, float], size: float, matrix: _Matrix) -> _Edges:
         """The rectangle on the paper around a part of a run of text, given from where to where along it."""
-        corners = [_apply(_apply((x, y), tm), cm) for x in span for y in (-_DESCENT * size, _ASCENT * size)]
+        corners = [_apply(x, y, matrix) for x in span for y in (-_DESCENT * size, _ASCENT * size)]
         xs = [x - self._left for x, _ in corners]
         ys = [self._paper[1] - (y - self._bottom) for _, y in corners]
         return min(xs), min(ys), max(xs), max(ys)
@@ -138,14 +139,20 @@ def _share(edge: float, whole: float) -> float:
     return min(max(edge / whole, 0.0), 1.0)
 
 
-def _apply(point: tuple[float, float], matrix: _Matrix) -> tuple[float, float]:
-    a, b, c, d, e, f = (float(number) for number in matrix)
-    return a * point[0] + c * point[1] + e, b * point[0] + d * point[1] + f
+def _apply(x: float, y: float, matrix: _Matrix) -> tuple[float, float]:
+    a, b, c, d, e, f = matrix
+    return a * x + c * y + e, b * x + d * y + f
 
 
-def _heading(cm: _Matrix, tm: _Matrix) -> int:
-    start, end = (_apply(_apply((x, 0.0), tm), cm) for x in (0.0, 1.0))
-    right, up = end[0] - start[0], end[1] - start[1]
+def _product(first: _Matrix, second: _Matrix) -> _Matrix:
+    """The matrix that does what the first one does, then what the second one does."""
+    a, b, c, d, e, f = first
+    across, down = (*second[:4], 0.0, 0.0), second
+    return (*_apply(a, b, across), *_apply(c, d, across), *_apply(e, f, down))
+
+
+def _heading(matrix: _Matrix) -> int:
+    right, up = matrix[0], matrix[1]
     if abs(right) >= abs(up):
         return 0 if right >= 0 else 2
     return 1 if up > 0 else 3
@@ -159,10 +166,11 @@ def _shares(text: str) -> Iterator[tuple[str, float, float]]:
 
 def _width(text: str, font: dict[str, Any] | None) -> float:
     """The width of a text in ems, from the font's own widths where it gives them."""
-    widths = font.get("/Widths") if font else None
+    # Not `get`, which would hand out a reference to the widths unresolved.
+    widths = font["/Widths"] if font and "/Widths" in font else None
     if font is None or not isinstance(widths, pypdf.generic.ArrayObject):
         return _MEAN_GLYPH * len(text)
-    first = int(font.get("/FirstChar", 0))
+    first = int(font["/FirstChar"]) if "/FirstChar" in font else 0
     codes = [code - first for code in text.encode("cp1252", "replace")]
     return sum(float(widths[code]) if 0 <= code < len(widths) else 500.0 for code in codes) / 1000
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # Canonical name: what else documents print, or templates ask for, in English, German and French.
 _FIELDS = {
@@ -41,9 +42,7 @@ _ITEM_COLUMNS = {
     " total_amount",
 }
 
-ITEM_LISTS = frozenset(
-    {"line_items", "items", "lines", "positions", "products", "articles", "rows", "entries"}
-)
+ITEM_COLUMNS = frozenset(_ITEM_COLUMNS)
 
 AMOUNTS = frozenset(
     {"subtotal", "tax", "tax_rate", "total_amount", "discount", "shipping", "tip", "cash", "change"}
@@ -66,6 +65,7 @@ def folded(text: str) -> str:
     return "".join(char for char in decomposed if not unicodedata.combining(char)).lower()
 
 
+@lru_cache(maxsize=4096)
 def snake_case(name: str) -> str:
     """A label or a name as `snake_case` in ASCII: `Invoice No.` and `invoiceNo` are both `invoice_no`."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)

@@ -34,18 +34,26 @@ def label_of(kind: str, text: str, categories: tuple[Category, ...]) -> Label:
         categories: At least one.
     """
     for category in categories:
-        if kind in {snake_case(category.name), kind_of_title(category.name)}:
+        if kind != "document" and kind in _kinds_named_by(category):
             return Label(category.name, 0.97)
     plain = folded(text)
-    mentions = {
-        category: len(re.findall(rf"\b{re.escape(folded(category.name))}\b", plain))
-        for category in categories
-    }
+    mentions = {category: len(_mention_of(category).findall(plain)) for category in categories}
     best = max(categories, key=mentions.__getitem__)
     if mentions[best]:
         return Label(best.name, 0.8)
     other = next((category for category in categories if snake_case(category.name) == "other"), categories[0])
     return Label(other.name, 0.35)
+
+
+def _kinds_named_by(category: Category) -> set[str | None]:
+    name = snake_case(category.name)
+    return {name, name.removesuffix("s"), kind_of_title(category.name)}
+
+
+def _mention_of(category: Category) -> re.Pattern[str]:
+    """Finds the words of a category's name in folded text, whatever stands between them."""
+    words = snake_case(category.name).split("_")
+    return re.compile(r"\b" + r"\W+".join(map(re.escape, words)) + r"\b")
 
 
 def kind_of_page(read: DocumentRead, number: int) -> str:

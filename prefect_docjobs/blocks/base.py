@@ -1,0 +1,248 @@
+"""What all blocks share: checked settings, credentials that make a client, jobs that make runs.
+
+Importing this module is part of every start of a Prefect server that has the package installed, so
+providers are imported when a block is made, not before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from abc import ABC
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from prefect.blocks.abstract import CredentialsBlock, JobBlock
+from prefect.blocks.core import Block
+from pydantic import (
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    computed_field,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import Self
+
+from prefect_docjobs.blocks.run import DocJobRun
+from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.http import Http, Limits, normalize_base_url
+from prefect_docjobs.models import Document, JobRef, Result
+from prefect_docjobs.pipeline import OnUncertain, submit_one
+from prefect_docjobs.providers import Provider, provider_class
+
+if TYPE_CHECKING:
+    _JobBlock = JobBlock[Result]
+else:
+    _JobBlock = JobBlock  # `JobBlock[Result]` is a class that Prefect would register as a block type
+
+LOGO = HttpUrl("https://raw.githubusercontent.com/prefect-docjobs/prefect-docjobs/main/docs/logo.png")
+_DOCS = "https://github.com/prefect-docjobs/prefect-docjobs/blob/main/docs/providers/"
+_SCHEME = re.compile(r"(bearer|token|basic|authorization|x-api-key|api-key)\b[\s:]", re.IGNORECASE)
+# What Prefect writes beside the fields of a block when it dumps one.
+_PREFECT_KEYS = frozenset({"block_type_slug", "_block_document_id", "_block_document_name", "_is_anonymous"})
+
+
+def docs_url(page: str) -> HttpUrl:
+    """The documentation of a provider's blocks."""
+    return HttpUrl(f"{_DOCS}{page}.md")
+
+
+def checked_secret(secret: SecretStr) -> SecretStr:
+    """Refuse what cannot be a key, in words that never repeat it; for field validators."""
+    key = secret.get_secret_value()
+    if not key:
+        raise ValueError("it is empty. Give the key itself.")
+    if not key.strip("*"):
+        raise ValueError(
+            f"it is the mask {key!r}: the block travelled without its secret. "
+            "Save the block, and pass its name."
+        )
+    if _SCHEME.match(key):
+        raise ValueError("it begins with a header or a scheme such as 'Bearer'. Give the key alone.")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ValueError("it has blanks, line breaks or characters outside ASCII. Copy it again.")
+    return secret
+
+
+class DocJobsBlock(Block, ABC):
+    """A block of one provider: it refuses settings it does not know, and does not fall apart in `.map`."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # an input may be a key
+
+    _provider: ClassVar[str]  # the provider's name in the registry
+    _logo_url = LOGO
+
+    def __iter__(self) -> NoReturn:
+        """Refuse: `Task.map` would silently map over the settings."""
+        raise ConfigurationError(
+            f"A {type(self).__name__} cannot be mapped over: wrap the block, as in "
+            "task.map(unmapped(block), documents), or pass its name."
+        )
+
+    # With these two `dict(block)` works without iteration; Prefect looks into parameters that way.
+
+    def keys(self) -> list[str]:
+        """The names of the settings."""
+        return [name for name, _ in super().__iter__()]
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_settings(cls, data: Any) -> Any:
+        """Refuse a name that is no setting: a misspelt option would cost money without doing anything."""
+        if not isinstance(data, Mapping):
+            return data
+        unknown = sorted(
+            data.keys() - cls.model_fields.keys() - cls.model_computed_fields.keys() - _PREFECT_KEYS
+        )
+        if unknown:
+            known = ", ".join(cls.model_fields)
+            raise ValueError(f"{cls.__name__} has no setting {', '.join(unknown)}. There are: {known}.")
+        return {name: value for name, value in data.items() if name not in cls.model_computed_fields}
+
+
+class DocJobsCredentials(DocJobsBlock, CredentialsBlock, ABC):
+    """An account with one service: the API key, where the service is, and whose account it is."""
+
+    api_key: SecretStr = Field(
+        title="API key", description="The API key, alone: no 'Bearer' or 'Token' before it."
+    )
+    base_url: str = Field(
+        title="Base URL",
+        description="Where the service is: scheme, host and port. The key goes nowhere else.",
+    )
+    tenant: str | None = Field(
+        default=None,
+        description=(
+            "A name for the account, written into every job ref so that no account takes up another's jobs. "
+            "By default a short hash of the key; give a name to keep refs valid when the key is changed."
+        ),
+    )
+    max_in_flight: int = Field(
+        default=20,
+        ge=1,
+        le=1000,
+        title="Requests at the same time",
+        description="At most so many requests of one batch are under way at the same time.",
+    )
+    max_answer_mib: int = Field(
+        default=64,
+        ge=1,
+        title="Largest answer (MiB)",
+        description="An answer that is larger, in MiB, is refused.",
+    )
+
+    _check_api_key = field_validator("api_key")(checked_secret)
+
+    @field_validator("base_url")
+    @classmethod
+    def _origin_only(cls, url: str) -> str:
+        return normalize_base_url(url)
+
+    @computed_field  # type: ignore[prop-decorator]  # https://github.com/python/mypy/issues/1362
+    @property
+    def tenant_id(self) -> str:
+        """Whose account it is in every ref: `tenant`, or a short keyed hash of the API key.
+
+        It is part of a dumped block because Prefect's cache keys see a secret as its mask: without it
+        two accounts would share cached results.
+        """
+        key = self.api_key.get_secret_value().encode()
+        return self.tenant or hmac.new(key, b"prefect-docjobs/tenant/v1", hashlib.sha256).hexdigest()[:12]
+
+    def get_client(self, *, limits: Limits | None = None) -> Http:
+        """A client of this account, to be opened with `async with` on the loop that uses it.
+
+        Args:
+            limits: What the client allows itself; by default this block's settings.
+        """
+        service = provider_class(self._provider)
+        key = self.api_key.get_secret_value()
+        return Http(
+            provider=service.name,
+            base_url=self.base_url,
+            headers=service.auth_headers(key),
+            tenant=self.tenant_id,
+            secrets=[key],
+            read_error=service.read_error,
+            limits=limits or Limits(in_flight=self.max_in_flight, answer_bytes=self.max_answer_mib << 20),
+        )
+
+
+class PushingCredentials(DocJobsCredentials, ABC):
+    """An account with a service that signs its webhook calls."""
+
+    # A list of annotated secrets would not be known to Prefect as secret, so they are checked here.
+    webhook_secrets: list[SecretStr] = Field(
+        default_factory=list,
+        title="Webhook secrets",
+        description="Signing secrets of the webhooks, all that are valid: a new one beside the old one.",
+    )
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _check_webhook_secrets(cls, secrets: list[SecretStr]) -> list[SecretStr]:
+        return [checked_secret(secret) for secret in secrets]
+
+
+class DocJob(DocJobsBlock, _JobBlock, ABC):
+    """One kind of job at one service: the account and the service's settings.
+
+    The fields of a subclass are the settings of its provider, under the same names.
+    """
+
+    credentials: DocJobsCredentials = Field(description="The account that runs and pays for the job.")
+
+    @model_validator(mode="after")
+    def _accepted_by_the_provider(self) -> Self:
+        self.provider()
+        return self
+
+    def provider(self) -> Provider:
+        """The service with this block's settings.
+
+        Raises:
+            ConfigurationError: A setting is missing or wrong; it is named.
+        """
+        return provider_class(self._provider)(**self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """What the provider is made with."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "credentials"}
+
+    async def trigger(
+        self, document: Document | None = None, *, on_uncertain: OnUncertain = "fail"
+    ) -> DocJobRun:
+        """Submit a document: one request, one bill.
+
+        Args:
+            document: What to submit; needed, although Prefect's interface has it optional.
+            on_uncertain: What to do when the submit's answer is lost.
+
+        Raises:
+            ConfigurationError: There is no document.
+            DocJobsError: See `Provider.submit`.
+        """
+        if not isinstance(document, Document):
+            raise ConfigurationError(
+                f"trigger needs a Document, not {type(document).__name__}: "
+                "await job.trigger(Document.from_path('invoice.pdf'))."
+            )
+        async with self.credentials.get_client() as http:
+            ref = await submit_one(self.provider(), http, document, on_uncertain=on_uncertain)
+        self.logger.info("%s is submitted, its ref is %s", ref, ref.model_dump_json(exclude_none=True))
+        return DocJobRun(self, ref)
+
+    def attach(self, ref: JobRef) -> DocJobRun:
+        """Take up a job that was submitted before, here or elsewhere. Nothing is sent.
+
+        Raises:
+            RefMismatch: The job belongs to another service, host, account or product.
+        """
+        self.provider().claim(self.credentials.get_client(), ref)
+        return DocJobRun(self, ref)

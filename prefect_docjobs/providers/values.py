@@ -1,0 +1,156 @@
+"""Readers of single JSON values, and of what an error says: pure, and the same for every provider.
+
+Strict ones (`text_of`, `object_of`, `list_of`) raise ValueError, which `Provider.reading` turns into
+`Unreadable`: for what an answer cannot do without. All others are tolerant: None, or nothing, stands for
+whatever is not the documented kind, so that one odd value never costs the rest of an answer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from urllib.parse import quote
+
+from prefect_docjobs.http import Answer
+
+NO_REASON = "The service gave no reason."
+_LONGEST_MESSAGE = 500
+_LONGEST_CODE = 100
+
+
+# -------------------------------------------------------------------------------------------------- strict
+
+
+def text_of(value: object) -> str:
+    """`value` as the non-empty text that a field documented as a string must be; raises ValueError."""
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ValueError("expected a non-empty text")
+
+
+def object_of(value: object) -> dict[str, Any]:
+    """`value` as the JSON object that it must be; raises ValueError."""
+    if isinstance(value, dict):
+        return value
+    raise ValueError("expected an object")
+
+
+def list_of(value: object) -> list[Any]:
+    """`value` as the JSON list that it must be; raises ValueError."""
+    if isinstance(value, list):
+        return value
+    raise ValueError("expected a list")
+
+
+def segment(value: str) -> str:
+    """`value` as one segment of a path: an id can never lead to another route.
+
+    Raises:
+        ValueError: It is empty, a step up or down the path, or no text that can be encoded.
+    """
+    if value in {"", ".", ".."}:
+        raise ValueError("not an id")
+    return quote(value, safe="")
+
+
+# ------------------------------------------------------------------------------------------------ tolerant
+
+
+def number(value: object) -> float | None:
+    """A finite number; None for anything else, booleans and NaN (which `json` reads) included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        result = float(value)
+    except OverflowError:
+        return None
+    return result if math.isfinite(result) else None
+
+
+def share(value: object) -> float | None:
+    """A number from 0 to 1, such as a confidence; None for anything else."""
+    result = number(value)
+    return result if result is not None and 0 <= result <= 1 else None
+
+
+def whole(value: object) -> int | None:
+    """A whole number, also one written as `2.0`; None for anything else."""
+    result = number(value)
+    return int(result) if result is not None and result.is_integer() else None
+
+
+def index(value: object) -> int | None:
+    """A count or a 0-based position, written without a point; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def page_number(value: object) -> int | None:
+    """A 1-based page number, also one written as `2.0`; None for anything else."""
+    result = whole(value)
+    return result if result is not None and result >= 1 else None
+
+
+def text(value: object) -> str | None:
+    """A text with something in it, as it is; None for anything else."""
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """An object, or an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def elements(value: object) -> list[Any]:
+    """A list, or an empty one in place of anything else."""
+    return value if isinstance(value, list) else []
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    """The objects of a list, in order; nothing where there is no list."""
+    return [item for item in elements(value) if isinstance(item, dict)]
+
+
+def polygon(points: object) -> tuple[tuple[float, float], ...] | None:
+    """A list of `[x, y]` points; None unless there are some, each of them a pair of finite numbers."""
+    pairs = [_point(point) for point in elements(points)]
+    known = tuple(pair for pair in pairs if pair is not None)
+    return known if known and len(known) == len(pairs) else None
+
+
+def _point(raw: object) -> tuple[float, float] | None:
+    x, y = map(number, raw) if isinstance(raw, list) and len(raw) == 2 else (None, None)
+    return None if x is None or y is None else (x, y)
+
+
+# -------------------------------------------------------------------------------------------------- errors
+
+
+def one_line(words: str | None, longest: int = _LONGEST_MESSAGE) -> str | None:
+    """`words` on one line of at most `longest` characters, an ellipsis for the rest; None for nothing."""
+    line = " ".join((words or "").lstrip()[: 4 * longest].split())
+    return (line if len(line) <= longest else f"{line[:longest]}…") or None
+
+
+def code_of(value: object) -> str | None:
+    """An error's code as text: a text, or a finite number, on one line; None for anything else."""
+    if isinstance(value, str):
+        return one_line(value, _LONGEST_CODE)
+    return None if number(value) is None else one_line(str(value), _LONGEST_CODE)
+
+
+def excerpt(answer: Answer) -> str | None:
+    """What a body that is not JSON says to a person: its text; None for an HTML page, or for nothing."""
+    return None if _is_html(answer) else one_line(answer.text)
+
+
+def no_reason(answer: Answer) -> str:
+    """What to tell of an answer that says nothing to a person: gateways answer with pages of their own."""
+    if _is_html(answer):
+        how = "with an HTML page"
+    else:
+        how = "and gave no reason" if answer.body.strip() else "with an empty body"
+    return f"The service answered HTTP {answer.status} {how}."
+
+
+def _is_html(answer: Answer) -> bool:
+    return answer.body.lstrip().startswith(b"<")

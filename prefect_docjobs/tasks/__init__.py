@@ -1,0 +1,48 @@
+"""The tasks of Prefect: submit, wait and fetch, for one document and for many.
+
+Each task is there twice: `await asubmit_document(…)` in async flows, and `submit_document(…)`, the same
+task for sync flows, scripts, notebooks, `.submit` and `.map`. No task caches or retries: a request is
+retried where that is safe, a submit is never sent twice because a task failed.
+"""
+
+from prefect_docjobs.tasks.many import (
+    aextract_documents,
+    afetch_results,
+    as_jobs_complete,
+    asubmit_documents,
+    await_for_jobs,
+    extract_documents,
+    fetch_results,
+    sense_jobs,
+    submit_documents,
+    wait_for_jobs,
+)
+from prefect_docjobs.tasks.one import (
+    afetch_result,
+    asubmit_document,
+    await_for_job,
+    fetch_result,
+    submit_document,
+    wait_for_job,
+)
+from prefect_docjobs.tasks.twins import BlockingCall
+
+__all__ = [
+    "BlockingCall",
+    "aextract_documents",
+    "afetch_result",
+    "afetch_results",
+    "as_jobs_complete",
+    "asubmit_document",
+    "asubmit_documents",
+    "await_for_job",
+    "await_for_jobs",
+    "extract_documents",
+    "fetch_result",
+    "fetch_results",
+    "sense_jobs",
+    "submit_document",
+    "submit_documents",
+    "wait_for_job",
+    "wait_for_jobs",
+]

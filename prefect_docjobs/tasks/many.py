@@ -1,0 +1,261 @@
+"""Many documents: submit, wait, fetch, or all three in one pipeline. One task run, a row per document.
+
+Give a task a few thousand documents at most and run one for each chunk: Prefect looks into every parameter
+(about 0.1 ms for a document), and shows one bar for a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal, TypeAlias
+
+from prefect_docjobs.errors import ConfigurationError, Unsupported
+from prefect_docjobs.models import Batch, Document, JobRef, Outcome
+from prefect_docjobs.pipeline import OnUncertain, extract_many, fetch_many, submit_many, wait_many
+from prefect_docjobs.tasks.arguments import Job, Ref, open_refs, the_documents, the_job, the_outcomes
+from prefect_docjobs.tasks.journal import Journal, Progress, run_log
+from prefect_docjobs.tasks.names import count, counting
+from prefect_docjobs.tasks.twins import docjobs_task, plain_twin
+
+Jobs: TypeAlias = Iterable[Ref | Outcome]
+"""Refs, also as JSON; or a batch, whose failed rows stay as they are."""
+
+_Numbered: TypeAlias = tuple[int, Outcome]
+
+
+@docjobs_task("submit-documents", counting("submit", "documents", "document"))
+async def asubmit_documents(
+    job: Job, documents: Iterable[Document], *, on_uncertain: OnUncertain = "fail"
+) -> Batch:
+    """Submit documents, several at a time: one request and one bill for each.
+
+    Args:
+        job: A job block, or the name of a saved one.
+        documents: What to submit.
+        on_uncertain: What to do when a submit's answer is lost: `fail` the row, or `resubmit` at the risk
+            of a second bill.
+
+    Returns:
+        A row for each document, in the same order: with the ref of its job, or with the reason why it has
+        none. One document's failure never raises.
+
+    Raises:
+        ConfigurationError: The job or a document is no such thing. Nothing was sent.
+    """
+    block, given, journal = await the_job(job), the_documents(documents), Journal(run_log())
+    async with block.credentials.get_client() as http:
+        outcomes = submit_many(
+            block.provider(), http, given, on_uncertain=on_uncertain, observe=journal.observe
+        )
+        return await _batch(outcomes, len(given), journal)
+
+
+@docjobs_task("wait-for-jobs", counting("wait for", "refs", "job"))
+async def await_for_jobs(
+    job: Job, refs: Jobs, *, timeout: float | None = None, document_timeout: float | None = 3600.0
+) -> Batch:
+    """Wait until every job has ended.
+
+    Args:
+        job: A job block, or the name of a saved one; the one that the documents were submitted with.
+        refs: The jobs.
+        timeout: Seconds for the whole call; None for no limit.
+        document_timeout: Seconds for each job; None for no limit.
+
+    Returns:
+        A row for each job, in the same order: with the last status and the completed ref, or with the
+        reason. A row with `timeout` keeps its ref, for the job may still be running.
+
+    Raises:
+        ConfigurationError: The job or a ref is no such thing.
+    """
+    block, rows, journal = await the_job(job), the_outcomes(refs), Journal(run_log())
+    waiting = open_refs(rows)
+    async with block.credentials.get_client() as http:
+        outcomes = wait_many(
+            block.provider(),
+            http,
+            list(waiting.values()),
+            timeout=timeout,
+            document_timeout=document_timeout,
+            observe=journal.observe,
+        )
+        return await _continued(rows, waiting, outcomes, journal)
+
+
+@docjobs_task("fetch-results", counting("fetch", "refs", "result"))
+async def afetch_results(job: Job, refs: Jobs) -> Batch:
+    """Fetch the results of jobs that have succeeded.
+
+    Args:
+        job: A job block, or the name of a saved one; the one that the documents were submitted with.
+        refs: The jobs.
+
+    Returns:
+        A row for each job, in the same order: with the result, or with the reason why there is none.
+
+    Raises:
+        ConfigurationError: The job or a ref is no such thing.
+    """
+    block, rows, journal = await the_job(job), the_outcomes(refs), Journal(run_log())
+    fetching = open_refs(rows)
+    async with block.credentials.get_client() as http:
+        outcomes = fetch_many(block.provider(), http, list(fetching.values()), observe=journal.observe)
+        return await _continued(rows, fetching, outcomes, journal)
+
+
+@docjobs_task("extract-documents", counting("extract", "documents", "document"))
+async def aextract_documents(
+    job: Job,
+    documents: Iterable[Document],
+    *,
+    timeout: float | None = None,
+    document_timeout: float | None = 3600.0,
+    on_uncertain: OnUncertain = "fail",
+    concurrency: int = 1000,
+) -> Batch:
+    """Submit documents, wait for their jobs and fetch the results, each document at its own pace.
+
+    A progress artifact shows how far the batch is.
+
+    Args:
+        job: A job block, or the name of a saved one.
+        documents: What to extract from.
+        timeout: Seconds for the whole call; then nothing more is submitted or waited for, and what is
+            done is still fetched. None for no limit.
+        document_timeout: Seconds for each job; None for no limit.
+        on_uncertain: What to do when a submit's answer is lost: `fail` the row, or `resubmit` at the risk
+            of a second bill.
+        concurrency: Documents under way at the same time, at most.
+
+    Returns:
+        A row for each document, in the same order: with its result, or with the reason why it has none.
+        One document's failure never raises.
+
+    Raises:
+        ConfigurationError: The job or a document is no such thing. Nothing was sent.
+    """
+    block, given, log = await the_job(job), the_documents(documents), run_log()
+    if concurrency < 1:
+        raise ConfigurationError("concurrency must be at least 1.")
+    provider, journal = block.provider(), Journal(log)
+    what = f"{count(len(given), 'document')} through {provider.title}"
+    log.info("Extracting %s (%s)", what, provider.product)
+    async with block.credentials.get_client() as http, Progress(len(given), what).shown(log) as progress:
+        outcomes = extract_many(
+            provider,
+            http,
+            given,
+            timeout=timeout,
+            document_timeout=document_timeout,
+            on_uncertain=on_uncertain,
+            concurrency=concurrency,
+            observe=journal.observe,
+        )
+        return await _batch(outcomes, len(given), journal, progress)
+
+
+async def as_jobs_complete(
+    job: Job, refs: Jobs, *, timeout: float | None = None, document_timeout: float | None = 3600.0
+) -> AsyncGenerator[Outcome, None]:
+    """Iterate over jobs as they end, the failed ones included; no task run.
+
+    Rows that had failed before come first. Wrap it in `contextlib.aclosing` where the loop may be left
+    early.
+
+    Args:
+        job: A job block, or the name of a saved one; the one that the documents were submitted with.
+        refs: The jobs.
+        timeout: Seconds for the whole call; None for no limit.
+        document_timeout: Seconds for each job; None for no limit.
+    """
+    block, rows = await the_job(job), the_outcomes(refs)
+    waiting = open_refs(rows)
+    for index, row in enumerate(rows):
+        if index not in waiting:
+            yield row
+    async with block.credentials.get_client() as http:
+        outcomes = wait_many(
+            block.provider(),
+            http,
+            list(waiting.values()),
+            timeout=timeout,
+            document_timeout=document_timeout,
+        )
+        async with _closed_at_the_end(outcomes):
+            async for _, outcome in outcomes:
+                yield outcome
+
+
+async def sense_jobs(
+    job: Job,
+    refs: Jobs,
+    *,
+    mode: Literal["poke", "suspend"] = "poke",
+    timeout: float | None = None,
+    document_timeout: float | None = 3600.0,
+) -> Batch:
+    """Wait, in the body of an async flow, for jobs that may have been submitted elsewhere.
+
+    Args:
+        job: A job block, or the name of a saved one; the one that the documents were submitted with.
+        refs: The jobs, also as the JSON that came as a flow's parameter.
+        mode: `poke` keeps the process, and waits in one task run.
+        timeout: Seconds for the whole call; None for no limit.
+        document_timeout: Seconds for each job; None for no limit.
+
+    Raises:
+        Unsupported: `mode="suspend"`.
+        ConfigurationError: The job or a ref is no such thing.
+    """
+    if mode != "poke":
+        raise Unsupported(
+            f"sense_jobs has no mode {mode!r} in this version. Use mode='poke', or end the flow run and "
+            "give the refs as JSON to a later one."
+        )
+    return await await_for_jobs(job, refs, timeout=timeout, document_timeout=document_timeout)
+
+
+submit_documents = plain_twin(asubmit_documents)
+wait_for_jobs = plain_twin(await_for_jobs)
+fetch_results = plain_twin(afetch_results)
+extract_documents = plain_twin(aextract_documents)
+
+
+async def _continued(
+    rows: Sequence[Outcome],
+    open_rows: Mapping[int, JobRef],
+    outcomes: AsyncIterator[_Numbered],
+    journal: Journal,
+) -> Batch:
+    """The rows, those that went on replaced by what became of them."""
+    after = await _batch(outcomes, len(open_rows), journal)
+    changed = dict(zip(open_rows, after, strict=True))
+    return Batch.of(changed.get(index, row) for index, row in enumerate(rows))
+
+
+async def _batch(
+    outcomes: AsyncIterator[_Numbered], total: int, journal: Journal, progress: Progress | None = None
+) -> Batch:
+    """All outcomes in the order of the input."""
+    ended: dict[int, Outcome] = {}
+    async with _closed_at_the_end(outcomes):
+        async for index, outcome in outcomes:
+            ended[index] = outcome
+            journal.ended(outcome, total)
+            if progress:
+                progress.advance()
+    batch = Batch.of(ended[index] for index in range(total))
+    journal.close(batch)
+    return batch
+
+
+@asynccontextmanager
+async def _closed_at_the_end(outcomes: AsyncIterator[_Numbered]) -> AsyncIterator[None]:
+    """Cancel what is under way when the consumer stops early."""
+    try:
+        yield
+    finally:
+        if isinstance(outcomes, AsyncGenerator):
+            await outcomes.aclose()

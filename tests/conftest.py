@@ -1,0 +1,15 @@
+"""For all tests: hypothesis without a stopwatch, and nothing of a run kept on the disk."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# A busy machine is no failing test; a red build is one that everybody can repeat.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+os.environ.setdefault("PREFECT_DOCJOBS_DURATIONS", "")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
