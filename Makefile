@@ -35,7 +35,7 @@ bench: $(READY)  ## Measure; prints a table and writes JSON
 	$(BIN)/python -m bench $(ARGS)
 
 docs: $(READY)  ## Run every code block of the docs
-	$(BIN)/python -m pytest tests/docs $(ARGS)
+	$(BIN)/python -m pytest tests/docs tests/prefect/test_code_of_docs.py $(ARGS)
 
 constraints: $(READY)  ## Refresh the pinned versions, deliberately
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.10 --no-emit-index-url --no-header \
@@ -48,7 +48,7 @@ clean:  ## Remove everything that make has built
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[duckdb]' --group dev
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[duckdb]' --group dev
 	@touch $@
 
 .venv-sdks/.ready: tests/sdks/requirements.txt | $(READY)

@@ -1,7 +1,7 @@
 """When to look at a job next.
 
 The intervals start at the service's own advice and grow with the square root of the job's age: for long
-tails that is the shape with the fewest looks for a given delay (Keller 1974, Management Science 20:256).
+tails that is the shape with the fewest looks for a given delay (Keller 1974, Management Science 21:256).
 """
 
 from __future__ import annotations

@@ -1,0 +1,149 @@
+"""The commands and their options. What a command does is imported when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from prefect_docjobs import __version__
+from prefect_docjobs.cli.exits import guarded
+
+app = App(
+    name="prefect-docjobs",
+    help="Send documents to extraction services from Prefect flows.",
+    version=__version__,
+    help_format="plaintext",
+    version_format="plaintext",
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: What was typed after the program's name; by default that of this process.
+
+    Returns:
+        The exit code: 0, 1 when a document failed or something broke, 2 when the call or the configuration
+        is wrong, 130 when interrupted, 143 when terminated.
+    """
+    code = app.meta(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    return code if isinstance(code, int) else 0
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[bool, Parameter(show_default=False)] = False,
+) -> int:
+    """Run a command, and turn whatever becomes of it into an exit code.
+
+    Args:
+        tokens: The command with its options.
+        debug: Show tracebacks and Prefect's own messages.
+    """
+
+    def run() -> int | None:
+        code: int | None = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        return code
+
+    return guarded(run, debug=debug)
+
+
+@app.command(sort_key=1)
+def demo(
+    *,
+    folder: Path | None = None,
+    output: Path | None = None,
+    keep_server: Annotated[bool, Parameter(show_default=False)] = False,
+) -> None:
+    """Run documents through all four services, simulated, in a real Prefect flow. Needs no key.
+
+    Args:
+        folder: Your own documents; by default the samples that come with the package.
+        output: Folder for results.jsonl; by default ./docjobs-out.
+        keep_server: Keep the Prefect server until Ctrl-C, to look at the run in its UI.
+    """
+    from prefect_docjobs.cli.demo import run_demo
+
+    run_demo(folder, output, keep_server=keep_server)
+
+
+@app.command(sort_key=3)
+def simulate(
+    *,
+    port: int = 4040,
+    host: str = "127.0.0.1",
+    api_key: str = "simulator",
+    seed: int = 0,
+    duration: float = 2.0,
+    failed_share: float = 0.0,
+    stuck_share: float = 0.0,
+    not_found_after_submit: float = 0.0,
+    webhook_url: str | None = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+) -> None:
+    """Serve all four services on localhost until Ctrl-C, to try flows without a key.
+
+    Args:
+        port: TCP port; 0 takes a free one.
+        host: Address to listen on.
+        api_key: The one key that all services accept.
+        seed: Start of every random choice.
+        duration: Median seconds from the submit to the end of a job.
+        failed_share: Jobs that fail although their document is good, 0 to 1.
+        stuck_share: Jobs that never end, 0 to 1.
+        not_found_after_submit: Seconds after a submit in which its job is answered with 404.
+        webhook_url: Where to POST when a job has ended; {service} in it becomes the service's name.
+        set_: Any other setting, as in --set faults.status.unavailable=0.1; may be repeated.
+            GET /_simulator/settings shows all, PATCH changes them while it runs.
+    """
+    from prefect_docjobs.cli.simulate import serve_until_stopped, settings_from
+
+    shortcuts = {
+        "api_key": api_key,
+        "seed": seed,
+        "duration": {"median": duration, "seconds": duration},
+        "failed_share": failed_share,
+        "stuck_share": stuck_share,
+        "not_found_after_submit": not_found_after_submit,
+        "webhooks": {"url": webhook_url},
+    }
+    serve_until_stopped(settings_from(shortcuts, set_ or ()), host, port)
+
+
+@app.command(sort_key=4)
+def providers(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> None:
+    """List the services and what each of them can do.
+
+    Args:
+        json: As JSON.
+    """
+    from prefect_docjobs.cli.providers import show_providers
+
+    show_providers(as_json=json)
+
+
+@app.command(sort_key=2, usage="Usage: prefect-docjobs extract FILES... --job NAME [OPTIONS]")
+def extract(
+    *files: str,
+    job: str,
+    json: Annotated[bool, Parameter(show_default=False)] = False,
+    timeout: float | None = None,
+) -> int:
+    """Extract from documents with a job block that is saved in Prefect.
+
+    Args:
+        files: Files, folders or https URLs.
+        job: Name of the job block, such as mindee-job/invoices.
+        json: A line of JSON for each document as it ends, instead of a table at the end.
+        timeout: Seconds for all documents. A job that still runs then is not lost: --json shows its ref.
+    """
+    from prefect_docjobs.cli.extract import run_extract
+
+    return run_extract(files, job, as_json=json, timeout=timeout)

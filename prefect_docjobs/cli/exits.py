@@ -1,0 +1,106 @@
+"""How a command ends: an exit code, and one sentence on standard error when something is wrong."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from cyclopts import CycloptsError
+
+from prefect_docjobs.cli.quiet import debugging
+from prefect_docjobs.errors import ConfigurationError, DocJobsError, InvalidDocument
+
+FAILED = 1
+WRONG_USE = 2
+INTERRUPTED = 128 + signal.SIGINT
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, which Windows lacks
+
+
+class CommandFailed(Exception):
+    """A command cannot go on; the message is the sentence that the user reads.
+
+    Args:
+        message: One sentence, or two: what is wrong, and what to do.
+        code: The exit code.
+    """
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def guarded(run: Callable[[], int | None], *, debug: bool = False) -> int:
+    """Run a command to its exit code, whatever happens.
+
+    Args:
+        run: The command; None is 0.
+        debug: Show the traceback before the sentence.
+    """
+    debugging.set(debug)
+    _print_whatever_the_terminal_knows()
+    try:
+        with _terminated_like_interrupted():
+            return run() or 0
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _say("Stopped.", INTERRUPTED)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED
+    except Exception as problem:  # noqa: BLE001 (every way to fail ends in a sentence)
+        if debug:
+            traceback.print_exc()
+        return _say(*_sentence(problem))
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"prefect-docjobs: {sentence}", file=sys.stderr)
+    return code
+
+
+def _sentence(problem: Exception) -> tuple[str, int]:
+    match problem:
+        case CycloptsError():
+            return f"{str(problem).strip()} See prefect-docjobs --help.", WRONG_USE
+        case CommandFailed(code=code):
+            return str(problem), code
+        case ConfigurationError() | InvalidDocument():
+            return str(problem), WRONG_USE
+        case DocJobsError():
+            return str(problem), FAILED
+        case _:
+            what = " ".join(str(problem).split()) or "no message"
+            return f"{type(problem).__name__}: {what} (--debug shows where)", FAILED
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Leave through every `finally` on SIGTERM too, so that nothing that was started is left running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _print_whatever_the_terminal_knows() -> None:
+    """Documents may hold any character; one that the terminal's encoding lacks becomes a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -1,0 +1,88 @@
+"""Extraction from a terminal, with a job block that is saved in Prefect."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from prefect_docjobs.cli.exits import FAILED, WRONG_USE, CommandFailed
+from prefect_docjobs.cli.quiet import quiet_prefect
+from prefect_docjobs.cli.report import outcome_table
+from prefect_docjobs.cli.screen import Advance, messages, output, progress_bar
+from prefect_docjobs.models import Batch, Document, Outcome
+
+
+def run_extract(files: Iterable[str], job: str, *, as_json: bool, timeout: float | None) -> int:
+    """Extract, and show what came out.
+
+    Args:
+        files: Files, folders or https URLs.
+        job: Name of a saved job block.
+        as_json: Print a whole `Outcome` per line as documents end, instead of a table at the end.
+        timeout: Seconds for all documents; None for no limit.
+
+    Returns:
+        0, or 1 when a document has no result.
+
+    Raises:
+        CommandFailed: There is no document, or the limit is none.
+        ConfigurationError: There is no such job.
+    """
+    documents = [document for name in files for document in _documents(name)]
+    if not documents:
+        raise CommandFailed("There is no document. Name files, folders with files, or URLs.", WRONG_USE)
+    if timeout is not None and not timeout > 0:
+        raise CommandFailed("--timeout needs a number of seconds above 0.", WRONG_USE)
+    quiet_prefect()
+    from prefect_docjobs.cli.extract_flow import extract_with
+
+    with progress_bar("Extracting", len(documents), hidden=as_json and sys.stdout.isatty()) as advance:
+        shown = _JsonLines(advance) if as_json else _Table(advance)
+        asyncio.run(extract_with(job, documents, shown.add, timeout=timeout))
+    return FAILED if shown.close() else 0
+
+
+class _JsonLines:
+    """Each outcome as a line of JSON, as soon as it is there."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._failed = 0
+
+    async def add(self, _first: int, batch: Batch) -> None:
+        for outcome in batch:
+            print(outcome.model_dump_json(exclude_none=True), flush=True)
+        self._failed += len(batch.failures)
+        self._advance(len(batch))
+
+    def close(self) -> int:
+        return self._failed
+
+
+class _Table:
+    """All outcomes in the order of the documents, and a line that sums them up."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._outcomes: list[tuple[int, Outcome]] = []
+
+    async def add(self, first: int, batch: Batch) -> None:
+        self._outcomes.extend(enumerate(batch, first))
+        self._advance(len(batch))
+
+    def close(self) -> int:
+        ordered = [outcome for _, outcome in sorted(self._outcomes, key=lambda numbered: numbered[0])]
+        output().print(outcome_table(ordered))
+        failed = sum(not outcome.ok for outcome in ordered)
+        messages().print(f"{len(ordered) - failed} of {len(ordered)} documents delivered.")
+        return failed
+
+
+def _documents(name: str) -> list[Document]:
+    if "://" in name:
+        return [Document.from_url(name)]
+    if Path(name).is_dir():
+        return Document.from_folder(name)
+    return [Document.from_path(name)]

@@ -1,0 +1,46 @@
+"""The flow behind `prefect-docjobs extract`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import flow, get_client
+
+from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
+from prefect_docjobs.cli.fanout import Ended, extract_in_steps
+from prefect_docjobs.models import Document
+from prefect_docjobs.tasks.arguments import the_job
+
+
+async def extract_with(
+    job: str, documents: Sequence[Document], ended: Ended, *, timeout: float | None = None
+) -> None:
+    """Extract in a flow run of its own, so that Prefect shows what was done.
+
+    Args:
+        job: Name of a saved job block.
+        documents: What to extract from.
+        ended: Told of each chunk of documents that has ended.
+        timeout: Seconds for all documents; None for no limit.
+
+    Raises:
+        CommandFailed: Prefect's API does not answer.
+        ConfigurationError: There is no such job.
+    """
+    await _check_api()
+    block = await the_job(job)
+
+    @flow(name="extract-from-terminal", flow_run_name="{count} through {job}")
+    async def extract_from_terminal(job: str, count: int) -> None:  # noqa: ARG001 (shown in Prefect)
+        await extract_in_steps(block, documents, ended, timeout=timeout)
+
+    await extract_from_terminal(job, len(documents))
+
+
+async def _check_api() -> None:
+    async with get_client() as client:
+        if problem := await client.api_healthcheck():
+            raise CommandFailed(
+                f"Prefect's API at {client.api_url} does not answer: {problem}. See: prefect config view.",
+                WRONG_USE,
+            )

@@ -1,0 +1,92 @@
+"""The files of a run: one JSON object per line, complete under their names or not there at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import anyio
+import anyio.to_thread
+from pydantic_core import to_jsonable_python
+
+from prefect_docjobs.models import Batch, Outcome
+
+RESULTS = "results.jsonl"
+FAILURES = "failures.jsonl"
+ROWS = "rows.jsonl"
+NAMES = (RESULTS, FAILURES, ROWS)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is one that `ResultFiles` writes, so that it is never taken for a document."""
+    return path.name.startswith(NAMES)
+
+
+class ResultFiles:
+    """The files that a run writes, batch by batch, in the order in which batches end.
+
+    `results.jsonl` has a whole `Outcome` for each delivered document, `failures.jsonl` one for each
+    failed document with its ref where there is one, `rows.jsonl` a flat row for each document
+    (`Outcome.row`). Until the run has ended they bear the name of the run behind theirs.
+
+    Args:
+        folder: Where to; made if it is not there.
+        run: A name for the partial files that no other run has.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.folder = folder
+        self._run = run
+        self._streams: dict[str, IO[str]] = {}
+        self._writing = anyio.Lock()
+
+    def path(self, name: str) -> Path:
+        """Where a file is when the run has ended."""
+        return self.folder / name
+
+    def partial(self, name: str) -> Path:
+        """Where a file is until then, and stays if the run is broken off."""
+        return self.folder / f"{name}.{self._run}.partial"
+
+    @contextmanager
+    def written(self) -> Iterator[ResultFiles]:
+        """Open the files; name them as complete when the context closes without an exception.
+
+        Raises:
+            OSError: The folder or a file cannot be made.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            self._streams = {name: stack.enter_context(_opened(self.partial(name))) for name in NAMES}
+            yield self
+        for name in NAMES:
+            self.partial(name).replace(self.path(name))
+
+    async def append(self, batch: Batch) -> None:
+        """Write the outcomes of a batch, in a thread; they are in the files when this returns."""
+        async with self._writing:
+            await anyio.to_thread.run_sync(self._append, batch)
+
+    def _append(self, batch: Batch) -> None:
+        for outcome in batch:
+            self._streams[RESULTS if outcome.ok else FAILURES].write(_line(outcome))
+        self._streams[ROWS].writelines(map(_line, batch.rows()))
+        _flush(self._streams.values())
+
+
+def _opened(path: Path) -> IO[str]:
+    # Half a surrogate pair, as in a file name that is not UTF-8, becomes its JSON escape.
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def _line(content: Outcome | dict[str, Any]) -> str:
+    # Numbers that JSON does not have, which some answers do, become null.
+    return json.dumps(to_jsonable_python(content, inf_nan_mode="null"), ensure_ascii=False) + "\n"
+
+
+def _flush(streams: Iterable[IO[str]]) -> None:
+    for stream in streams:
+        stream.flush()

@@ -1,0 +1,259 @@
+"""What a run of a flow leaves: files, totals, tables. No service and no run is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from prefect_docjobs.errors import JobFailed
+from prefect_docjobs.flows.artifacts import artifact_key, publish_table
+from prefect_docjobs.flows.chunks import side_by_side
+from prefect_docjobs.flows.files import FAILURES, NAMES, RESULTS, ROWS, ResultFiles, is_ours
+from prefect_docjobs.flows.folder import extract_folder
+from prefect_docjobs.flows.parameters import output_folder
+from prefect_docjobs.flows.report import TABLE_ROWS, ResultTable, Tally, percentile, summary
+from prefect_docjobs.models import Batch, Field, JobRef, Outcome, Phase, Result, Usage
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=timezone.utc)
+
+
+def delivered(name: str, *, seconds: float = 1.0, **values: Any) -> Outcome:
+    ref = JobRef(
+        provider="mindee",
+        base_url="http://localhost",
+        tenant="t",
+        product="extraction",
+        job_id=f"job of {name}",
+        document_name=name,
+        submitted_at=NOON,
+    )
+    fields = {field: Field(value=value) for field, value in values.items()}
+    result = Result(ref=ref, fields=fields, usage=Usage(pages=2, credits=0.5), raw={"of": name})
+    return Outcome(document=name, ref=ref, phase=Phase.DONE, result=result, seconds=seconds)
+
+
+def failed(name: str) -> Outcome:
+    return Outcome(document=name).failed(Phase.WAIT, JobFailed("It is blank."), seconds=9.0)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_files_bear_their_names_only_when_the_run_has_ended(tmp_path: Path) -> None:
+    files = ResultFiles(tmp_path / "new" / "folder", run="r1")
+    with files.written():
+        asyncio.run(files.append(Batch.of([delivered("a.pdf"), failed("b.pdf")])))
+        assert [files.path(name).exists() for name in NAMES] == [False, False, False]
+        assert [line["document"] for line in lines(files.partial(RESULTS))] == ["a.pdf"]
+    assert sorted(path.name for path in files.folder.iterdir()) == sorted(NAMES)
+    assert [line["document"] for line in lines(files.path(FAILURES))] == ["b.pdf"]
+    assert [line["document"] for line in lines(files.path(ROWS))] == ["a.pdf", "b.pdf"]
+
+
+def test_a_run_that_breaks_off_leaves_the_last_files_alone_and_keeps_its_own(tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_text("yesterday\n")
+    files = ResultFiles(tmp_path, run="r2")
+
+    def broken_off() -> None:
+        with files.written():
+            asyncio.run(files.append(Batch.of([delivered("a.pdf")])))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken_off()
+    assert (tmp_path / RESULTS).read_text() == "yesterday\n"
+    assert [line["document"] for line in lines(files.partial(RESULTS))] == ["a.pdf"]
+
+
+def test_a_line_is_an_outcome_again(tmp_path: Path) -> None:
+    outcomes = [delivered("Ä.pdf", total=118.5, note=None), failed("b.pdf")]
+    files = ResultFiles(tmp_path, run="r3")
+    with files.written():
+        asyncio.run(files.append(Batch.of(outcomes)))
+    kept = files.path(RESULTS).read_text("utf-8") + files.path(FAILURES).read_text("utf-8")
+    assert [Outcome.model_validate_json(line) for line in kept.splitlines()] == outcomes
+
+
+def test_every_line_is_json_whatever_names_and_numbers_are_like(tmp_path: Path) -> None:
+    files = ResultFiles(tmp_path, run="r4")
+    odd = delivered("not utf-8 \udcff.pdf", total=float("nan"), note="line\nbreak")
+    with files.written():
+        asyncio.run(files.append(Batch.of([odd])))
+    for name in (RESULTS, ROWS):
+        (line,) = files.path(name).read_text("utf-8").splitlines()
+        read = json.loads(line, parse_constant=pytest.fail)
+        assert read["document"] == "not utf-8 \udcff.pdf"
+    assert read["total"] is None
+
+
+@pytest.mark.parametrize("name", [*NAMES, "results.jsonl.0a1b2c3d.partial"])
+def test_files_of_runs_are_known_as_such(name: str) -> None:
+    assert is_ours(Path("anywhere") / name)
+    assert not is_ours(Path("anywhere") / f"my-{name}")
+
+
+def test_totals_are_the_sums_of_all_batches() -> None:
+    tally = Tally()
+    tally.add(Batch.of([delivered("a.pdf", seconds=1.0), failed("b.pdf")]))
+    tally.add(Batch.of([delivered("c.pdf", seconds=3.0)]))
+    assert tally.totals() == {
+        "documents": 3,
+        "delivered": 2,
+        "failed": 1,
+        "reasons": {"failed": 1},
+        "pages": 4,
+        "credits": 1.0,
+        "seconds": {"p50": 1.0, "p95": 3.0},
+    }
+    assert tally.sentence() == "2 of 3 documents delivered; 1 failed"
+
+
+def test_percentiles_are_of_the_nearest_rank() -> None:
+    assert [percentile(range(1, 101), percent) for percent in (0, 50, 95, 100)] == [1, 50, 95, 100]
+    assert percentile([7.0], 95) == 7.0
+    assert percentile([], 50) is None
+
+
+def test_the_table_holds_failures_first_and_says_how_many_documents_it_leaves_out() -> None:
+    table = ResultTable()
+    for first in range(0, 1200, 100):
+        batch = [
+            (failed if number % 300 == 299 else delivered)(f"{number:04}.pdf")
+            for number in range(first, first + 100)
+        ]
+        table.add(first, Batch.of(batch))
+    rows = table.rows()
+    assert len(rows) == TABLE_ROWS == 500
+    assert [row["document"] for row in rows[:5]] == [
+        "0299.pdf",
+        "0599.pdf",
+        "0899.pdf",
+        "1199.pdf",
+        "0000.pdf",
+    ]
+    assert {row["outcome"] for row in rows[:4]} == {"failed"}
+    assert {row["outcome"] for row in rows[4:]} == {"delivered"}
+    assert table.left_out == 700
+
+
+def test_a_table_of_failures_alone_is_bounded_too() -> None:
+    table = ResultTable()
+    table.add(0, Batch.of(failed(f"{number}.pdf") for number in range(1300)))
+    assert len(table.rows()) == TABLE_ROWS
+    assert table.left_out == 800
+
+
+def test_rows_have_the_same_columns_and_they_are_the_most_common_fields() -> None:
+    rare = {f"rare_{number}": number for number in range(50)}
+    table = ResultTable()
+    full, short = delivered("a.pdf", total=1.5, **rare), delivered("b.pdf", total=2)
+    table.add(0, Batch.of([full, short, failed("c.pdf")]))
+    rows = table.rows()
+    assert len({tuple(row) for row in rows}) == 1
+    assert [row["total"] for row in rows] == ["", 1.5, 2]
+    assert len(rows[0]) <= 5 + 12
+
+
+def test_cells_are_short_and_can_be_sent() -> None:
+    table = ResultTable()
+    table.add(0, Batch.of([delivered("\udcff.pdf", text="x" * 5000, tags=["a", "b"])]))
+    (row,) = table.rows()
+    assert len(row["text"]) == 120
+    assert row["tags"] == "a, b"
+    assert row["document"].encode() == b"\\udcff.pdf"
+
+
+def test_the_summary_says_what_became_of_the_documents_and_where_the_files_are(tmp_path: Path) -> None:
+    tally = Tally()
+    tally.add(Batch.of([delivered("a.pdf", seconds=2.5), failed("b.pdf")]))
+    text = summary("inbox", tally, ResultFiles(tmp_path, run="r"), elapsed=3.21)
+    for line in (
+        "| Delivered | 1 |",
+        "| Failed: failed | 1 |",
+        "| Pages, as the service counts | 2 |",
+        "| Seconds per delivered document | 2.5 (p50), 2.5 (p95) |",
+        f"- `{tmp_path / FAILURES}`: a failed document per line, with its job where there is one",
+    ):
+        assert line in text.splitlines()
+
+
+@pytest.mark.parametrize("job", ["mindee-job/invoices", "numind_job/Été 2026", "mindee_v1/mindee/x/v4", "/"])
+def test_artifact_keys_are_as_prefect_wants_them(job: str) -> None:
+    assert re.fullmatch(r"docjobs-results(-[a-z0-9]+)*", artifact_key("results", job))
+
+
+def test_output_folders_take_the_date_of_the_scheduled_start(tmp_path: Path) -> None:
+    assert output_folder(f"{tmp_path}/out/{{date}}", NOON) == tmp_path / "out" / "2026-03-04"
+    assert output_folder("out", NOON) == Path.cwd() / "out"
+
+
+async def test_a_table_that_prefect_refuses_costs_a_warning_and_not_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = ResultTable()
+    table.add(0, Batch.of([delivered("a.pdf")]))
+    nowhere = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    log = logging.getLogger("test")
+    with temporary_settings(nowhere):
+        await publish_table(table, ResultFiles(tmp_path, run="r"), job="mindee-job/invoices", log=log)
+    assert [record.getMessage().split(":")[0] for record in caplog.records if record.name == "test"] == [
+        "The result table is not shown"
+    ]
+
+
+async def test_after_an_error_no_chunk_is_begun_and_those_under_way_are_finished() -> None:
+    begun, ended = [], []
+    failing = asyncio.Event()
+
+    async def work(chunk: tuple[int, Any]) -> None:
+        number, _ = chunk
+        begun.append(number)
+        if number == 3:
+            failing.set()
+            raise RuntimeError("the last one begun")
+        await failing.wait()
+        ended.append(number)
+
+    with pytest.raises(RuntimeError, match="the last one begun"):
+        await side_by_side(work, [(number, ()) for number in range(50)])
+    assert begun == [0, 1, 2, 3]
+    assert ended == [0, 1, 2]
+
+
+async def test_cancelling_a_run_cancels_its_chunks() -> None:
+    begun, cancelled = asyncio.Event(), []
+
+    async def work(chunk: tuple[int, Any]) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(chunk[0])
+            raise
+
+    running = asyncio.create_task(side_by_side(work, [(number, ()) for number in range(9)]))
+    await begun.wait()
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert cancelled == [0, 1, 2, 3]
+
+
+def test_the_form_of_a_deployment_asks_for_a_name_and_checks_numbers() -> None:
+    schema = extract_folder.parameters.model_dump()
+    assert schema["required"] == ["folder", "job"]
+    fields = schema["properties"]
+    assert fields["job"]["type"] == "string"
+    assert fields["chunk_size"]["minimum"] == 1
+    assert fields["on_uncertain"]["enum"] == ["fail", "resubmit"]
+    assert [name for name, field in fields.items() if not field.get("description")] == []
