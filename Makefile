@@ -16,7 +16,7 @@ demo: $(READY)  ## Run sample documents through all four (simulated) services in
 	@$(BIN)/prefect-docjobs demo
 
 test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-sdks: $(READY) $(SDKS) $(SDKS_2025)  ## Run the services' official SDKs against the simulator
 	$(BIN)/python -m pytest -m sdk tests/sdks $(ARGS)
