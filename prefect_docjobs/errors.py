@@ -185,6 +185,8 @@ class Unreadable(ServiceError):
 class ForeignOrigin(Unreadable):
     """The service pointed to an address outside its own origin; credentials are not taken there."""
 
+    reason = Reason.REJECTED
+
 
 class SubmitUncertain(ServiceError):
     """A submit was sent and its answer lost or unreadable: the document may have been accepted and billed.

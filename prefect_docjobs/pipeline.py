@@ -7,9 +7,10 @@ is an outcome, never an exception; cancelling the consumer cancels what is under
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import islice
 from typing import Literal, TypeVar
@@ -20,15 +21,21 @@ from prefect_docjobs.errors import DocJobsError, JobTimeout, SubmitUncertain
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase, Result
 from prefect_docjobs.providers.base import Provider
-from prefect_docjobs.waiter import Patience, Waiter
+from prefect_docjobs.schedule import shared_durations
+from prefect_docjobs.waiter import Forecast, Patience, Waiter
 
 OnUncertain = Literal["fail", "resubmit"]
 """What to do when a submit's answer is lost: fail the document, or risk a second bill."""
+
+Foresee = Callable[[Forecast], None]
+"""Told about once a second when everything will be done."""
 
 Observe = Callable[[int, Outcome], None]
 """Told of every step of a document: its job is known, its job is done, it has ended."""
 
 _Item = TypeVar("_Item")
+_log = logging.getLogger(__name__)
+_FETCH_GRACE = 30.0
 _SUBMITS = 8
 _FETCHES = 8
 
@@ -49,7 +56,7 @@ async def wait_one(
     provider: Provider, http: Http, ref: JobRef, *, timeout: float | None = 3600.0
 ) -> JobStatus:
     """Wait until one job has succeeded; see `Waiter.done` for the errors."""
-    async with Waiter(provider, http, Patience(document_timeout=timeout)) as waiter:
+    async with _waiter(provider, http, timeout) as waiter:
         return await waiter.done(ref, age=_age(ref))
 
 
@@ -81,9 +88,11 @@ async def wait_many(
     timeout: float | None = None,
     document_timeout: float | None = 3600.0,
     observe: Observe | None = None,
+    foresee: Foresee | None = None,
 ) -> AsyncGenerator[tuple[int, Outcome], None]:
     """Wait for jobs; each outcome has the last status and the completed ref, or the reason."""
-    async with Waiter(provider, http, Patience(document_timeout=document_timeout)) as waiter:
+    async with _waiter(provider, http, document_timeout) as waiter:
+        waiter.on_forecast = foresee
         line = _Line(provider, http, waiter=waiter, deadline=_deadline(timeout), observe=observe)
         async with aclosing(_completed(line.wait, refs, limit=max(1, len(refs)))) as outcomes:
             async for done in outcomes:
@@ -110,13 +119,15 @@ async def extract_many(
     on_uncertain: OnUncertain = "fail",
     concurrency: int = 1000,
     observe: Observe | None = None,
+    foresee: Foresee | None = None,
 ) -> AsyncGenerator[tuple[int, Outcome], None]:
     """Submit, wait and fetch, document by document, with at most `concurrency` of them under way.
 
-    When `timeout` has passed nothing more is submitted or waited for; results of jobs that are done by
-    then are still fetched, for they are paid for.
+    When `timeout` has passed nothing more is submitted or waited for. Results of jobs that are done by then
+    are still fetched for 30 s, for they are paid for; a submit that is under way is never cut off, for that
+    would make it uncertain.
     """
-    async with Waiter(provider, http, Patience(document_timeout=document_timeout)) as waiter:
+    async with _waiter(provider, http, document_timeout) as waiter:
         line = _Line(
             provider,
             http,
@@ -125,9 +136,42 @@ async def extract_many(
             on_uncertain=on_uncertain,
             observe=observe,
         )
+        if foresee:
+            pending = _ToCome(len(documents), waiter, foresee)
+            waiter.on_forecast, line = pending.foresee, replace(line, observe=pending.observing(observe))
         async with aclosing(_completed(line.extract, documents, limit=concurrency)) as outcomes:
             async for done in outcomes:
                 yield done
+
+
+class _ToCome:
+    """Counts what is not submitted yet, so that a forecast speaks of the whole batch."""
+
+    def __init__(self, documents: int, waiter: Waiter, foresee: Foresee) -> None:
+        self._left = self._documents = documents
+        self._waiter = waiter
+        self._foresee = foresee
+        self._started = waiter.now()
+
+    def observing(self, observe: Observe | None) -> Observe:
+        """`observe`, with submits counted on the way."""
+
+        def counted(index: int, outcome: Outcome) -> None:
+            self._left -= outcome.phase is Phase.SUBMIT
+            if observe:
+                observe(index, outcome)
+
+        return counted
+
+    def foresee(self, _: Forecast) -> None:
+        """Tell the forecast of the waiter together with what is still to come."""
+        submitted = self._documents - self._left
+        each = (self._waiter.now() - self._started) / max(1, submitted)
+        self._foresee(self._waiter.forecast(to_come=self._left, each=each))
+
+
+def _waiter(provider: Provider, http: Http, document_timeout: float | None) -> Waiter:
+    return Waiter(provider, http, Patience(document_timeout=document_timeout), shared_durations())
 
 
 def _deadline(timeout: float | None) -> float | None:
@@ -150,16 +194,34 @@ class _Line:
     on_uncertain: OnUncertain = "fail"
     observe: Observe | None = None
     submits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_SUBMITS))
+    jobs: dict[str, JobRef] = field(default_factory=dict)
     fetches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_FETCHES))
 
     async def submit(self, index: int, document: Document) -> Outcome:
         outcome, started = Outcome(document=document.name), anyio.current_time()
         try:
             async with self.submits:
-                ref = await submit_one(self.provider, self.http, document, on_uncertain=self.on_uncertain)
+                with _typed(Phase.SUBMIT, document.name):
+                    ref = await self._submit(index, document)
         except DocJobsError as error:
             return self._failed(index, outcome, Phase.SUBMIT, error, started)
         return self._told(index, outcome.model_copy(update={"ref": ref, "seconds": _since(started)}))
+
+    async def _submit(self, index: int, document: Document) -> JobRef:
+        try:
+            ref = await submit_one(self.provider, self.http, document, on_uncertain=self.on_uncertain)
+        except asyncio.CancelledError:
+            lost = SubmitUncertain(
+                "The submit was under way when it was cancelled; it may have been accepted."
+            )
+            self._failed(index, Outcome(document=document.name), Phase.SUBMIT, lost, anyio.current_time())
+            raise
+        other = self.jobs.setdefault(ref.job_id, ref)
+        if other.document_sha256 != ref.document_sha256:
+            raise SubmitUncertain(
+                f"The service answered with the job of {other.document_name}, {ref.job_id}."
+            )
+        return ref
 
     async def wait(self, index: int, ref: JobRef) -> Outcome:
         outcome = Outcome(document=ref.document_name, ref=ref, phase=Phase.WAIT)
@@ -185,7 +247,8 @@ class _Line:
         assert self.waiter  # noqa: S101 (wait and extract are only called with one)
         assert outcome.ref  # noqa: S101 (set by the callers above)
         try:
-            status = await self.waiter.done(outcome.ref, deadline=self.deadline, age=age)
+            with _typed(Phase.WAIT, outcome.document, outcome.ref):
+                status = await self.waiter.done(outcome.ref, deadline=self.deadline, age=age)
         except DocJobsError as error:
             return self._failed(index, outcome, Phase.WAIT, error, started)
         seen = {"phase": Phase.WAIT, "status": status, "ref": status.ref, "seconds": _since(started)}
@@ -195,11 +258,19 @@ class _Line:
         assert outcome.ref  # noqa: S101 (set by the callers above)
         try:
             async with self.fetches:
-                result = await fetch_one(self.provider, self.http, outcome.ref)
+                with _typed(Phase.FETCH, outcome.document, outcome.ref), self._in_time():
+                    result = await fetch_one(self.provider, self.http, outcome.ref)
         except DocJobsError as error:
             return self._failed(index, outcome, Phase.FETCH, error, started)
         ended = {"phase": Phase.DONE, "result": result, "ref": result.ref, "seconds": _since(started)}
         return self._told(index, outcome.model_copy(update=ended))
+
+    def _in_time(self) -> AbstractContextManager[object]:
+        """A result that is there is paid for, so fetching it may go on a little past the deadline."""
+        left = (
+            None if self.deadline is None else max(0.0, self.deadline - anyio.current_time()) + _FETCH_GRACE
+        )
+        return anyio.fail_after(left)
 
     def _failed(
         self, index: int, outcome: Outcome, phase: Phase, error: DocJobsError, started: float
@@ -208,8 +279,28 @@ class _Line:
 
     def _told(self, index: int, outcome: Outcome) -> Outcome:
         if self.observe:
-            self.observe(index, outcome)
+            try:
+                self.observe(index, outcome)
+            except Exception:  # a log line must not cost a document
+                _log.exception("%s: an observer broke", outcome.document)
         return outcome
+
+
+@contextmanager
+def _typed(phase: Phase, document: str, ref: JobRef | None = None) -> Iterator[None]:
+    """Turn what is no typed error into one: a fault of ours is one document's row, not the batch's end."""
+    try:
+        yield
+    except DocJobsError:
+        raise
+    except TimeoutError:
+        raise JobTimeout(f"The {phase} did not end in time. Take the job up again.", ref=ref) from None
+    except Exception as bug:
+        _log.exception("%s: the %s broke", document, phase)
+        what = f"The {phase} broke ({type(bug).__name__})."  # the error's text may hold anything
+        if ref is None:
+            raise SubmitUncertain(f"{what} The document may have been accepted.") from None
+        raise JobTimeout(f"{what} Take the job up again.", ref=ref) from None
 
 
 def _since(started: float) -> float:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from hypothesis import settings
+
+from prefect_docjobs.http import pace
 
 # A busy machine is no failing test; a red build is one that everybody can repeat.
 settings.register_profile("here", deadline=None)
@@ -17,3 +20,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job;
 
 os.environ.setdefault("PREFECT_DOCJOBS_DURATIONS", "")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+
+@pytest.fixture(autouse=True)
+def _no_pace_of_another_test() -> None:
+    """What one test's service refused must not slow down the next test's."""
+    pace._shared.clear()

@@ -28,7 +28,7 @@ from typing_extensions import Self
 
 from prefect_docjobs.blocks.run import DocJobRun
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.http import Http, Limits, normalize_base_url
+from prefect_docjobs.http import Http, Kind, Limits, normalize_base_url, shared_paces
 from prefect_docjobs.models import Document, JobRef, Result
 from prefect_docjobs.pipeline import OnUncertain, submit_one
 from prefect_docjobs.providers import Provider, provider_class
@@ -41,6 +41,7 @@ else:
 LOGO = HttpUrl("https://raw.githubusercontent.com/prefect-docjobs/prefect-docjobs/main/docs/logo.png")
 _DOCS = "https://github.com/prefect-docjobs/prefect-docjobs/blob/main/docs/providers/"
 _SCHEME = re.compile(r"(bearer|token|basic|authorization|x-api-key|api-key)\b[\s:]", re.IGNORECASE)
+_LIKE_A_SETTING = re.compile(r"[a-z_]{1,32}")
 # What Prefect writes beside the fields of a block when it dumps one.
 _PREFECT_KEYS = frozenset({"block_type_slug", "_block_document_id", "_block_document_name", "_is_anonymous"})
 
@@ -97,12 +98,12 @@ class DocJobsBlock(Block, ABC):
         """Refuse a name that is no setting: a misspelt option would cost money without doing anything."""
         if not isinstance(data, Mapping):
             return data
-        unknown = sorted(
-            data.keys() - cls.model_fields.keys() - cls.model_computed_fields.keys() - _PREFECT_KEYS
-        )
+        unknown = data.keys() - cls.model_fields.keys() - cls.model_computed_fields.keys() - _PREFECT_KEYS
         if unknown:
+            # A name may be a key that got into the wrong place: only what looks like a setting is repeated.
+            named = ", ".join(sorted(name for name in unknown if _LIKE_A_SETTING.fullmatch(str(name))))
             known = ", ".join(cls.model_fields)
-            raise ValueError(f"{cls.__name__} has no setting {', '.join(unknown)}. There are: {known}.")
+            raise ValueError(f"{cls.__name__} has no setting {named or 'of that name'}. There are: {known}.")
         return {name: value for name, value in data.items() if name not in cls.model_computed_fields}
 
 
@@ -135,6 +136,18 @@ class DocJobsCredentials(DocJobsBlock, CredentialsBlock, ABC):
         ge=1,
         title="Largest answer (MiB)",
         description="An answer that is larger, in MiB, is refused.",
+    )
+    submits_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        title="Submits per second",
+        description="Never more, over all batches of the account in one process; empty for no limit.",
+    )
+    status_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        title="Status requests per second",
+        description="Never more, over all batches of the account in one process; empty for no limit.",
     )
 
     _check_api_key = field_validator("api_key")(checked_secret)
@@ -171,7 +184,15 @@ class DocJobsCredentials(DocJobsBlock, CredentialsBlock, ABC):
             secrets=[key],
             read_error=service.read_error,
             limits=limits or Limits(in_flight=self.max_in_flight, answer_bytes=self.max_answer_mib << 20),
+            paces=shared_paces(self.base_url, self.tenant_id, self._rates(), documented=service.rates),
         )
+
+    def _rates(self) -> dict[Kind, float]:
+        given: dict[Kind, float | None] = {
+            "submit": self.submits_per_second,
+            "status": self.status_per_second,
+        }
+        return {kind: rate for kind, rate in given.items() if rate is not None}
 
 
 class PushingCredentials(DocJobsCredentials, ABC):

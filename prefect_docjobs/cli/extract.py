@@ -40,7 +40,7 @@ def run_extract(files: Iterable[str], job: str, *, as_json: bool, timeout: float
 
     with progress_bar("Extracting", len(documents), hidden=as_json and sys.stdout.isatty()) as advance:
         shown = _JsonLines(advance) if as_json else _Table(advance)
-        asyncio.run(extract_with(job, documents, shown.add, timeout=timeout))
+        asyncio.run(extract_with(job, documents, shown.add, timeout=timeout, foresee=advance.note))
     return FAILED if shown.close() else 0
 
 

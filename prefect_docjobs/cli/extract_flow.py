@@ -9,11 +9,17 @@ from prefect import flow, get_client
 from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
 from prefect_docjobs.cli.fanout import Ended, extract_in_steps
 from prefect_docjobs.models import Document
+from prefect_docjobs.pipeline import Foresee
 from prefect_docjobs.tasks.arguments import the_job
 
 
 async def extract_with(
-    job: str, documents: Sequence[Document], ended: Ended, *, timeout: float | None = None
+    job: str,
+    documents: Sequence[Document],
+    ended: Ended,
+    *,
+    timeout: float | None = None,
+    foresee: Foresee | None = None,
 ) -> None:
     """Extract in a flow run of its own, so that Prefect shows what was done.
 
@@ -22,6 +28,7 @@ async def extract_with(
         documents: What to extract from.
         ended: Told of each chunk of documents that has ended.
         timeout: Seconds for all documents; None for no limit.
+        foresee: Told when what is under way will be done.
 
     Raises:
         CommandFailed: Prefect's API does not answer.
@@ -32,7 +39,7 @@ async def extract_with(
 
     @flow(name="extract-from-terminal", flow_run_name="{count} through {job}")
     async def extract_from_terminal(job: str, count: int) -> None:  # noqa: ARG001 (shown in Prefect)
-        await extract_in_steps(block, documents, ended, timeout=timeout)
+        await extract_in_steps(block, documents, ended, timeout=timeout, foresee=foresee)
 
     await extract_from_terminal(job, len(documents))
 

@@ -6,10 +6,14 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.models import Batch, Document
+from prefect_docjobs.pipeline import Foresee
 from prefect_docjobs.tasks import aextract_documents
+from prefect_docjobs.tasks.journal import foreseeing
+from prefect_docjobs.waiter import Forecast
 
 Ended = Callable[[int, Batch], Awaitable[None]]
 """Told of each chunk that has ended: the place of its first document, and the outcomes."""
@@ -19,7 +23,12 @@ _AT_A_TIME = 8
 
 
 async def extract_in_steps(
-    job: DocJob, documents: Sequence[Document], ended: Ended, *, timeout: float | None = None
+    job: DocJob,
+    documents: Sequence[Document],
+    ended: Ended,
+    *,
+    timeout: float | None = None,
+    foresee: Foresee | None = None,
 ) -> None:
     """Run one task for each chunk, a few at a time. Chunks are single documents if there are few.
 
@@ -28,17 +37,26 @@ async def extract_in_steps(
         documents: What to extract from.
         ended: Told of each chunk as it ends, in the order of completion.
         timeout: Seconds for all documents; None for no limit.
+        foresee: Told when the chunks that are under way will be done.
     """
     size = max(1, math.ceil(len(documents) / _STEPS))
     deadline = None if timeout is None else time.monotonic() + timeout
     at_a_time = asyncio.Semaphore(_AT_A_TIME)
+    forecasts: dict[int, Forecast] = {}
+
+    def foreseen(first: int, forecast: Forecast) -> None:
+        forecasts[first] = forecast
+        if foresee:
+            foresee(max(forecasts.values(), key=lambda each: each.nearly_sure or 0.0))
 
     async def extract(first: int) -> None:
         chunk = documents[first : first + size]
         async with at_a_time:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             task = aextract_documents.with_options(task_run_name=_name(job, chunk))
-            batch = await task(job, chunk, timeout=left)
+            with foreseeing(partial(foreseen, first)):
+                batch = await task(job, chunk, timeout=left)
+            forecasts.pop(first, None)
         await ended(first, batch)
 
     await asyncio.gather(*(extract(first) for first in range(0, len(documents), size)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -11,12 +11,27 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
 
-Advance = Callable[[int], None]
-"""Told how many more documents have ended."""
+
+class Advance:
+    """Moves a progress bar on. Call it with how many more documents have ended."""
+
+    def __init__(self, progress: Progress, task: TaskID, what: str) -> None:
+        self._progress = progress
+        self._task = task
+        self._what = what
+
+    def __call__(self, ended: int) -> None:
+        """Count documents that have ended."""
+        self._progress.advance(self._task, ended)
+
+    def note(self, told: object) -> None:
+        """Write something beside the bar, such as how long the rest will take."""
+        self._progress.update(self._task, description=f"{self._what}, {told}")
 
 
 def output() -> Console:
@@ -53,4 +68,4 @@ def progress_bar(what: str, total: int, *, hidden: bool = False) -> Iterator[Adv
         redirect_stderr=False,
     ) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda ended: progress.advance(task, ended)
+        yield Advance(progress, task, what)

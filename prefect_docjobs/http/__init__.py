@@ -7,8 +7,9 @@ same question again until the answer changes (`waiter`).
 
 from __future__ import annotations
 
-from prefect_docjobs.http.client import MASK, Http, shared_ssl_context
+from prefect_docjobs.http.client import Http, shared_ssl_context
 from prefect_docjobs.http.messages import (
+    MASK,
     Answer,
     Part,
     Request,
@@ -17,6 +18,7 @@ from prefect_docjobs.http.messages import (
     safe_file_name,
 )
 from prefect_docjobs.http.origin import InsecureTransport, normalize_base_url
+from prefect_docjobs.http.pace import Kind, Pace, Paces, shared_paces
 from prefect_docjobs.http.retries import Limits
 
 __all__ = [
@@ -24,12 +26,16 @@ __all__ = [
     "Answer",
     "Http",
     "InsecureTransport",
+    "Kind",
     "Limits",
+    "Pace",
+    "Paces",
     "Part",
     "Request",
     "error_for",
     "normalize_base_url",
     "parse_retry_after",
     "safe_file_name",
+    "shared_paces",
     "shared_ssl_context",
 ]

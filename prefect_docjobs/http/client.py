@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import httpx
@@ -25,11 +27,14 @@ from prefect_docjobs.errors import (
     Unavailable,
     Unreadable,
 )
-from prefect_docjobs.http.messages import Answer, Request, error_for, multipart, opened_in, pieces
-from prefect_docjobs.http.origin import normalize_base_url, path_of, resolve
+from prefect_docjobs.http.messages import MASK, Answer, Request, error_for, multipart, opened_in, pieces
+from prefect_docjobs.http.origin import is_proxied, normalize_base_url, path_of, resolve
+from prefect_docjobs.http.pace import Kind, Pace, Paces
 from prefect_docjobs.http.retries import Budget, Limits, may_repeat_read, may_repeat_submit, surely_refused
 
-MASK = "**********"
+if TYPE_CHECKING:
+    from prefect_docjobs.http.lean import LeanReads
+
 _PIECE = 1 << 16
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -51,6 +56,7 @@ class Http:
         secrets: Texts that must not appear in any error.
         read_error: Turns an answer outside 2xx into the service's typed error.
         transport: An httpx transport, for tests and for the simulator in process.
+        paces: How fast each kind of request may be sent; shared by all clients of an account.
         sleep: Waits between two attempts.
         clock: Monotonic seconds; the event loop's by default.
     """
@@ -66,8 +72,9 @@ class Http:
         read_error: Callable[[Answer], ServiceError] = error_for,
         limits: Limits | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        paces: Paces | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-        clock: Callable[[], float] = anyio.current_time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.provider = provider
         self.base_url = normalize_base_url(base_url)
@@ -84,15 +91,17 @@ class Http:
         self._transport = transport
         self._sleep = sleep
         self._clock = clock
-        self._paused_until = 0.0
-        self._throttles = 0
+        self._given_paces = paces
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
         return f"Http({self.provider!r}, {self.base_url!r}, tenant={self.tenant!r})"
 
     async def __aenter__(self) -> Self:
+        self._now = self._clock or asyncio.get_running_loop().time
         self._gate = anyio.Semaphore(self.limits.in_flight)
+        self._paces = self._given_paces or Paces(clock=self._now)
+        self._lean = self._lean_reads()
         self._reads = await self._stack.enter_async_context(self._client(keepalive=30.0))
         # A POST on a connection that the server is about to close is a submit with an unknown end.
         self._submits = await self._stack.enter_async_context(self._client(keepalive=1.5))
@@ -102,11 +111,21 @@ class Http:
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
 
+    def _lean_reads(self) -> LeanReads | None:
+        """The lean way for GETs; a given transport, or a proxy, takes all requests instead."""
+        if self._transport is not None or is_proxied(self.base_url):
+            return None
+        from prefect_docjobs.http.lean import LeanReads  # importing aiohttp takes 0.1 s
+
+        reads = LeanReads(_common_headers() | self._headers, self.limits, shared_ssl_context())
+        self._stack.push_async_callback(reads.aclose)
+        return reads
+
     def _client(self, keepalive: float) -> httpx.AsyncClient:
         limits = self.limits
         pool = limits.in_flight * 2
         return httpx.AsyncClient(
-            headers={"user-agent": _user_agent(), "accept": "application/json, */*;q=0.1"},
+            headers=_common_headers(),
             verify=shared_ssl_context(),
             transport=self._transport,
             timeout=httpx.Timeout(limits.idle, connect=limits.connect),
@@ -132,7 +151,27 @@ class Http:
         Raises:
             ServiceError: Of the kind that says what to do.
         """
-        return await self._repeat(request, self._reads, attempts or self.limits.attempts, may_repeat_read)
+        kind: Kind = "result" if request.verbatim else "status"
+        once = partial(self._once, self._reads, request, kind)
+        return await self._repeat(once, attempts or self.limits.attempts, may_repeat_read)
+
+    async def look(self, request: Request) -> Answer:
+        """Send the GET of a poll loop: one attempt, on the lean way, in a turn that the caller has taken.
+
+        Raises:
+            ServiceError: As for `send`; asking again is the caller's business.
+        """
+        return await self._once(self._reads, request, "status", turn_taken=True)
+
+    async def turn(self, kind: Kind) -> None:
+        """Wait for the account's next turn for this kind of request, and take it."""
+        pace = self._paces[kind]
+        while (wait := pace.take()) > 0:  # a refusal meanwhile makes it longer
+            await self._sleep(wait)
+
+    def pace(self, kind: Kind) -> Pace:
+        """How fast requests of this kind may be sent now."""
+        return self._paces[kind]
 
     async def submit(self, request: Request) -> Answer:
         """Send a request that costs money. Repeated only when it surely was not accepted.
@@ -143,7 +182,8 @@ class Http:
             SubmitUncertain: The request was sent and its answer lost, or means nothing (5xx, a redirect).
             ServiceError: It was refused.
         """
-        return await self._repeat(request, self._submits, self.limits.attempts, may_repeat_submit, paid=True)
+        once = partial(self._once, self._submits, request, "submit")
+        return await self._repeat(once, self.limits.attempts, may_repeat_submit)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[httpx.Response]:
@@ -158,7 +198,8 @@ class Http:
             response = await self._streams.send(built, stream=True)
             try:
                 if not response.is_success:
-                    self._refuse(await self._read(response, request))
+                    answer = await self._read(response, request)
+                    self._refuse(self._masked(answer), "status")
                 yield response
             finally:
                 await response.aclose()
@@ -181,14 +222,11 @@ class Http:
 
     async def _repeat(
         self,
-        request: Request,
-        client: httpx.AsyncClient,
+        once: Callable[[], Awaitable[Answer]],
         attempts: int,
         may_repeat: Callable[[BaseException], bool],
-        *,
-        paid: bool = False,
     ) -> Answer:
-        budget = Budget(self.limits, attempts, self._clock)
+        budget = Budget(self.limits, attempts, self._now)
         retrying = tenacity.AsyncRetrying(
             stop=budget.is_spent,
             wait=budget.pause,
@@ -199,41 +237,48 @@ class Http:
         async for attempt in retrying:
             number = attempt.retry_state.attempt_number
             with attempt, _counted(number):
-                answer = await self._once(client, request, paid=paid)
-        self._throttles = 0
+                answer = await once()
         return replace(answer, attempts=number)
 
-    async def _once(self, client: httpx.AsyncClient, request: Request, *, paid: bool) -> Answer:
-        url = self.own(request.path)
-        while (pause := self._paused_until - self._clock()) > 0:
-            await self._sleep(pause)
-        async with self._gate:
-            with ExitStack() as opened, self._translated(request, paid=paid):
-                built = self._build(client, replace(request, path=url), opened)
-                with anyio.fail_after(self.limits.total):
-                    response = await client.send(built, stream=True)
-                    try:
-                        answer = await self._read(response, request)
-                    finally:
-                        await response.aclose()
+    async def _once(
+        self, client: httpx.AsyncClient, request: Request, kind: Kind, *, turn_taken: bool = False
+    ) -> Answer:
+        request = replace(request, path=self.own(request.path))
+        if not turn_taken:
+            await self.turn(kind)
+        with self._translated(request, paid=kind == "submit"):
+            async with self._gate:
+                if request.method == "GET" and self._lean:
+                    answer = await self._lean.get(request)
+                else:
+                    answer = await self._exchange(client, request)
         if not (200 <= answer.status < 300 or answer.status in request.accept):
-            self._refuse(answer, paid=paid)
-        return answer
+            self._refuse(self._masked(answer), kind)
+        self._paces[kind].answered()
+        if kind != "submit" and answer.headers.get("content-type", "").lower().startswith("text/html"):
+            raise Unavailable("An HTML page came in place of an answer.", status=answer.status)
+        return answer if request.verbatim else self._masked(answer)
 
-    def _refuse(self, answer: Answer, *, paid: bool = False) -> NoReturn:
+    async def _exchange(self, client: httpx.AsyncClient, request: Request) -> Answer:
+        with ExitStack() as opened:
+            built = self._build(client, request, opened)
+            with anyio.fail_after(self.limits.total):
+                response = await client.send(built, stream=True)
+                try:
+                    return await self._read(response, request)
+                finally:
+                    await response.aclose()
+
+    def _refuse(self, answer: Answer, kind: Kind) -> NoReturn:
         error = self._read_error(answer)
         error.provider = self.provider
         if isinstance(error, Throttled):
-            self._slow_down(error)
-        if paid and not surely_refused(answer.status):
+            self._paces[kind].refused(error.retry_after)
+        else:
+            self._paces[kind].answered()
+        if kind == "submit" and not surely_refused(answer.status):
             raise self._uncertain(str(error), status=answer.status, request_id=answer.request_id)
         raise error
-
-    def _slow_down(self, error: Throttled) -> None:
-        """One refusal pauses all requests of this client, as long as the service says or ever longer."""
-        asked = error.retry_after or self.limits.backoff * 2.0**self._throttles
-        self._throttles = min(self._throttles + 1, 6)
-        self._paused_until = max(self._paused_until, self._clock() + min(asked, self.limits.patience))
 
     def _uncertain(self, why: str, **facts: Any) -> SubmitUncertain:
         return SubmitUncertain(
@@ -295,13 +340,15 @@ class Http:
                     status=response.status_code,
                 )
             received.write(piece)
-        body = received.getvalue()
         return Answer(
             status=response.status_code,
             headers=response.headers,
-            body=body if request.verbatim and response.is_success else self.redacted(body),
+            body=received.getvalue(),
             url=path_of(request.path),
         )
+
+    def _masked(self, answer: Answer) -> Answer:
+        return replace(answer, body=self.redacted(answer.body), secrets=self._secrets)
 
     def redacted(self, body: bytes) -> bytes:
         """`body` with every secret of this client masked."""
@@ -325,8 +372,7 @@ def _kind(problem: Exception) -> str:
     return f"{type(problem).__name__} ({text})" if text else type(problem).__name__
 
 
-@functools.cache
-def _user_agent() -> str:
+def _common_headers() -> dict[str, str]:
     from prefect_docjobs import __version__
 
-    return f"prefect-docjobs/{__version__}"
+    return {"user-agent": f"prefect-docjobs/{__version__}", "accept": "application/json, */*;q=0.1"}

@@ -25,7 +25,10 @@ from prefect_docjobs.errors import (
 )
 from prefect_docjobs.models import Document
 
+MASK = "**********"
 _PIECE = 1 << 16
+_DEEPEST = 200
+_SURROGATES = re.compile("[\ud800-\udfff]")
 # Control characters, line separators, and the lone surrogates that stand for undecodable bytes of a path.
 _NOT_IN_FILE_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-amz-cf-id", "cf-ray")
@@ -82,6 +85,7 @@ class Answer:
         url: Path of the request that it answers, without query.
         received_at: When its last byte arrived (UTC).
         attempts: How many requests it took.
+        secrets: What must not be told of it; none for a result, which is kept as it is.
     """
 
     status: int
@@ -90,6 +94,7 @@ class Answer:
     url: str = ""
     received_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     attempts: int = 1
+    secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -99,14 +104,36 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON.
 
+        Halves of surrogate pairs, which no database and no file takes, become U+FFFD.
+
         Raises:
-            Unreadable: The body is not JSON.
+            Unreadable: The body is not JSON, or nested so deep that it could not be written down.
         """
         try:
-            return json.loads(self.body)
+            value = json.loads(self.body)
         except (ValueError, RecursionError):
-            kind = self.headers.get("content-type", "no content type")
+            kind = self.mask(self.headers.get("content-type", "no content type"))
             raise Unreadable(f"The answer is not JSON ({kind}).", status=self.status) from None
+        has_escapes = b"\\" in self.body
+        if has_escapes or self.body.count(b"[") + self.body.count(b"{") > _DEEPEST:
+            return self._cleaned(value, 0)
+        return value
+
+    def mask(self, text: str) -> str:
+        """`text` without secrets."""
+        for secret in self.secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+    def _cleaned(self, value: Any, depth: int) -> Any:
+        """What escapes may have hidden from the redaction of the bytes, and how deep it goes."""
+        if depth > _DEEPEST:
+            raise Unreadable(f"The answer is nested deeper than {_DEEPEST} levels.", status=self.status)
+        if isinstance(value, str):
+            return self.mask(_SURROGATES.sub("\ufffd", value))
+        if isinstance(value, dict):
+            return {self._cleaned(k, depth): self._cleaned(v, depth + 1) for k, v in value.items()}
+        return [self._cleaned(item, depth + 1) for item in value] if isinstance(value, list) else value
 
     @property
     def location(self) -> str | None:
@@ -117,7 +144,7 @@ class Answer:
     @property
     def request_id(self) -> str | None:
         """The service's or its gateway's id of the request."""
-        return next((self.headers[name] for name in _REQUEST_IDS if name in self.headers), None)
+        return next((self.mask(self.headers[name]) for name in _REQUEST_IDS if name in self.headers), None)
 
     @property
     def retry_after(self) -> float | None:
@@ -147,7 +174,7 @@ def _date(value: str | None) -> datetime | None:
     """An HTTP date, or None."""
     try:
         date = parsedate_to_datetime(value) if value else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return date.replace(tzinfo=date.tzinfo or timezone.utc) if date else None
 

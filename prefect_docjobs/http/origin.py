@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from prefect_docjobs.errors import ConfigurationError
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# What nearly all requests name; parsing costs more. Steps up and down the path are left to the parser.
+_PLAIN_PATH = re.compile(r"(/(?!\.\.?(/|$))([\w.~-]|%[0-9A-Fa-f]{2})+)+", re.ASCII)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -41,12 +45,21 @@ def normalize_base_url(url: str) -> str:
 
 def resolve(base_url: str, url: str) -> str | None:
     """`url` (a path or an address) as an absolute URL, or None when it lies outside `base_url`'s origin."""
+    if base_url.isascii() and _PLAIN_PATH.fullmatch(url):
+        return base_url + url
     try:
         here, target = httpx.URL(base_url), httpx.URL(base_url).join(url)
         same = _origin(target) == _origin(here) and not target.userinfo
     except (httpx.InvalidURL, ValueError, TypeError):
         return None
     return str(target) if same else None
+
+
+def is_proxied(base_url: str) -> bool:
+    """Whether the environment names a proxy for this origin."""
+    parts = urlsplit(base_url)
+    proxies = getproxies()
+    return bool(proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or "")
 
 
 def path_of(url: str) -> str:

@@ -51,8 +51,8 @@ def may_repeat_submit(error: BaseException) -> bool:
 
 
 def surely_refused(status: int) -> bool:
-    """Whether this status proves that a submit was not accepted. 408 does not: the answer was late."""
-    return status == 503 or (400 <= status < 500 and status != 408)
+    """Whether this status proves that a submit was not accepted. 408 and 499 do not: somebody was late."""
+    return status == 503 or (400 <= status < 500 and status not in {408, 499})
 
 
 class Budget:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Frozen(BaseModel):
@@ -47,6 +50,17 @@ class JobRef(Frozen):
     alias: str | None = None
     result_url: str | None = None
     document_id: str | None = None
+
+    @field_validator("submitted_at")
+    @classmethod
+    def _in_utc(cls, date: datetime) -> datetime:
+        return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+
+    @field_validator("document_name", "alias", "result_url", "document_id")
+    @classmethod
+    def _writable(cls, text: str | None) -> str | None:
+        """A ref is written down before anything else happens, so nothing in it may prevent that."""
+        return _SURROGATES.sub("_", text) if text else text
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.product} job {self.job_id} ({self.document_name})"
@@ -95,6 +109,7 @@ class JobStatus(Frozen):
         raw_state: The service's own word, or None where it gave none.
         error: What the service said, for a failed job.
         expired: The job failed because the service's own time limit ran out.
+        took: Seconds from the submit to the end by the service's own clock, where it tells both.
         seen_at: When the answer arrived (UTC).
     """
 
@@ -103,4 +118,12 @@ class JobStatus(Frozen):
     raw_state: str | None = None
     error: Problem | None = None
     expired: bool = False
+    took: float | None = None
     seen_at: datetime
+
+    def of(self, ref: JobRef) -> JobStatus:
+        """The same observation for `ref`, completed with what fetching needs."""
+        if ref == self.ref:
+            return self
+        known = {"result_url": self.ref.result_url, "document_id": self.ref.document_id}
+        return self.model_copy(update={"ref": ref.model_copy(update=known)})

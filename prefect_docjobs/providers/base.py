@@ -13,7 +13,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -32,7 +32,7 @@ from prefect_docjobs.errors import (
     Unreadable,
     Unsupported,
 )
-from prefect_docjobs.http import Answer, Http, Request, error_for
+from prefect_docjobs.http import Answer, Http, Kind, Request, error_for
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
 from prefect_docjobs.providers.values import segment
 
@@ -89,17 +89,41 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
+class JobRow:
+    """One job of a list; the fields are those of `JobStatus`, and when it was created (UTC)."""
+
+    state: JobState
+    raw_state: str | None = None
+    error: Problem | None = None
+    expired: bool = False
+    took: float | None = None
+    created_at: datetime | None = None
+
+    def status(self, ref: JobRef, seen_at: datetime) -> JobStatus:
+        """The row as an observation of the job that `ref` names."""
+        return JobStatus(
+            ref=ref,
+            state=self.state,
+            raw_state=self.raw_state,
+            error=self.error,
+            expired=self.expired,
+            took=self.took,
+            seen_at=seen_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class JobPage:
-    """One page of a list of jobs, newest first where the service says so.
+    """One page of a list of jobs.
 
     Attributes:
-        statuses: By job id.
-        created: When each job was created, as the service says (UTC), by job id.
+        rows: By job id, in the service's order.
+        seen_at: When the answer arrived (UTC).
         total: Jobs in the whole list, or None.
     """
 
-    statuses: Mapping[str, tuple[JobState, str | None, Problem | None]]
-    created: Mapping[str, datetime] = field(default_factory=dict)
+    rows: Mapping[str, JobRow]
+    seen_at: datetime
     total: int | None = None
 
 
@@ -129,6 +153,7 @@ class Provider(ABC):
             one).
         states: The service's own state words, in lower case, and what they mean.
         polling: Documented polling advice.
+        rates: Requests per second that the service documents, by kind; a first refusal leads there.
         products: What `product` may be; empty where it is free.
         echoes_alias: The service keeps a key of ours and tells it in answers and pushes.
     """
@@ -140,6 +165,7 @@ class Provider(ABC):
     states: ClassVar[Mapping[str, JobState]] = MappingProxyType({})
     polling: ClassVar[Polling] = Polling(first=2.0, every=2.0)
     capabilities: ClassVar[Capabilities] = Capabilities()
+    rates: ClassVar[Mapping[Kind, float]] = MappingProxyType({})
     products: ClassVar[tuple[str, ...]] = ()
     echoes_alias: ClassVar[bool] = False
 
@@ -149,6 +175,11 @@ class Provider(ABC):
     @abstractmethod
     def product(self) -> str:
         """What is asked for; part of every ref."""
+
+    @property
+    def variant(self) -> str:
+        """What else decides how long a job takes, such as the service's model; may be empty."""
+        return ""
 
     @classmethod
     @abstractmethod
@@ -222,10 +253,11 @@ class Provider(ABC):
             document_id=submitted.document_id,
         )
 
-    async def status(self, http: Http, ref: JobRef, *, attempts: int | None = None) -> JobStatus:
-        """Look at a job once. `attempts=1` leaves repeating to the caller."""
+    async def status(self, http: Http, ref: JobRef, *, once: bool = False) -> JobStatus:
+        """Look at a job. `once` is for poll loops: one request, in a turn that the caller has taken."""
         self.claim(http, ref)
-        answer = await http.send(self.request_for(self.status_request, ref), attempts=attempts)
+        ask = http.look if once else http.send
+        answer = await ask(self.request_for(self.status_request, ref))
         with self.reading(answer):
             return self.read_status(ref, answer)
 
@@ -256,8 +288,12 @@ class Provider(ABC):
         """Stop a job at the service. Raises `Unsupported` where the service cannot."""
         raise Unsupported(f"{self.title} cannot cancel a job. It runs to its end and is billed.")
 
-    async def list_jobs(self, http: Http, *, skip: int = 0, limit: int = 100) -> JobPage:
-        """One page of the account's jobs. Raises `Unsupported` where the service has no list."""
+    async def list_jobs(self, http: Http, *, skip: int = 0, limit: int = 100, once: bool = False) -> JobPage:
+        """One page of the account's jobs; `once` as for `status`.
+
+        Raises:
+            Unsupported: The service has no list.
+        """
         raise Unsupported(f"{self.title} has no list of jobs.")
 
     def stream(self, http: Http, ref: JobRef) -> AsyncIterator[JobStatus]:

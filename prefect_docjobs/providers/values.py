@@ -8,12 +8,16 @@ whatever is not the documented kind, so that one odd value never costs the rest 
 from __future__ import annotations
 
 import math
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
+
+from pydantic import TypeAdapter
 
 from prefect_docjobs.http import Answer
 
 NO_REASON = "The service gave no reason."
+_DATE = TypeAdapter(datetime)
 _LONGEST_MESSAGE = 500
 _LONGEST_CODE = 100
 
@@ -108,6 +112,24 @@ def elements(value: object) -> list[Any]:
 def objects(value: object) -> list[dict[str, Any]]:
     """The objects of a list, in order; nothing where there is no list."""
     return [item for item in elements(value) if isinstance(item, dict)]
+
+
+def date(value: object) -> datetime | None:
+    """A date in UTC, None for anything else; one without a zone is taken as UTC."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = _DATE.validate_python(value)
+        return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
+def seconds_between(start: object, end: object) -> float | None:
+    """Seconds from one date of a service to another, None unless both are dates in this order."""
+    begun, ended = date(start), date(end)
+    seconds = (ended - begun).total_seconds() if begun and ended else -1.0
+    return seconds if seconds > 0 else None
 
 
 def polygon(points: object) -> tuple[tuple[float, float], ...] | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from anyio import move_on_after
@@ -17,7 +18,10 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger
 
 from prefect_docjobs.models import Batch, JobRef, Outcome, Phase
+from prefect_docjobs.pipeline import Foresee
+from prefect_docjobs.tasks.events import Events
 from prefect_docjobs.tasks.names import count
+from prefect_docjobs.waiter import Forecast
 
 Log: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 
@@ -39,16 +43,38 @@ def log_ref(log: Log, ref: JobRef) -> None:
     log.info("%s is submitted, its ref is %s", ref, ref.model_dump_json(exclude_none=True))
 
 
+_foreseen: ContextVar[Foresee | None] = ContextVar("docjobs_foreseen", default=None)
+
+
+@contextmanager
+def foreseeing(foresee: Foresee) -> Iterator[None]:
+    """Tell the forecasts of the batches that run in this context to `foresee`, too."""
+    token = _foreseen.set(foresee)
+    try:
+        yield
+    finally:
+        _foreseen.reset(token)
+
+
 @dataclass
 class Journal:
-    """Tells the log what becomes of the documents of a batch."""
+    """Tells the log and Prefect's events what becomes of the documents of a batch."""
 
     log: Log
     done: int = 0
     failed: int = 0
+    forecast: Forecast | None = None
+    events: Events = field(default_factory=Events)
+
+    def foresee(self, forecast: Forecast) -> None:
+        """Note when the rest will be done."""
+        self.forecast = forecast
+        if also := _foreseen.get():
+            also(forecast)
 
     def observe(self, index: int, outcome: Outcome) -> None:  # noqa: ARG002 (the pipeline gives it)
         """Note one step of a document: its ref as soon as it is known, and a failure."""
+        self.events.observe(outcome)
         if not outcome.ok:
             self.log.warning(
                 "%s: %s in %s: %s", outcome.document, outcome.reason, outcome.phase, outcome.error
@@ -61,10 +87,12 @@ class Journal:
         self.done += 1
         self.failed += not outcome.ok
         if total >= _STEPS and self.done * _STEPS // total > (self.done - 1) * _STEPS // total:
-            self.log.info("%d of %d ended, %d of them failed", self.done, total, self.failed)
+            left = f", {self.forecast}" if self.forecast and self.done < total else ""
+            self.log.info("%d of %d ended, %d of them failed%s", self.done, total, self.failed, left)
 
     def close(self, batch: Batch) -> None:
         """Sum up a batch that has ended."""
+        self.events.flush()
         reasons = ", ".join(f"{number} {reason}" for reason, number in batch.totals["reasons"].items())
         self.log.info(
             "%s: %d ok, %d failed%s",
@@ -87,6 +115,7 @@ class Progress:
         self._total = total
         self._description = description
         self._done = 0
+        self._forecast: Forecast | None = None
         self._news = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -94,6 +123,17 @@ class Progress:
         """Count one document."""
         self._done += 1
         self._news.set()
+
+    def foresee(self, forecast: Forecast) -> None:
+        """Say beside the bar when the rest will be done."""
+        self._forecast = forecast
+        self._news.set()
+
+    @property
+    def description(self) -> str:
+        """What stands beside the bar: what is done, how much of it, and how long the rest will take."""
+        told = f"{self._description}: {self._done:,} of {self._total:,}"
+        return f"{told}, {self._forecast}" if self._forecast and self._done < self._total else told
 
     @property
     def percent(self) -> float:
@@ -119,14 +159,18 @@ class Progress:
     async def _publish(self, log: Log) -> None:
         try:
             async with get_client() as client:
-                bar = ProgressArtifact(progress=self.percent, description=self._description)
+                bar = ProgressArtifact(progress=self.percent, description=self.description)
                 artifact = (await bar.acreate(client=client)).id
+
+                async def update() -> None:
+                    await aupdate_progress_artifact(artifact, self.percent, self.description, client=client)
+
                 while not self._closing.is_set():
                     await self._news.wait()
                     self._news.clear()
-                    await aupdate_progress_artifact(artifact, self.percent, client=client)
+                    await update()
                     with move_on_after(_UPDATE_EVERY):
                         await self._closing.wait()
-                await aupdate_progress_artifact(artifact, self.percent, client=client)
+                await update()
         except Exception as problem:  # noqa: BLE001 (a progress bar must not cost the batch)
             log.debug("No progress bar: %s", problem)

@@ -17,6 +17,7 @@ from prefect_docjobs.tasks.arguments import Job, Ref, open_refs, the_documents, 
 from prefect_docjobs.tasks.journal import Journal, Progress, run_log
 from prefect_docjobs.tasks.names import count, counting
 from prefect_docjobs.tasks.twins import docjobs_task, plain_twin
+from prefect_docjobs.waiter import Forecast
 
 Jobs: TypeAlias = Iterable[Ref | Outcome]
 """Refs, also as JSON; or a batch, whose failed rows stay as they are."""
@@ -80,6 +81,7 @@ async def await_for_jobs(
             timeout=timeout,
             document_timeout=document_timeout,
             observe=journal.observe,
+            foresee=journal.foresee,
         )
         return await _continued(rows, waiting, outcomes, journal)
 
@@ -143,6 +145,11 @@ async def aextract_documents(
     what = f"{count(len(given), 'document')} through {provider.title}"
     log.info("Extracting %s (%s)", what, provider.product)
     async with block.credentials.get_client() as http, Progress(len(given), what).shown(log) as progress:
+
+        def both(forecast: Forecast) -> None:
+            journal.foresee(forecast)
+            progress.foresee(forecast)
+
         outcomes = extract_many(
             provider,
             http,
@@ -152,6 +159,7 @@ async def aextract_documents(
             on_uncertain=on_uncertain,
             concurrency=concurrency,
             observe=journal.observe,
+            foresee=both,
         )
         return await _batch(outcomes, len(given), journal, progress)
 

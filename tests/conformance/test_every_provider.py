@@ -412,8 +412,8 @@ async def test_a_list_tells_jobs_or_is_refused_loudly(name: str) -> None:
         refs = [await submit_one(at.provider, at.http, invoice(n)) for n in range(3)]
         await asyncio.sleep(20)
         page = await at.provider.list_jobs(at.http)
-    assert {ref.job_id for ref in refs} == set(page.statuses)
-    assert {state for state, _, _ in page.statuses.values()} == {JobState.SUCCEEDED}
+    assert {ref.job_id for ref in refs} == set(page.rows)
+    assert {row.state for row in page.rows.values()} == {JobState.SUCCEEDED}
 
 
 @virtual_time

@@ -220,7 +220,7 @@ async def test_numind_jobs_are_listed_with_the_pages_parameters() -> None:
     async with http_to(service) as http:
         page = await NUMIND.list_jobs(http, skip=56, limit=56)
     assert dict(service.requests[0].url.params) == {"skip": "56", "perPage": "56"}
-    assert (page.total, page.statuses["j-123"][0]) == (57, JobState.SUCCEEDED)
+    assert (page.total, page.rows["j-123"].state) == (57, JobState.SUCCEEDED)
 
 
 @pytest.mark.parametrize(("limit", "per_page"), [(0, "1"), (1000, "100")])

@@ -402,7 +402,7 @@ async def test_extract_shows_a_progress_bar_that_ends_at_one_hundred(job: DocJob
         )
     [bar] = [bar for bar in bars if str(bar.flow_run_id) == ran]
     assert bar.data == 100.0
-    assert bar.description == "2 documents through Mindee V2"
+    assert bar.description == "2 documents through Mindee V2: 2 of 2"
 
 
 def test_extract_works_in_a_script_and_takes_any_iterable(job: DocJob) -> None:

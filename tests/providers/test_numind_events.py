@@ -20,7 +20,7 @@ from prefect_docjobs.errors import (
     Unreadable,
 )
 from prefect_docjobs.models import JobState, JobStatus, Problem
-from prefect_docjobs.providers.base import JobPage
+from prefect_docjobs.providers.base import JobPage, JobRow
 from prefect_docjobs.providers.numind import NuMind
 
 JOBS = NuMind(template={"total": "number"})
@@ -193,10 +193,12 @@ async def test_a_stream_without_a_reason_changes_nothing(told: tuple[tuple[str, 
 # ------------------------------------------------------------------------------------------------- lists
 
 
-async def listed(reply: httpx.Response, job: NuMind = JOBS, **page: int) -> tuple[JobPage, dict[str, str]]:
+async def listed(
+    reply: httpx.Response, job: NuMind = JOBS, *, skip: int = 0, limit: int = 100
+) -> tuple[JobPage, dict[str, str]]:
     service = Service({"GET /api/jobs": reply})
     async with http_to(service) as http:
-        found = await job.list_jobs(http, **page)
+        found = await job.list_jobs(http, skip=skip, limit=limit)
     return found, dict(service.requests[0].url.params)
 
 
@@ -207,13 +209,19 @@ def page_of(*rows: Any) -> httpx.Response:
 async def test_one_request_tells_many_jobs() -> None:
     failed = {**JOB, "id": "j-2", "status": "failed", "errorMessage": "Bad", "createdAt": "2026-02-03T11:00"}
     page, params = await listed(page_of(JOB, failed))
-    assert page.statuses == {
-        "j-123": (JobState.SUCCEEDED, "completed", None),
-        "j-2": (JobState.FAILED, "failed", Problem(message="Bad")),
-    }
-    assert page.created == {
-        "j-123": datetime(2026, 2, 3, 10, 14, 59, tzinfo=timezone.utc),
-        "j-2": datetime(2026, 2, 3, 11, tzinfo=timezone.utc),
+    assert page.rows == {
+        "j-123": JobRow(
+            JobState.SUCCEEDED,
+            "completed",
+            took=10.0,
+            created_at=datetime(2026, 2, 3, 10, 14, 59, tzinfo=timezone.utc),
+        ),
+        "j-2": JobRow(
+            JobState.FAILED,
+            "failed",
+            Problem(message="Bad"),
+            created_at=datetime(2026, 2, 3, 11, tzinfo=timezone.utc),
+        ),
     }
     assert page.total == 40
     assert params == {"skip": "0", "perPage": "100"}
@@ -233,7 +241,7 @@ async def test_an_organizations_jobs_are_asked_for_by_name() -> None:
 @pytest.mark.parametrize("odd", [None, 7, "x", [], {}, {"id": "a"}, {"id": 1, "status": "x"}, {"id": " "}])
 async def test_a_row_that_is_no_job_does_not_hide_the_others(odd: object) -> None:
     page, _ = await listed(page_of(odd, JOB))
-    assert list(page.statuses) == ["j-123"]
+    assert list(page.rows) == ["j-123"]
 
 
 @pytest.mark.parametrize(
@@ -241,8 +249,7 @@ async def test_a_row_that_is_no_job_does_not_hide_the_others(odd: object) -> Non
 )
 async def test_a_row_with_an_odd_date_is_kept_without_it(date: object) -> None:
     page, _ = await listed(page_of({**JOB, "createdAt": date}))
-    assert list(page.statuses) == ["j-123"]
-    assert page.created == {}
+    assert page.rows["j-123"].created_at is None
 
 
 @pytest.mark.parametrize("body", [[], {}, {"items": None}, {"items": {"a": 1}}, "x"])

@@ -51,7 +51,7 @@ told = st.builds(
 
 def read_page(heard: Answer) -> JobPage:
     with NuMind.reading(heard):
-        return answers.job_page(heard.json())
+        return answers.job_page(heard)
 
 
 def read_event(name: str) -> Callable[[Answer], JobStatus | None]:

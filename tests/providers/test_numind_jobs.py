@@ -178,7 +178,7 @@ RESULT_ROUTE = "GET /api/structured-extraction/jobs/j-123"
 
 async def looked(service: Service, **job: Any) -> JobStatus:
     async with http_to(service) as http:
-        return await NuMind(**(job or {"template": TEMPLATE})).status(http, job_ref(), attempts=1)
+        return await NuMind(**(job or {"template": TEMPLATE})).status(http, job_ref(), once=True)
 
 
 @pytest.mark.parametrize("changes", [{}, {"status": "running", "completedAt": None}, {"status": "cancelled"}])

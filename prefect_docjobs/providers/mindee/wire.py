@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from prefect_docjobs.errors import InvalidDocument, ServiceError, Unreadable
-from prefect_docjobs.http import Answer, Http, Part, Request, safe_file_name
+from prefect_docjobs.http import Answer, Http, Kind, Part, Request, safe_file_name
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import (
     Capabilities,
@@ -20,7 +20,7 @@ from prefect_docjobs.providers.base import (
     verify_signature,
 )
 from prefect_docjobs.providers.mindee import problems, results, settings, webhooks
-from prefect_docjobs.providers.values import object_of, segment, text, text_of
+from prefect_docjobs.providers.values import object_of, seconds_between, segment, text, text_of
 
 _LONGEST_URL = 2048
 _STATES = MappingProxyType(
@@ -68,6 +68,10 @@ class Mindee(Provider):
     # mindee 5.4.0 SDK, PollingOptions. docs.mindee.com, polling-for-results, says 3 s, then 1 s.
     polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)
     # docs.mindee.com, technical-limitations, 2026-08.
+    # docs.mindee.com, technical-limitations: 200 POST and 1200 GET in a minute, per organisation.
+    rates: ClassVar[Mapping[Kind, float]] = MappingProxyType(
+        {"submit": 200 / 60, "status": 1000 / 60, "result": 200 / 60}
+    )
     capabilities: ClassVar[Capabilities] = Capabilities(
         push=True,
         url_input=True,
@@ -173,6 +177,11 @@ class Mindee(Provider):
         path = f"/v2/jobs/{segment(ref.job_id)}"
         return Request("GET", path, params={"redirect": "false"}, accept=(302,))
 
+    @property
+    def variant(self) -> str:
+        """The model's id: a model of its own is a duration of its own."""
+        return self.model_id
+
     def read_status(self, ref: JobRef, answer: Answer) -> JobStatus:
         """A `JobResponse`, or a 302 whose `Location` is the result."""
         try:
@@ -196,6 +205,7 @@ class Mindee(Provider):
             state=state,
             raw_state=word,
             error=problems.read_problem(job.get("error")) if state is JobState.FAILED else None,
+            took=seconds_between(job.get("created_at"), job.get("completed_at")),
             seen_at=answer.received_at,
         )
 

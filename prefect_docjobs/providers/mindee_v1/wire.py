@@ -18,7 +18,7 @@ from prefect_docjobs.errors import (
     ServiceError,
     Unreadable,
 )
-from prefect_docjobs.http import Answer, Part, Request
+from prefect_docjobs.http import Answer, Kind, Part, Request
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import (
     Capabilities,
@@ -75,6 +75,10 @@ class MindeeV1(Provider):
     # mindee 5.4.0 SDK, v1 Client: 2 s, then 1.5 s, neither below 1 s.
     polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)
     # docs.mindee.com V1, limitations: asynchronous calls take 20 MB and 20 pages.
+    # docs.mindee.com/v1, limitations: 75 requests in a minute; status requests are most of them.
+    rates: ClassVar[Mapping[Kind, float]] = MappingProxyType(
+        {"submit": 20 / 60, "status": 35 / 60, "result": 20 / 60}
+    )
     capabilities: ClassVar[Capabilities] = Capabilities(
         push=True,
         url_input=True,

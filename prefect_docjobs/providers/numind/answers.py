@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unavailable, Unreadable
 from prefect_docjobs.http import Answer, error_for
 from prefect_docjobs.models import JobRef, JobState, JobStatus, Problem
-from prefect_docjobs.providers.base import JobPage
+from prefect_docjobs.providers.base import JobPage, JobRow
 from prefect_docjobs.providers.values import (
     code_of,
+    date,
     excerpt,
     index,
     list_of,
@@ -23,6 +21,7 @@ from prefect_docjobs.providers.values import (
     object_of,
     objects,
     one_line,
+    seconds_between,
     text,
     text_of,
 )
@@ -41,7 +40,6 @@ STATES: Mapping[str, JobState] = MappingProxyType(
 )
 _TIMED_OUT = re.compile(r"time[^a-z]*(d[^a-z]*)?out")
 _QUOTA = re.compile(r"quota|billing", re.IGNORECASE)
-_DATE = TypeAdapter(datetime)
 JOB_TIMEOUT = "JobTimeout"  # numind JobsApi.md, "Timeout Behavior"
 JOB_NOT_COMPLETED = "JobNotCompleted"  # code of users, 2026: HTTP 400 for a result asked for too early
 
@@ -74,16 +72,7 @@ def job_state(job: Mapping[str, Any]) -> JobState:
 
 def job_status(ref: JobRef, answer: Answer) -> JobStatus:
     """One observation, from a JobStatusResponse or a JobResponse (numind JobsApi.md)."""
-    job = own_job(ref, answer.json())
-    state = job_state(job)
-    return JobStatus(
-        ref=ref,
-        state=state,
-        raw_state=job["status"],
-        error=job_problem(job),
-        expired=state is JobState.FAILED and timed_out(job),
-        seen_at=answer.received_at,
-    )
+    return JobStatus(ref=ref, seen_at=answer.received_at, **_facts(own_job(ref, answer.json())))
 
 
 def job_problem(job: Mapping[str, Any]) -> Problem | None:
@@ -138,26 +127,31 @@ def event_status(ref: JobRef, name: str, answer: Answer) -> JobStatus | None:
 # --------------------------------------------------------------------------------------------- many jobs
 
 
-def job_page(payload: object) -> JobPage:
+def job_page(answer: Answer) -> JobPage:
     """One page of `GET /api/jobs`. Rows that are not jobs are left out: one must not hide all others."""
-    page = object_of(payload)
+    page = object_of(answer.json())
     rows = [row for row in objects(list_of(page["items"])) if text(row.get("id")) and text(row.get("status"))]
     return JobPage(
-        statuses={row["id"]: (job_state(row), row["status"], job_problem(row)) for row in rows},
-        created={row["id"]: created for row in rows if (created := _date(row.get("createdAt")))},
+        rows={row["id"]: _row(row) for row in rows},
+        seen_at=answer.received_at,
         total=index(page.get("totalCount")),
     )
 
 
-def _date(value: object) -> datetime | None:
-    """A date in UTC. The models say only "string"; one without a zone is taken as UTC."""
-    if not isinstance(value, str):
-        return None
-    try:
-        date = _DATE.validate_python(value)
-        return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        return None
+def _row(job: Mapping[str, Any]) -> JobRow:
+    return JobRow(**_facts(job), created_at=date(job.get("createdAt")))
+
+
+def _facts(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job says of itself, in any of the answers that tell of jobs."""
+    state = job_state(job)
+    return {
+        "state": state,
+        "raw_state": job["status"],
+        "error": job_problem(job),
+        "expired": state is JobState.FAILED and timed_out(job),
+        "took": seconds_between(job.get("createdAt"), job.get("completedAt")) if state.is_terminal else None,
+    }
 
 
 # ------------------------------------------------------------------------------------------------- errors

@@ -117,6 +117,11 @@ class NuMind(NuMindSettings, Provider):
         """`{"jobId"}` (numind 0.4.2 SDK, JobIdResponse)."""
         return Submitted(job_id=text_of(object_of(answer.json())["jobId"]))
 
+    @property
+    def variant(self) -> str:
+        """The project, whose template decides how much there is to do."""
+        return self.project_id or ""
+
     def read_status(self, ref: JobRef, answer: Answer) -> JobStatus:
         """A JobStatusResponse, or a JobResponse (numind JobsApi.md)."""
         return answers.job_status(ref, answer)
@@ -138,32 +143,31 @@ class NuMind(NuMindSettings, Provider):
 
     # -- verbs
 
-    async def status(self, http: Http, ref: JobRef, *, attempts: int | None = None) -> JobStatus:
+    async def status(self, http: Http, ref: JobRef, *, once: bool = False) -> JobStatus:
         """Look at a job once; one more request for the reason when it failed, or on 404.
 
         `/status` came after `GET /api/jobs/{id}` (numind 0.1.3 SDK has only the latter) and names no
         reason, so the older route stands in for it and completes it.
         """
         try:
-            seen = await super().status(http, ref, attempts=attempts)
+            seen = await super().status(http, ref, once=once)
         except NotFound as unknown:
-            seen = await self._status_of_job(http, ref, unknown, attempts)
+            seen = await self._status_of_job(http, ref, unknown, once)
         if seen.state is JobState.FAILED and seen.error is None:
             return await self._explained(http, seen)
         return seen
 
-    async def _status_of_job(
-        self, http: Http, ref: JobRef, unknown: NotFound, attempts: int | None
-    ) -> JobStatus:
+    async def _status_of_job(self, http: Http, ref: JobRef, unknown: NotFound, once: bool) -> JobStatus:
         try:
-            return await self._job(http, ref, attempts)
+            return await self._job(http, ref, once)
         except (Throttled, Unavailable):
             raise
         except ServiceError:
             raise unknown from None
 
-    async def _job(self, http: Http, ref: JobRef, attempts: int | None) -> JobStatus:
-        answer = await http.send(self.request_for(self.job_request, ref), attempts=attempts)
+    async def _job(self, http: Http, ref: JobRef, once: bool) -> JobStatus:
+        ask = http.look if once else http.send
+        answer = await ask(self.request_for(self.job_request, ref))
         with self.reading(answer):
             return self.read_status(ref, answer)
 
@@ -180,7 +184,7 @@ class NuMind(NuMindSettings, Provider):
     async def _reason(self, http: Http, ref: JobRef) -> JobStatus | None:
         """Where the job's own route is gone, its stream begins with the result, as the 0.4.2 SDK reads it."""
         try:
-            return await self._job(http, ref, attempts=1)
+            return await self._job(http, ref, once=True)
         except (Throttled, Unavailable):
             raise
         except ServiceError:
@@ -217,13 +221,14 @@ class NuMind(NuMindSettings, Provider):
         self.claim(http, ref)
         await http.send(self.request_for(self.cancel_request, ref))
 
-    async def list_jobs(self, http: Http, *, skip: int = 0, limit: int = 100) -> JobPage:
+    async def list_jobs(self, http: Http, *, skip: int = 0, limit: int = 100, once: bool = False) -> JobPage:
         """One page of the user's jobs, or of `organization`'s; at most 100 (numind JobsApi.md)."""
         page = {"skip": max(0, skip), "perPage": min(max(1, limit), _LARGEST_PAGE)}
         params = {"organization": self.organization, **page} if self.organization else page
-        answer = await http.get("/api/jobs", params=params)
+        ask = http.look if once else http.send
+        answer = await ask(Request("GET", "/api/jobs", params=params))
         with self.reading(answer):
-            return answers.job_page(answer.json())
+            return answers.job_page(answer)
 
     async def stream(self, http: Http, ref: JobRef) -> AsyncIterator[JobStatus]:
         """The end of a job, told on an open connection, at once for one that has ended.

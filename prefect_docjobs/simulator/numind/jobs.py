@@ -159,8 +159,9 @@ class Jobs:
                 yield _event("ping", None)
                 ping_at = now + _PING_SECONDS
             await anyio.sleep(min(_HEARTBEAT, max(0.001, min(job.ends_at, ping_at, deadline) - now)))
-        self._world.observe(job, "stream")
-        yield _event("result", self.whole(job, self._world.fetch(job)))
+        done = self._world.observe(job, "stream") is Phase.SUCCEEDED
+        # Listening is no fetch: nothing says that a result can be used up by it.
+        yield _event("result", self.whole(job, self._world.read(job) if done else None))
 
 
 _TRUNCATED = {"message": "The model did not finish its output.", "errorCode": "OutputTruncated"}

@@ -1,0 +1,1 @@
+"""Benchmarks of waiting: `make bench`, or `python -m bench --help`."""

@@ -1,0 +1,83 @@
+"""A lean way for the many small GETs of a poll loop.
+
+Measured against a loopback server, 16 requests in flight: httpx takes 2.5 ms of CPU for one status
+request, aiohttp with its parser in C 0.12 ms. Polling is what this package does most, so it goes here;
+everything else stays with httpx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+
+import aiohttp
+import httpx
+from yarl import URL
+
+from prefect_docjobs.errors import Unreadable
+from prefect_docjobs.http.messages import Answer, Request
+from prefect_docjobs.http.origin import path_of
+from prefect_docjobs.http.retries import Limits
+
+_NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_LATE = (asyncio.TimeoutError, TimeoutError)  # the two are one from Python 3.11 on
+
+
+class LeanReads:
+    """GETs of one account over kept connections, on one event loop."""
+
+    def __init__(self, headers: Mapping[str, str], limits: Limits, context: ssl.SSLContext) -> None:
+        self._limits = limits
+        self._session = aiohttp.ClientSession(
+            headers=headers,
+            connector=aiohttp.TCPConnector(limit=limits.in_flight, ssl=context, keepalive_timeout=30.0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=limits.total, sock_connect=limits.connect, sock_read=limits.idle
+            ),
+            trust_env=False,  # else a user's .netrc is asked for a second set of credentials
+        )
+
+    async def get(self, request: Request) -> Answer:
+        """One GET, not repeated, redirects not followed; the answer is read to its end.
+
+        Raises:
+            httpx.HTTPError: It failed, told in the words of the other way.
+        """
+        url = request.path
+        if request.params:
+            url = str(httpx.URL(url, params=dict(request.params)))
+        target = URL(url, encoded=True)  # ids are quoted already and must stay so
+        try:
+            return await self._get(target, request)
+        except _NO_CONNECTION as problem:
+            raise httpx.ConnectError(str(problem)) from None
+        except aiohttp.ClientResponseError as problem:
+            # Its own text has the address with the query, which may hold a token.
+            raise httpx.RemoteProtocolError(problem.message) from None
+        except _LATE:
+            raise httpx.ReadTimeout("no answer in time") from None
+        except aiohttp.ClientError as problem:
+            raise httpx.ReadError(f"{type(problem).__name__}: {problem}") from None
+
+    async def _get(self, target: URL, request: Request) -> Answer:
+        async with self._session.get(target, headers=request.headers, allow_redirects=False) as response:
+            body = bytearray()
+            async for piece in response.content.iter_any():
+                body += piece
+                if len(body) > self._limits.answer_bytes:
+                    raise Unreadable(
+                        f"The answer is larger than {self._limits.answer_bytes:,} bytes.",
+                        status=response.status,
+                    )
+            return Answer(
+                status=response.status,
+                headers=httpx.Headers(list(response.raw_headers)),
+                body=bytes(body),
+                url=path_of(request.path),
+            )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._session.close()

@@ -1,0 +1,176 @@
+"""What jobs took in the past, by kind of job and size of document. Small, versioned, safe to lose."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_VERSION = 1
+_KEPT = 200  # observations of each kind and size
+_KINDS = 64
+_SAVED_AFTER = 10
+_LARGEST_FILE = 4 << 20  # bytes; all that is kept fits several times
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+_SIZES = range(-1, 9)
+
+Kind = tuple[str, ...]
+"""What durations are conditioned on: provider, origin, product, model."""
+
+
+def size_class(size: int | None) -> int:
+    """Documents of about the same size: one class for each fourfold of 16 KiB; -1 where it is unknown."""
+    if size is None:
+        return -1
+    return min(max(0, math.ceil(math.log(max(size, 1) / 16_384, 4))), _SIZES[-1])
+
+
+@dataclass
+class _Sample:
+    """Logarithms of durations: of past batches, and an even sample of the present one.
+
+    A batch ends with its slowest jobs, so keeping the newest observations would keep the slowest.
+    """
+
+    past: list[float] = field(default_factory=list)
+    present: list[float] = field(default_factory=list)
+    seen: int = 0
+
+    def add(self, log: float) -> None:
+        """Take one more of the present batch, each with the same chance to stay (reservoir sampling)."""
+        self.seen += 1
+        if len(self.present) < _KEPT:
+            self.present.append(log)
+        elif (place := random.randrange(self.seen)) < _KEPT:  # noqa: S311 (sampling)
+            self.present[place] = log
+
+    def close(self) -> None:
+        """The present batch becomes the past; half of what is kept may be older."""
+        older = random.sample(self.past, min(len(self.past), max(_KEPT // 2, _KEPT - len(self.present))))
+        newer = random.sample(self.present, min(len(self.present), _KEPT - len(older)))
+        self.past, self.present, self.seen = older + newer, [], 0
+
+
+class Durations:
+    """Logarithms of the seconds that finished jobs took; thread-safe.
+
+    Args:
+        path: Where they are kept between runs; None keeps them in memory only. A file that cannot be read
+            or written is as good as none.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._samples: dict[Kind, dict[int, _Sample]] = {}
+        self._unsaved = 0
+        if path is not None:
+            with suppress(*_UNREADABLE):
+                self._samples = _read(path)
+
+    def add(self, kind: Kind, size: int | None, seconds: float) -> None:
+        """Note a finished job."""
+        if not 0.0 < seconds < math.inf:
+            return
+        with self._lock:
+            sizes = self._samples.pop(kind, {})
+            self._samples[kind] = sizes  # the kind used last stands last
+            sizes.setdefault(size_class(size), _Sample()).add(round(math.log(seconds), 3))
+            self._unsaved += 1
+            while len(self._samples) > _KINDS:
+                del self._samples[next(iter(self._samples))]
+
+    def of(self, kind: Kind) -> dict[int, list[float]]:
+        """What is known of a kind of job, by size class."""
+        with self._lock:
+            found = self._samples.get(kind, {})
+            return {size: sample.past + sample.present for size, sample in found.items()}
+
+    def kept(self, kind: Kind) -> dict[int, float]:
+        """Which part of the present batch's finished jobs `of` still holds, by size class."""
+        with self._lock:
+            found = self._samples.get(kind, {})
+            return {size: len(sample.present) / max(1, sample.seen) for size, sample in found.items()}
+
+    def close(self, kind: Kind) -> None:
+        """Note that a batch of jobs of this kind has ended."""
+        with self._lock:
+            for sample in self._samples.get(kind, {}).values():
+                sample.close()
+        self.save()
+
+    def save(self) -> None:
+        """Write them down if there is enough news. Several processes may do so: the last one wins."""
+        with self._lock:
+            if self._path is None or self._unsaved < _SAVED_AFTER:
+                return
+            self._unsaved = 0
+            text = json.dumps({"version": _VERSION, "kinds": list(self._rows())})
+        with suppress(OSError):
+            _replace(self._path, text)
+
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
+        for kind, sizes in self._samples.items():
+            yield {"kind": kind, "logs": {str(size): sample.past for size, sample in sizes.items()}}
+
+
+def _read(path: Path) -> dict[Kind, dict[int, _Sample]]:
+    """What a file says; raises whatever is wrong with it."""
+    if path.stat().st_size > _LARGEST_FILE:
+        raise ValueError("too large")
+    saved = json.loads(path.read_text("utf-8"))
+    if saved["version"] != _VERSION:
+        raise ValueError("another version")
+    return {
+        tuple(str(part) for part in row["kind"]): {
+            int(size): _Sample([float(log) for log in logs[:_KEPT] if -10 < float(log) < 14])
+            for size, logs in row["logs"].items()
+            if int(size) in _SIZES
+        }
+        for row in saved["kinds"][-_KINDS:]
+    }
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+_shared: dict[str, Durations] = {}
+_sharing = threading.Lock()
+
+
+def shared_durations() -> Durations:
+    """The durations of this process, kept in the Prefect home between runs.
+
+    `PREFECT_DOCJOBS_DURATIONS` names another file; empty, nothing is kept.
+    """
+    home = os.environ.get("PREFECT_HOME") or "~/.prefect"
+    given = os.environ.get("PREFECT_DOCJOBS_DURATIONS", f"{home}/docjobs/durations.json")
+    with _sharing:
+        if given not in _shared:
+            _shared[given] = Durations(_expanded(given) if given else None)
+        return _shared[given]
+
+
+def _expanded(given: str) -> Path | None:
+    """The path, or None where it begins with a home that the user does not have."""
+    with suppress(RuntimeError):
+        return Path(given).expanduser()
+    return None

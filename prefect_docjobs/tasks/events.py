@@ -1,0 +1,62 @@
+"""What happens to jobs, as Prefect events that automations can start from.
+
+`docjobs.job.submitted`, `docjobs.job.completed` and `docjobs.job.failed`, each about the resource
+`docjobs.job.<provider>.<job id>`. Prefect adds the flow run and the task run as related resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.events import emit_event
+
+from prefect_docjobs.models import JobRef, Outcome, Phase
+
+_AT_ONCE = 100
+_NAMES: Mapping[Phase, str] = {Phase.SUBMIT: "submitted", Phase.WAIT: "completed"}
+
+
+class Events:
+    """Collects what happened and emits it in bunches; does nothing outside of runs."""
+
+    def __init__(self) -> None:
+        self._on = TaskRunContext.get() is not None or FlowRunContext.get() is not None
+        self._waiting: list[tuple[str, Outcome, JobRef]] = []
+
+    def observe(self, outcome: Outcome) -> None:
+        """Note one step of a document that has a job."""
+        name = _NAMES.get(outcome.phase) if outcome.ok else "failed"
+        if self._on and name and outcome.ref:
+            self._waiting.append((name, outcome, outcome.ref))
+            if len(self._waiting) >= _AT_ONCE:
+                self.flush()
+
+    def flush(self) -> None:
+        """Hand what was collected to Prefect, which sends it in the background."""
+        waiting, self._waiting = self._waiting, []
+        for name, outcome, ref in waiting:
+            emit_event(f"docjobs.job.{name}", resource=_resource(ref), payload=_payload(outcome, ref))
+
+
+def _resource(ref: JobRef) -> dict[str, str]:
+    return {
+        "prefect.resource.id": f"docjobs.job.{ref.provider}.{ref.job_id}",
+        "prefect.resource.name": ref.document_name,
+        "docjobs.provider": ref.provider,
+        "docjobs.product": ref.product,
+        "docjobs.tenant": ref.tenant,
+    }
+
+
+def _payload(outcome: Outcome, ref: JobRef) -> dict[str, Any]:
+    return {
+        "provider": ref.provider,
+        "job_id": ref.job_id,
+        "document": ref.document_name,
+        "sha256": ref.document_sha256,
+        "phase": outcome.phase.value,
+        "reason": outcome.reason.value if outcome.reason else None,
+        "seconds": outcome.seconds,
+    }

@@ -1,0 +1,88 @@
+"""Jobs whose time to be looked at has come, when there are more of them than turns."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterator
+
+from prefect_docjobs.schedule import Schedule
+from prefect_docjobs.waiter.watch import Watch
+
+_CHOICE = 256  # jobs that are compared to find the one most likely done
+
+
+class Ready:
+    """A queue of jobs to look at, each in it once. Those that became due again later are passed over.
+
+    Args:
+        schedule: Knows how long jobs take.
+        overrun: Seconds past its deadline that a job may wait for a turn.
+    """
+
+    def __init__(self, schedule: Schedule, overrun: float) -> None:
+        self._schedule = schedule
+        self._overrun = overrun
+        self._queue: deque[Watch] = deque()
+        self._expires: dict[Watch, float] = {}
+        self._expiries: list[tuple[float, int, Watch]] = []
+        self._order = itertools.count()
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, watch: Watch, now: float) -> None:
+        """Queue a job that is due. One that is late already has its turn all the same."""
+        if watch not in self._expires:
+            self._queue.append(watch)
+            self._expires[watch] = max(watch.deadline, now) + self._overrun
+            if watch.deadline < math.inf:
+                heapq.heappush(self._expiries, (self._expires[watch], next(self._order), watch))
+
+    @property
+    def next_expiry(self) -> float:
+        """When the first of them has waited too long; infinite for none."""
+        return self._expiries[0][0] if self._expiries else math.inf
+
+    def expired(self, now: float) -> Iterator[Watch]:
+        """Those whose time has run out while they waited for a turn."""
+        while self._expiries and self._expiries[0][0] <= now:
+            expiry, _, watch = heapq.heappop(self._expiries)
+            if self._expires.get(watch) == expiry and not watch.outcome.done():
+                yield watch
+
+    def take(self, now: float, *, scarce: bool) -> Watch | None:
+        """Take the job to look at now, or None when no queued one is due any more.
+
+        Args:
+            now: On the waiter's clock.
+            scarce: Turns are: the one that most likely ended unseen is worth searching for. Otherwise all
+                have their turn in a moment, and the first one will do.
+        """
+        while self._queue:
+            drawn = [self._queue.popleft() for _ in range(min(len(self._queue), _CHOICE if scarce else 1))]
+            due = [watch for watch in drawn if watch.due <= now and not watch.outcome.done()]
+            best = (
+                max(due, key=lambda watch: self._chance(watch, now))
+                if len(due) > 1
+                else next(iter(due), None)
+            )
+            others = [watch for watch in due if watch is not best]
+            self._queue.extend(others)  # back behind those that were not compared this time
+            for watch in set(drawn).difference(others):
+                del self._expires[watch]
+            if best is not None:
+                return best
+        self._expiries.clear()
+        return None
+
+    def _chance(self, watch: Watch, now: float) -> float:
+        """That it ended since it was last seen running; by age alone where nothing is known."""
+        law = self._schedule.expected(watch.ref.document_size)
+        age = watch.age(now)
+        return age - watch.seen_age if law is None else law.done_between(watch.seen_age, age)

@@ -1,0 +1,120 @@
+"""Listening: the service tells the end of a job on an open connection. A few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from prefect_docjobs.errors import DocJobsError, Throttled
+from prefect_docjobs.models import JobStatus
+from prefect_docjobs.waiter.watch import Watch
+
+if TYPE_CHECKING:
+    from prefect_docjobs.waiter.loop import Waiter
+
+_log = logging.getLogger(__name__)
+_TRIES = 3  # streams of one job that may break before it is left to looks
+_BROKEN = 6  # streams that may break in a row before none is opened any more
+_PAUSE = 1.0
+
+
+class Streams:
+    """Open streams of one waiter. A stream that breaks is opened again, then its job is only looked at."""
+
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+        self._on = waiter.provider.capabilities.stream and waiter.patience.streams > 0
+        self._listeners: dict[Watch, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._given_up: set[Watch] = set()
+        self._broken = 0
+
+    def take(self, watch: Watch) -> bool:
+        """Listen for a job if there is room; whether it is listened for."""
+        if watch in self._listeners:
+            return True
+        full = len(self._listeners) >= self._waiter.patience.streams
+        if not self._on or full or watch in self._given_up:
+            return False
+        watch.covered = True
+        self._listeners[watch] = asyncio.create_task(self._listen(watch))
+        return True
+
+    def drop(self, watch: Watch) -> None:
+        """Stop listening for a job that is not waited for any more."""
+        watch.covered = False
+        self._given_up.discard(watch)
+        if listener := self._release(watch):
+            listener.cancel()
+
+    def _release(self, watch: Watch) -> asyncio.Task[None] | None:
+        """Make room for another stream; this one may take a moment to close."""
+        if listener := self._listeners.pop(watch, None):
+            self._closing.add(listener)
+            listener.add_done_callback(self._closing.discard)
+        return listener
+
+    async def aclose(self) -> None:
+        """Close all streams."""
+        for listener in self._listeners.values():
+            listener.cancel()
+        await asyncio.gather(*self._listeners.values(), *self._closing, return_exceptions=True)
+
+    async def _listen(self, watch: Watch) -> None:
+        for number in range(1, _TRIES + 1):
+            watch.covered = True
+            try:
+                await self._hear(watch)
+            except DocJobsError as error:
+                self._count(error)
+            except Exception as bug:  # noqa: BLE001 (no fault of a stream may cost a job)
+                self._switch_off(f"{type(bug).__name__}: {bug}")
+            if watch.outcome.done():
+                return
+            self._look_instead(watch)
+            if not self._on:
+                break
+            await self._waiter.sleep(_PAUSE * 2.0**number)
+        self._release(watch)
+        self._given_up.add(watch)
+
+    def _look_instead(self, watch: Watch) -> None:
+        """Streams often break as their job ends: no reason to leave it to the watchdog."""
+        watch.covered = False
+        delay = self._waiter.next_look(watch)
+        if self._waiter.now() + delay < watch.due:
+            self._waiter.put(watch, delay)
+
+    async def _hear(self, watch: Watch) -> None:
+        waiter = self._waiter
+        await waiter.http.turn("status")
+        stream = waiter.provider.stream(waiter.http, watch.ref)
+        try:
+            async for status in stream:
+                self._broken = 0
+                if status.ref.job_id == watch.ref.job_id:
+                    self._heard(watch, status)
+                if watch.outcome.done():
+                    return
+        finally:
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
+
+    def _heard(self, watch: Watch, status: JobStatus) -> None:
+        if status.state.is_terminal:
+            self._release(
+                watch
+            )  # the listener must not cancel itself when the end of its job drops the stream
+        self._waiter.observed(watch, status)
+
+    def _count(self, error: DocJobsError) -> None:
+        self._broken += not isinstance(error, Throttled)
+        if self._broken >= _BROKEN:
+            self._switch_off(str(error))
+
+    def _switch_off(self, why: str) -> None:
+        if self._on:
+            self._on = False
+            _log.warning("Streams of %s break (%s): looking instead.", self._waiter.provider.title, why)

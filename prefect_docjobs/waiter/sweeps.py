@@ -1,0 +1,293 @@
+"""Reading the account's list of jobs: one request observes up to a hundred of them.
+
+No service says in which order it lists, so that is found out from the dates. Pages are read only as far
+back as the oldest job that is waited for. The list is believed after its first reports were confirmed by
+a look, and no longer when it contradicts one, refuses, or makes no sense: then jobs are looked at again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from prefect_docjobs.errors import DocJobsError, ServiceError, Throttled, Unavailable
+from prefect_docjobs.models import JobState, JobStatus
+from prefect_docjobs.providers.base import JobPage, JobRow
+from prefect_docjobs.waiter.cadence import Cadence
+from prefect_docjobs.waiter.watch import Watch
+
+if TYPE_CHECKING:
+    from prefect_docjobs.waiter.loop import Waiter
+
+_log = logging.getLogger(__name__)
+_PAGE = 100
+_WORTH_IT = 2  # jobs that nobody listens for, from which on a list is cheaper than looks
+_CONFIRMED = 2  # ends that must be confirmed by a look before the list is believed
+_AT_ONCE = 4  # looks that confirm the first ends,
+_ANSWERED = 2.0  # and the seconds after which they should be answered
+_LIES = 2
+_FRESH = 15.0  # seconds for which what a sweep saw is news
+_TRUSTED = 300.0  # seconds that a list is trusted with a job, without a look
+_PROOF = 10.0  # seconds between two looks that prove the list for all jobs
+_FAILURES = 3
+_SLACK = timedelta(minutes=5)  # between the service's clock and ours
+
+
+class Sweeps:
+    """Sweeps over the list of one account, while there are jobs that nobody listens for."""
+
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+        self._on = waiter.provider.capabilities.list_jobs
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._seen: set[Watch] = set()
+        self._places: dict[Watch, int] = {}
+        self._oldest_first: bool | None = None
+        self._total = 0
+        self._cadence = Cadence(waiter.now())
+        self._pages_read = 0
+        self._confirmed = self._lies = self._failures = 0
+        self._proved_at = -math.inf
+        self._reported: dict[Watch, float] = {}  # when as ended, which a later look is to confirm
+        self._ended: dict[str, float] = {}  # when a look saw it, which a later sweep is to confirm
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the list is read."""
+        return self._on
+
+    def covers(self, watch: Watch) -> bool:
+        """Whether the last sweep saw this job."""
+        return self._on and watch in self._seen
+
+    def spares(self, watch: Watch, now: float) -> float:
+        """Seconds for which a look at this job is not needed, for the list has just seen it running.
+
+        Now and then one job is looked at for all others, and each job after some minutes: a list may stand
+        still, as a whole or for one job.
+        """
+        age = watch.age(now)
+        fresh = age - watch.seen_age <= _FRESH and age - watch.looked_age <= _TRUSTED
+        if not fresh or self._lies or watch in self._reported or not self.covers(watch):
+            return 0.0
+        if now - self._proved_at < _PROOF:
+            return _PROOF
+        self._proved_at = now
+        return 0.0
+
+    def wake(self) -> None:
+        """Note that there is a job more."""
+        if not self._on:
+            return
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="docjobs-sweeps")
+        self._news.set()
+
+    def drop(self, watch: Watch) -> None:
+        """Forget a job that is not waited for any more."""
+        self._seen.discard(watch)
+        self._reported.pop(watch, None)
+        self._places.pop(watch, None)
+
+    async def aclose(self) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def checked(self, watch: Watch, status: JobStatus, asked_at: float) -> None:
+        """Hold a look against what the list said before it, and will say, of the job."""
+        if self._reported.get(watch, math.inf) <= asked_at:
+            del self._reported[watch]
+            if status.state.is_terminal:
+                self._confirmed += 1
+            else:
+                self._contradicted()
+        elif status.state.is_terminal and watch in self._places:
+            self._ended[watch.ref.job_id] = self._waiter.now()
+
+    # -- the loop
+
+    async def _run(self) -> None:
+        waiter = self._waiter
+        await waiter.sleep(waiter.schedule.polling.at_least)
+        while self._on:
+            wanted = self._wanted()
+            if len(wanted) < _WORTH_IT:
+                self._leave(wanted.values())
+                self._news.clear()
+                await self._news.wait()
+                continue
+            started = waiter.now()
+            ends = await self._guarded(wanted)
+            await waiter.sleep(self._pause(ends, started))
+
+    def _wanted(self) -> dict[str, Watch]:
+        """The jobs that nobody listens for; the last few are listened for where that is possible."""
+        watches = self._waiter.watches
+        if len(watches) <= self._waiter.patience.streams:
+            for watch in list(watches.values()):
+                if not watch.covered and self._waiter.streams.take(watch):
+                    self._waiter.put(watch, self._waiter.next_look(watch))
+        return {job_id: watch for job_id, watch in watches.items() if not watch.covered}
+
+    def _leave(self, watches: Iterable[Watch]) -> None:
+        """Have these jobs looked at again: the list does not tell of them any more."""
+        for watch in watches:
+            self._places.pop(watch, None)
+            if watch in self._seen:
+                self._seen.discard(watch)
+                self._waiter.put(watch, self._waiter.next_look(watch))
+
+    def _pause(self, ends: int, started: float) -> float:
+        """Until the next sweep. Where turns are scarce, looks that wait go first: they confirm the list."""
+        waiter, now = self._waiter, self._waiter.now()
+        self._cadence.swept(now, ends, self._pages_read)
+        expected = waiter.schedule.expected
+        running = (w for w in waiter.watches.values() if not w.covered)
+        gap = self._cadence.gap((expected(w.ref.document_size), w.age(now)) for w in running)
+        for_a_look = 1.5 / waiter.http.pace("status").rate if waiter.looks_wait else 0.0
+        return max(gap - (now - started), for_a_look)
+
+    async def _guarded(self, wanted: dict[str, Watch]) -> int:
+        try:
+            ends = await self._sweep(wanted)
+        except Throttled:
+            return 0
+        except DocJobsError as error:
+            self._failures += 1
+            hopeless = isinstance(error, ServiceError) and not isinstance(error, Unavailable)
+            if hopeless or self._failures >= _FAILURES:
+                self._switch_off(f"cannot be read ({error})")
+            return 0
+        except Exception as bug:  # noqa: BLE001 (no fault of a list may cost a job)
+            self._switch_off(f"cannot be understood ({type(bug).__name__}: {bug})")
+            return 0
+        self._failures = 0
+        return ends
+
+    def _switch_off(self, why: str) -> None:
+        self._on = False
+        _log.warning("The list of jobs of %s %s: looking instead.", self._waiter.provider.title, why)
+        self._leave(list(self._seen))
+
+    # -- one sweep
+
+    async def _sweep(self, wanted: dict[str, Watch]) -> int:
+        """Read the pages on which the wanted jobs may be; return how many of them have ended."""
+        left, started = dict(wanted), self._waiter.now()
+        most = 2 + 2 * math.ceil(len(wanted) / _PAGE)
+        ends = self._pages_read = 0
+        for _, skip in zip(range(most), self._pages(wanted), strict=False):
+            page, asked_at = await self._read(skip)
+            self._pages_read += 1
+            ends += self._take(page, skip, left, asked_at)
+            if not self._on or not left or self._is_far_enough(page, skip, left):
+                break
+        self._leave(left.values())
+        self._ended = {job_id: at for job_id, at in self._ended.items() if at > started}
+        return ends
+
+    async def _read(self, skip: int) -> tuple[JobPage, float]:
+        waiter = self._waiter
+        await waiter.http.turn("status")
+        asked_at = waiter.now()
+        page = await waiter.provider.list_jobs(waiter.http, skip=skip, limit=_PAGE, once=True)
+        if page.total is not None:
+            self._total = page.total
+        if self._oldest_first is None:
+            self._oldest_first = _is_oldest_first(page)
+        return page, asked_at
+
+    def _pages(self, wanted: dict[str, Watch]) -> Iterator[int]:
+        """Where the pages to read begin, the most promising first."""
+        start = 0
+        if self._oldest_first is None:
+            yield start
+            start = _PAGE
+        if not self._oldest_first:
+            yield from range(start, max(self._total, 1), _PAGE)
+            return
+        places = [self._places[watch] for watch in wanted.values() if watch in self._places]
+        # New jobs stand behind all that were listed before; unlisted ones at most so far from the end.
+        tail = max(0, self._total - len(wanted) - _PAGE // 2)
+        start = min(places) if len(places) == len(wanted) else min([tail, *places])
+        while start < max(self._total, 1):
+            yield start
+            start += _PAGE
+
+    def _take(self, page: JobPage, skip: int, left: dict[str, Watch], asked_at: float) -> int:
+        ends = 0
+        for place, (job_id, row) in enumerate(page.rows.items(), start=skip):
+            if self._ended.get(job_id, math.inf) < asked_at:
+                self._contradiction(job_id, row.state)
+            watch = left.pop(job_id, None)
+            if watch is None or watch.outcome.done() or not self._on:
+                continue
+            self._places[watch] = place
+            ends += row.state.is_terminal
+            self._heard(watch, row, page.seen_at)
+        return ends
+
+    def _heard(self, watch: Watch, row: JobRow, seen_at: datetime) -> None:
+        is_new = watch not in self._seen
+        self._seen.add(watch)
+        if row.state.is_terminal and not self._is_believed(watch, row):
+            self._confirm(watch, row)
+            return
+        self._waiter.observed(watch, row.status(watch.ref, seen_at))
+        if is_new and not watch.outcome.done():
+            self._waiter.put(watch, self._waiter.next_look(watch))
+
+    def _confirm(self, watch: Watch, row: JobRow) -> None:
+        """Look at a job that is said to have ended; of many that are said to succeed, at a few first."""
+        now = self._waiter.now()
+        if row.state is JobState.SUCCEEDED and not self._lies and watch not in self._reported:
+            under_way = sum(now - at < _ANSWERED for at in self._reported.values())
+            if under_way >= _AT_ONCE:
+                return  # left to the next sweep, when the list has proved right or wrong
+        self._reported.setdefault(watch, now)
+        self._waiter.put(watch, 0.0)
+
+    def _is_believed(self, watch: Watch, row: JobRow) -> bool:
+        """A success, once the list has proved right; the reason of a failure takes a look anyway."""
+        proved = self._confirmed >= _CONFIRMED and not self._lies and watch not in self._reported
+        return proved and row.state is JobState.SUCCEEDED
+
+    def _contradiction(self, job_id: str, state: JobState) -> None:
+        """A job that a look has seen ended: does the list say so, too?"""
+        del self._ended[job_id]
+        if not state.is_terminal:
+            self._contradicted()
+
+    def _contradicted(self) -> None:
+        self._lies += 1
+        if self._on and self._lies >= _LIES:
+            self._switch_off("contradicts the jobs themselves")
+
+    def _is_far_enough(self, page: JobPage, skip: int, left: dict[str, Watch]) -> bool:
+        """Whether no job that is still looked for can stand on a later page."""
+        if skip + _PAGE >= self._total:
+            return True
+        dates = _dates(page)
+        if self._oldest_first or not dates:
+            return False
+        oldest = min(watch.ref.submitted_at for watch in left.values())
+        return min(dates) < oldest - _SLACK
+
+
+def _dates(page: JobPage) -> list[datetime]:
+    return [row.created_at for row in page.rows.values() if row.created_at is not None]
+
+
+def _is_oldest_first(page: JobPage) -> bool | None:
+    """The order of a list, from the dates of one page; None when they do not tell."""
+    dates = _dates(page)
+    if len(dates) < 2 or dates[0] == dates[-1]:
+        return None
+    return dates[0] < dates[-1]

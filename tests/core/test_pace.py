@@ -1,0 +1,372 @@
+"""How fast one account may ask: a set rate is kept, a refusal is obeyed by all, a limit is found and used."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Protocol
+
+import httpx
+import pytest
+from support.virtual_time import virtual_time
+
+from prefect_docjobs.errors import Throttled
+from prefect_docjobs.http import Http, Pace, Paces, Request, shared_paces
+from prefect_docjobs.http.pace import KINDS
+
+
+@dataclass
+class Clock:
+    """Monotonic seconds that only a test moves on."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Service(Protocol):
+    """Whatever limits how often it may be asked."""
+
+    def allows(self, now: float) -> bool: ...
+
+
+@dataclass
+class Bucket:
+    """A service's limit: `rate` requests per second, `burst` of them at once."""
+
+    rate: float
+    burst: float = 1.0
+    _left: float = 1.0
+    _at: float = 0.0
+
+    def allows(self, now: float) -> bool:
+        self._left = min(self.burst, self._left + (now - self._at) * self.rate)
+        self._at = now
+        if self._left < 1.0 - 1e-9:
+            return False
+        self._left -= 1.0
+        return True
+
+
+@dataclass
+class Account:
+    """Asks whenever its pace allows, at most 240 times per second: 12 requests in flight of 50 ms each."""
+
+    pace: Pace
+    clock: Clock
+    service: Service
+    retry_after: float | None = None
+    answered: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+
+    def ask(self, seconds: float) -> None:
+        until = self.clock.now + seconds
+        while self.clock.now < until:
+            if (wait := self.pace.take()) > 0.0:
+                self.clock.now += wait
+                continue
+            if self.service.allows(self.clock.now):
+                self.answered.append(self.clock.now)
+                self.pace.answered()
+            else:
+                self.refused.append(self.clock.now)
+                self.pace.refused(self.retry_after)
+            self.clock.now += 1.0 / 240.0
+
+
+def account(rate: float | None = None, *, limit: float, burst: float = 1.0) -> Account:
+    clock = Clock()
+    return Account(Pace(rate, clock=clock), clock, Bucket(limit, burst))
+
+
+def asked(pace: Pace, clock: Clock, *, per_second: float, seconds: float) -> None:
+    """Ask evenly, without an answer."""
+    for _ in range(round(per_second * seconds)):
+        assert pace.take() == 0.0
+        clock.now += 1.0 / per_second
+
+
+# A rate that is set.
+
+
+@pytest.mark.parametrize("rate", [0.25, 2.0, 7.3, 50.0])
+def test_a_set_rate_is_used_and_never_exceeded(rate: float) -> None:
+    asking = account(rate, limit=rate)
+    asking.ask(300.0)
+
+    assert asking.refused == []
+    assert 0.95 * rate * 300 <= len(asking.answered) <= rate * 300
+
+
+def test_turns_that_nobody_took_are_not_saved_up_for_a_burst() -> None:
+    asking = account(2.0, limit=2.0)
+    asking.ask(10.0)
+    asking.clock.now += 3600.0
+    asking.ask(10.0)
+
+    assert asking.refused == []
+
+
+def test_a_turn_is_taken_only_when_it_is_now() -> None:
+    clock = Clock()
+    pace = Pace(1.0, clock=clock)
+
+    assert pace.take() == 0.0
+    wait = pace.take()
+    assert wait == pace.take() == pace.wait() > 0.9
+    clock.now += wait
+    assert pace.take() == 0.0
+
+
+@pytest.mark.parametrize("rate", [0.01, 10.0])
+def test_a_refusal_never_raises_a_set_rate_and_recovery_ends_at_it(rate: float) -> None:
+    clock = Clock()
+    pace = Pace(rate, clock=clock)
+    most = pace.rate
+    pace.take()
+    pace.refused()
+    assert pace.rate <= most
+    assert rate < 1.0 or pace.rate <= 0.85 * most
+
+    clock.now += 3600.0
+    assert pace.rate == most <= rate
+
+
+# Nothing is known, then a refusal.
+
+
+def test_without_a_refusal_nothing_is_held_back() -> None:
+    pace = Pace(clock=Clock())
+
+    assert {pace.take() for _ in range(10_000)} == {0.0}
+    assert (pace.rate, pace.wait()) == (math.inf, 0.0)
+
+
+def test_the_first_refusal_leads_to_the_documented_rate() -> None:
+    clock = Clock()
+    pace = Pace(documented=4.0, clock=clock)
+    asked(pace, clock, per_second=100.0, seconds=2.0)
+    pace.refused()
+
+    assert pace.rate == pytest.approx(4.0)
+
+
+def test_a_documented_rate_holds_nothing_back_before_a_refusal() -> None:
+    pace = Pace(documented=4.0, clock=Clock())
+    assert {pace.take() for _ in range(1_000)} == {0.0}
+
+
+def test_without_documentation_the_first_refusal_leads_to_below_what_was_just_asked() -> None:
+    clock = Clock()
+    pace = Pace(clock=clock)
+    asked(pace, clock, per_second=10.0, seconds=20.0)
+    pace.refused()
+
+    assert 7.0 < pace.rate < 10.0
+
+
+def test_a_refusal_before_any_turn_still_gives_a_rate() -> None:
+    pace = Pace(clock=Clock())
+    pace.refused()
+    assert 0.0 < pace.rate <= 1.0
+
+
+def test_however_often_it_is_refused_an_account_still_gets_a_turn() -> None:
+    clock = Clock()
+    pace = Pace(clock=clock)
+    for _ in range(500):
+        clock.now += pace.take() or 0.01
+        pace.refused()
+    clock.now += 60.0
+
+    assert pace.rate >= 0.05
+    assert pace.take() == 0.0
+
+
+def test_retry_after_holds_back_every_turn_until_it_has_passed() -> None:
+    clock = Clock(100.0)
+    pace = Pace(clock=clock)
+    pace.take()
+    pace.refused(17.0)
+    pace.refused(3.0)  # a shorter one does not shorten it
+
+    assert pace.wait() == pace.take() == pytest.approx(17.0)
+    clock.now += 16.9
+    assert pace.take() > 0.0
+    clock.now += 0.2
+    assert pace.take() == 0.0
+
+
+def test_a_retry_after_that_nobody_can_mean_is_cut() -> None:
+    pace = Pace(clock=Clock())
+    pace.refused(86_400.0)
+    assert pace.wait() == 60.0
+
+
+def test_refusals_of_requests_that_were_under_way_lower_the_rate_only_once() -> None:
+    clock = Clock()
+    pace = Pace(clock=clock)
+    asked(pace, clock, per_second=10.0, seconds=20.0)
+    pace.refused(2.0)
+    once = pace.rate
+    for _ in range(11):
+        clock.now += 0.1
+        pace.refused(2.0)
+    assert pace.rate == pytest.approx(once, rel=0.02)
+
+    clock.now += pace.wait()
+    pace.take()
+    pace.refused(2.0)
+    assert pace.rate < 0.9 * once
+
+
+# Recovery.
+
+
+def test_recovery_is_quick_up_to_the_refused_rate_and_slow_past_it() -> None:
+    clock = Clock()
+    pace = Pace(clock=clock)
+    asked(pace, clock, per_second=10.0, seconds=60.0)
+    pace.refused()
+    refused_at = pace.rate / 0.85
+    rates = []
+    for _ in range(30):
+        clock.now += 10.0
+        rates.append(pace.rate / refused_at)
+
+    assert rates == sorted(rates)
+    assert 0.98 < rates[5] < 1.0  # after 60 s
+    assert rates[8] == pytest.approx(1.0)  # after 90 s
+    assert rates[11] < 1.01  # after 120 s: around the limit it is careful
+    assert rates[-1] > 2.0  # and in the end it is not held back for ever
+
+
+@pytest.mark.parametrize("limit", [0.5, 2.0, 20.0])
+@pytest.mark.parametrize("retry_after", [None, 1.0])
+def test_a_limit_that_nobody_told_is_found_used_and_hardly_ever_hit(
+    limit: float, retry_after: float | None
+) -> None:
+    asking = account(limit=limit)
+    asking.retry_after = retry_after
+    asking.ask(600.0)
+
+    settled = sum(when > 20.0 for when in asking.refused)
+    requests = settled + sum(when > 20.0 for when in asking.answered)
+    assert len(asking.answered) >= 0.9 * limit * 600
+    assert settled < 0.015 * requests
+
+
+@dataclass
+class Minutes:
+    """A service's limit that counts by the minute and refuses all that is left of a full one."""
+
+    most: int
+    _minute: float = -1.0
+    _asked: int = 0
+
+    def allows(self, now: float) -> bool:
+        if now // 60 != self._minute:
+            self._minute, self._asked = now // 60, 0
+        self._asked += 1
+        return self._asked <= self.most
+
+
+@pytest.mark.parametrize("retry_after", [None, 5.0])
+@pytest.mark.parametrize(("most", "documented"), [(120, None), (120, 2.0), (1_200, None), (1_200, 20.0)])
+def test_a_limit_that_counts_by_the_minute_is_used_though_it_refuses_for_most_of_the_first_one(
+    most: int, documented: float | None, retry_after: float | None
+) -> None:
+    clock = Clock()
+    asking = Account(Pace(documented=documented, clock=clock), clock, Minutes(most), retry_after)
+    asking.ask(1800.0)
+
+    assert len(asking.answered) >= 0.8 * most * 30
+    assert len(asking.refused) < 0.015 * len(asking.answered)
+
+
+def test_refusals_without_an_answer_in_between_make_ever_longer_pauses() -> None:
+    clock = Clock()
+    pace = Pace(2.0, clock=clock)
+    pauses = []
+    for _ in range(4):
+        clock.now += pace.wait() + 0.001
+        pace.take()
+        pace.refused()
+        pauses.append(pace.wait())
+    assert all(later >= 2 * earlier for earlier, later in pairwise(pauses))
+
+    clock.now += pace.wait()
+    pace.answered()
+    pace.refused()
+    assert pace.wait() < pauses[-1]
+
+
+# One account, many clients.
+
+
+def test_every_kind_of_request_has_a_pace_of_its_own() -> None:
+    clock = Clock()
+    paces = Paces({"submit": 1.0}, documented={"status": 5.0}, clock=clock)
+    paces["status"].refused(30.0)
+
+    assert paces["status"].wait() == 30.0
+    assert paces["submit"].wait() == paces["result"].wait() == 0.0
+    assert [paces[kind].rate < math.inf for kind in KINDS] == [True, True, False]
+
+
+def test_paces_are_shared_by_account_and_by_nobody_else() -> None:
+    first = shared_paces("https://a.test", "acme")
+    assert shared_paces("https://a.test", "acme") is first
+    others = [
+        shared_paces("https://b.test", "acme"),
+        shared_paces("https://a.test", "globex"),
+        shared_paces("https://a.test", "acme", {"status": 2.0}),
+    ]
+    assert len({id(paces) for paces in (first, *others)}) == 4
+
+
+@virtual_time
+async def test_a_429_for_one_client_holds_back_the_others_of_its_account() -> None:
+    def client(answer: httpx.Response, paces: Paces) -> Http:
+        return Http(
+            provider="test",
+            base_url="https://service.test",
+            headers={},
+            transport=httpx.MockTransport(lambda request: answer),
+            paces=paces,
+        )
+
+    loop = asyncio.get_running_loop()
+    paces = Paces(clock=loop.time)
+    refused = client(httpx.Response(429, headers={"Retry-After": "9"}), paces)
+    other = client(httpx.Response(200, json={}), paces)
+    async with refused, other:
+        with pytest.raises(Throttled):
+            await refused.look(Request("GET", "/job"))
+        await other.send(Request("GET", "/job"))
+        assert loop.time() >= 9.0
+
+
+def test_threads_share_a_rate_and_none_slips_through() -> None:
+    pace = Pace(400.0)
+    taken: list[float] = []
+    until = time.monotonic() + 0.25
+
+    def take() -> None:
+        while (now := time.monotonic()) < until:
+            if pace.take() == 0.0:
+                taken.append(now)
+
+    started = time.monotonic()
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 1 < len(taken) <= (time.monotonic() - started) * 400.0 + 1
