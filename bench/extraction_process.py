@@ -13,7 +13,7 @@ from typing import Any
 from prefect import flow, task, unmapped
 from prefect.cache_policies import NO_CACHE
 
-from bench.extraction import BATCH, FOLDER, MAPPED, TASK_EACH
+from bench.extraction import BATCH, FOLDER, MAPPED, RECORDED, TASK_EACH
 from bench.processes import answer, memory_peak
 from bench.services import KEY, TEMPLATE
 from prefect_docjobs.blocks import NuMindCredentials, NuMindJob
@@ -80,7 +80,13 @@ def folder(job: NuMindJob, documents: Sequence[Document]) -> int:
             return sum(1 for _ in lines)
 
 
-WAYS: Mapping[str, Work] = {BATCH: batch, FOLDER: folder, TASK_EACH: task_each, MAPPED: mapped}
+WAYS: Mapping[str, Work] = {
+    BATCH: batch,
+    RECORDED: batch,
+    FOLDER: folder,
+    TASK_EACH: task_each,
+    MAPPED: mapped,
+}
 
 
 def measure(way: str, base_url: str, folder: str, documents: int) -> Mapping[str, Any]:
@@ -94,7 +100,7 @@ def measure(way: str, base_url: str, folder: str, documents: int) -> Mapping[str
         "cpu": 1e3 * (time.process_time() - cpu) / documents,
         "seconds": time.monotonic() - wall,
         "peak": memory_peak(),
-        "listed": way in {BATCH, FOLDER},
+        "listed": way in {BATCH, RECORDED, FOLDER},
     }
 
 

@@ -23,8 +23,13 @@ DocJobsError
 │   ├── JobLost               the service no longer knows the job
 │   ├── JobTimeout            our patience ended; the job may still be running        (also a TimeoutError)
 │   └── ResultLost            the job succeeded, but its result is gone
-└── InvalidPush               a webhook call that is not, or not provably, from the service
+├── InvalidPush               a webhook call that is not, or not provably, from the service
+├── LedgerUnavailable         the ledger cannot be read or written; nothing is bought without it
+├── ClaimLost                 somebody else went on with a record of the ledger
+└── OverBudget                the submit would cost more than is left; nothing was sent
 ```
+
+The last three are in `prefect_docjobs.ledger` and `prefect_docjobs.pipeline`.
 
 No exception ever carries a secret, and all of them survive pickling.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -20,6 +21,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job;
 
 os.environ.setdefault("PREFECT_DOCJOBS_DURATIONS", "")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+
+@pytest.fixture(autouse=True)
+def _own_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test has bought must not be there for the next one."""
+    monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "ledger" / "ledger.db"))
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
 from prefect_docjobs.blocks.run import DocJobRun
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.http import Http, Kind, Limits, normalize_base_url, shared_paces
@@ -236,26 +237,38 @@ class DocJob(DocJobsBlock, _JobBlock, ABC):
         """What the provider is made with."""
         return {name: getattr(self, name) for name in type(self).model_fields if name != "credentials"}
 
+    @property
+    def saved_name(self) -> str | None:
+        """The name by which it can be loaded, such as `mindee-job/invoices`; None when it is not saved."""
+        name = self._block_document_name
+        return f"{self.get_block_type_slug()}/{name}" if name else None
+
     async def trigger(
-        self, document: Document | None = None, *, on_uncertain: OnUncertain = "fail"
+        self,
+        document: Document | None = None,
+        *,
+        on_uncertain: OnUncertain = "fail",
+        reuse_days: float | None = REUSE_DAYS,
     ) -> DocJobRun:
-        """Submit a document: one request, one bill.
+        """Submit a document, unless the ledger knows a job for the same content: one document, one bill.
 
         Args:
             document: What to submit; needed, although Prefect's interface has it optional.
             on_uncertain: What to do when the submit's answer is lost.
+            reuse_days: Days during which a finished job counts; 0 never, None for ever.
 
         Raises:
             ConfigurationError: There is no document.
-            DocJobsError: See `Provider.submit`.
+            DocJobsError: See `Purchases.submit`.
         """
         if not isinstance(document, Document):
             raise ConfigurationError(
                 f"trigger needs a Document, not {type(document).__name__}: "
                 "await job.trigger(Document.from_path('invoice.pdf'))."
             )
-        async with self.credentials.get_client() as http:
-            ref = await submit_one(self.provider(), http, document, on_uncertain=on_uncertain)
+        terms = terms_of(self, on_uncertain, reuse_days)
+        async with self.credentials.get_client() as http, the_ledger() as ledger:
+            ref = await submit_one(self.provider(), http, document, terms=terms, ledger=ledger)
         self.logger.info("%s is submitted, its ref is %s", ref, ref.model_dump_json(exclude_none=True))
         return DocJobRun(self, ref)
 

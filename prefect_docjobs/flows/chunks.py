@@ -70,7 +70,7 @@ class ChunkedRun:
         await self.files.append(batch)
         self.tally.add(batch)
         self.table.add(first, batch)
-        for _ in batch:
+        for _ in range(len(batch)):
             progress.advance()
 
 

@@ -8,6 +8,7 @@ same question again until the answer changes (`waiter`).
 from __future__ import annotations
 
 from prefect_docjobs.http.client import Http, shared_ssl_context
+from prefect_docjobs.http.leases import Lease, Refill
 from prefect_docjobs.http.messages import (
     MASK,
     Answer,
@@ -27,10 +28,12 @@ __all__ = [
     "Http",
     "InsecureTransport",
     "Kind",
+    "Lease",
     "Limits",
     "Pace",
     "Paces",
     "Part",
+    "Refill",
     "Request",
     "error_for",
     "normalize_base_url",

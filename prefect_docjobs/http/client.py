@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from prefect_docjobs.http.lean import LeanReads
 
 _PIECE = 1 << 16
+_LARGE = 1 << 18  # bytes of a body that is sent in pieces
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -99,7 +100,7 @@ class Http:
 
     async def __aenter__(self) -> Self:
         self._now = self._clock or asyncio.get_running_loop().time
-        self._gate = anyio.Semaphore(self.limits.in_flight)
+        self._gate = anyio.Semaphore(self.limits.in_flight, fast_acquire=True)
         self._paces = self._given_paces or Paces(clock=self._now)
         self._lean = self._lean_reads()
         self._reads = await self._stack.enter_async_context(self._client(keepalive=30.0))
@@ -173,16 +174,20 @@ class Http:
         """How fast requests of this kind may be sent now."""
         return self._paces[kind]
 
-    async def submit(self, request: Request) -> Answer:
+    async def submit(self, request: Request, *, on_sent: Callable[[], None] | None = None) -> Answer:
         """Send a request that costs money. Repeated only when it surely was not accepted.
 
         That is: on 429, on 503, and when no connection was made.
+
+        Args:
+            request: What to send.
+            on_sent: Called before each time that it is sent: until then it surely was not.
 
         Raises:
             SubmitUncertain: The request was sent and its answer lost, or means nothing (5xx, a redirect).
             ServiceError: It was refused.
         """
-        once = partial(self._once, self._submits, request, "submit")
+        once = partial(self._once, self._submits, request, "submit", on_sent=on_sent)
         return await self._repeat(once, self.limits.attempts, may_repeat_submit)
 
     @asynccontextmanager
@@ -192,9 +197,9 @@ class Http:
         It has a connection of its own outside the gate, so that listening never holds up asking. What
         is read from it must go through `redacted` before it is told to anybody.
         """
-        request = replace(request, path=self.own(request.path))
+        url = self.own(request.path)
         with self._translated(request, paid=False), ExitStack() as opened:
-            built = self._build(self._streams, request, opened)
+            built = self._build(self._streams, url, request, opened)
             response = await self._streams.send(built, stream=True)
             try:
                 if not response.is_success:
@@ -241,17 +246,25 @@ class Http:
         return replace(answer, attempts=number)
 
     async def _once(
-        self, client: httpx.AsyncClient, request: Request, kind: Kind, *, turn_taken: bool = False
+        self,
+        client: httpx.AsyncClient,
+        request: Request,
+        kind: Kind,
+        *,
+        turn_taken: bool = False,
+        on_sent: Callable[[], None] | None = None,
     ) -> Answer:
-        request = replace(request, path=self.own(request.path))
+        url = self.own(request.path)
         if not turn_taken:
             await self.turn(kind)
         with self._translated(request, paid=kind == "submit"):
             async with self._gate:
+                if on_sent:
+                    on_sent()
                 if request.method == "GET" and self._lean:
-                    answer = await self._lean.get(request)
+                    answer = await self._lean.get(url, request)
                 else:
-                    answer = await self._exchange(client, request)
+                    answer = await self._exchange(client, url, request)
         if not (200 <= answer.status < 300 or answer.status in request.accept):
             self._refuse(self._masked(answer), kind)
         self._paces[kind].answered()
@@ -259,9 +272,11 @@ class Http:
             raise Unavailable("An HTML page came in place of an answer.", status=answer.status)
         return answer if request.verbatim else self._masked(answer)
 
-    async def _exchange(self, client: httpx.AsyncClient, request: Request) -> Answer:
+    async def _exchange(self, client: httpx.AsyncClient, url: str, request: Request) -> Answer:
         with ExitStack() as opened:
-            built = self._build(client, request, opened)
+            built = self._build(client, url, request, opened)
+            if int(built.headers.get("content-length", _LARGE)) < _LARGE:
+                await built.aread()  # one write instead of one for each piece of each part
             with anyio.fail_after(self.limits.total):
                 response = await client.send(built, stream=True)
                 try:
@@ -313,7 +328,9 @@ class Http:
 
     # -- one request
 
-    def _build(self, client: httpx.AsyncClient, request: Request, opened: ExitStack) -> httpx.Request:
+    def _build(
+        self, client: httpx.AsyncClient, url: str, request: Request, opened: ExitStack
+    ) -> httpx.Request:
         headers = {**self._headers, **request.headers}
         options: dict[str, Any] = {}
         if request.parts:
@@ -328,7 +345,7 @@ class Http:
         elif request.content is not None:
             options["content"] = request.content
         return client.build_request(
-            request.method, request.path, params=dict(request.params) or None, headers=headers, **options
+            request.method, url, params=dict(request.params) or None, headers=headers, **options
         )
 
     async def _read(self, response: httpx.Response, request: Request) -> Answer:

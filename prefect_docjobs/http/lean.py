@@ -39,13 +39,16 @@ class LeanReads:
             trust_env=False,  # else a user's .netrc is asked for a second set of credentials
         )
 
-    async def get(self, request: Request) -> Answer:
+    async def get(self, url: str, request: Request) -> Answer:
         """One GET, not repeated, redirects not followed; the answer is read to its end.
+
+        Args:
+            url: Absolute, on the service's own origin.
+            request: What else to send.
 
         Raises:
             httpx.HTTPError: It failed, told in the words of the other way.
         """
-        url = request.path
         if request.params:
             url = str(httpx.URL(url, params=dict(request.params)))
         target = URL(url, encoded=True)  # ids are quoted already and must stay so

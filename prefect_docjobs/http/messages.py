@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 import httpx
+from pydantic_core import from_json
 
 from prefect_docjobs.errors import (
     NotFound,
@@ -110,14 +111,23 @@ class Answer:
             Unreadable: The body is not JSON, or nested so deep that it could not be written down.
         """
         try:
-            value = json.loads(self.body)
+            value = from_json(self.body)  # half the time of the standard library; refuses what nests too deep
+        except ValueError:
+            return self._cleaned(self._parsed(), 0)
+        return self._cleaned(value, 0) if self._may_hide_secrets() else value
+
+    def _parsed(self) -> Any:
+        """The body by the standard library, which takes more: halves of surrogate pairs, other encodings."""
+        try:
+            return json.loads(self.body)
         except (ValueError, RecursionError):
             kind = self.mask(self.headers.get("content-type", "no content type"))
             raise Unreadable(f"The answer is not JSON ({kind}).", status=self.status) from None
-        has_escapes = b"\\" in self.body
-        if has_escapes or self.body.count(b"[") + self.body.count(b"{") > _DEEPEST:
-            return self._cleaned(value, 0)
-        return value
+
+    def _may_hide_secrets(self) -> bool:
+        """Whether escapes may have hidden a secret from the redaction of the bytes."""
+        special = any(character in secret for secret in self.secrets for character in '"\\/')
+        return bool(self.secrets) and (b"\\u" in self.body or (special and b"\\" in self.body))
 
     def mask(self, text: str) -> str:
         """`text` without secrets."""

@@ -64,7 +64,7 @@ def is_proxied(base_url: str) -> bool:
 
 def path_of(url: str) -> str:
     """The path of a URL, for messages: a query may hold a token."""
-    return urlsplit(url).path
+    return url if _PLAIN_PATH.fullmatch(url) else urlsplit(url).path
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

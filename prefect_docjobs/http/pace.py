@@ -1,34 +1,34 @@
-"""How fast one account may ask: a token bucket that learns from refusals.
+"""How fast one account may ask: turns for its requests, and a pause for all when one is refused.
 
-Without a refusal and without a set rate nothing is held back. The first refusal sets the rate to what the
-service documents, or to what was just asked per second; each further one lowers it, and it recovers along
-the curve of CUBIC (RFC 9438): quickly back to near the last refused rate, then slowly past it, so that a
-limit is found and hardly ever hit. It is not lowered below what the service did answer in the last minute:
-many services count by the minute, and refuse everything in the rest of one that began with a burst.
+Without a refusal and without a set rate nothing is held back; from the first refusal on turns are spaced
+evenly, at a rate that is found out (see `rate`).
+
+A `Retry-After` is obeyed by everybody for up to a minute. Then one request asks again, and if that is
+refused, too, all wait for another minute: a wrong header, or a quota that is raised meanwhile, costs one
+request a minute and not the batch.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from prefect_docjobs.http.leases import Leases, Refill
+from prefect_docjobs.http.rate import Rate
 
 Kind = Literal["submit", "status", "result"]
 """The kinds of request that services limit apart."""
 
 KINDS: tuple[Kind, ...] = ("submit", "status", "result")
 _PRESENT = 5.0  # seconds over which the present rate is measured
+_INSTANT = 0.25  # of requests within it nobody can say how fast they came
 _MINUTE = 60.0
-_RECOVERY = 90.0  # seconds until a lowered rate is back at the one that was refused,
-_RECOVERY_TURNS = 150  # and at least so many turns: each probe past the limit costs a refused request
-_LONGEST_RECOVERY = 300.0
-_DROP = 0.15  # of the refused rate
-_DEEP_DROP = 0.5  # of a rate that was refused again at once: it is nowhere near the limit
-_AT_ONCE = 10, 15.0  # turns, seconds
-_SLOWEST = 0.05  # requests per second
 _MARGIN = 0.97  # of a set rate: two clocks never agree to the millisecond
 _SHORTEST_PAUSE = 0.5  # so that what was under way is answered before the pause ends
 _LONGEST_PAUSE = 60.0
@@ -56,6 +56,7 @@ class Pace:
         rate: Requests per second that are never exceeded, or None.
         documented: Requests per second that the service documents; where a first refusal leads to.
         clock: Monotonic seconds.
+        leases: Turns that are shared with other processes; then one of them is needed, too.
     """
 
     def __init__(
@@ -64,32 +65,34 @@ class Pace:
         *,
         documented: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        leases: Leases | None = None,
     ) -> None:
-        self._most = math.inf if rate is None else rate * _MARGIN
-        self._documented = documented
+        self._own_limit = math.inf if rate is None else rate * _MARGIN
+        self._rate = Rate(self._own_limit, documented)
+        self._limits: WeakKeyDictionary[Paces, float] = WeakKeyDictionary()
         self._clock = clock
+        self._leases = leases
         self._lock = threading.Lock()
-        self._refused_at_rate = math.inf
-        self._lowered_at = -math.inf
-        self._drop = _DROP
-        self._turns = 0
         self._refusals = 0  # since the last answer
         self._free_at = -math.inf
         self._paused_until = -math.inf
         self._asked = _Window(_PRESENT, clock())
         self._answered = _Window(_MINUTE, clock())
         self._first_at: float | None = None
+        self._held_back = False  # somebody had to wait for the next turn,
+        self._was_held_back = False  # and for the last one
 
     @property
     def rate(self) -> float:
         """Requests per second that are allowed now; infinite where nothing is known."""
-        if self._refused_at_rate == math.inf:
-            return self._most
-        turns = _RECOVERY_TURNS / self._refused_at_rate
-        recovery = min(max(_RECOVERY, turns), _LONGEST_RECOVERY)
-        past = (self._clock() - self._lowered_at) / recovery - 1.0
-        curve = (self._drop if past < 0.0 else _DROP) * past**3
-        return min(self._most, max(_SLOWEST, self._refused_at_rate * (1.0 + curve)))
+        with self._lock:
+            self._limit()
+            return self._rate.at(self._clock())
+
+    def hold(self, holder: Paces, rate: float) -> None:
+        """Never exceed this rate, either, as long as `holder` is in use."""
+        with self._lock:
+            self._limits[holder] = rate * _MARGIN
 
     def wait(self) -> float:
         """Seconds until the next turn; 0.0 when it is now."""
@@ -101,8 +104,10 @@ class Pace:
         with self._lock:
             if (wait := self._wait()) > 0.0:
                 return wait
+            if self._leases:
+                self._leases.take()
             now = self._clock()
-            self._free_at = now + 1.0 / self.rate
+            self._free_at = now + 1.0 / self._rate.at(now)
             self._count(now)
             return 0.0
 
@@ -111,18 +116,22 @@ class Pace:
         with self._lock:
             self._answered.add(self._clock())
             self._refusals = 0
+            if self._was_held_back:
+                self._rate.answered()
 
     def refused(self, retry_after: float | None = None) -> None:
         """Note a 429: everybody of this account pauses and goes on more slowly.
 
         Args:
-            retry_after: Seconds that the service asks for.
+            retry_after: Seconds that the service asks for; a minute of them is obeyed at a time.
         """
         with self._lock:
             now = self._clock()
             if now >= self._paused_until:  # a refusal during the pause answers an earlier request
-                self._lower(now)
-                self._pause(now, max(_SHORTEST_PAUSE, 2.0 ** min(self._refusals, 10) / self.rate))
+                answered = self._answered.until(now) / _MINUTE
+                self._rate.lower(now, asked=self._asked_rate(now), answered=answered)
+                rate = self._rate.at(now)
+                self._pause(now, max(_SHORTEST_PAUSE, 2.0 ** min(self._refusals, 10) / rate))
                 self._refusals += 1
             self._pause(now, retry_after or 0.0)
 
@@ -137,39 +146,43 @@ class Pace:
         if self._first_at is not None:
             self._first_at += longer
 
-    def _lower(self, now: float) -> None:
-        rate, drop = self.rate, _DEEP_DROP if self._is_again(now) else _DROP
-        refused = min(rate, self._asked_rate(now))
-        if rate == math.inf and self._documented:
-            refused = min(refused, self._documented / (1.0 - _DROP))
-        self._refused_at_rate = max(refused, self._answered.until(now) / _MINUTE, _SLOWEST)
-        self._lowered_at, self._drop, self._turns = now, drop, 0
-
-    def _is_again(self, now: float) -> bool:
-        turns, seconds = _AT_ONCE
-        known = self._refused_at_rate < math.inf
-        return known and (self._turns < turns or now - self._lowered_at < seconds)
+    def _limit(self) -> None:
+        """The lowest of the set rates that are still in use counts."""
+        if self._limits or self._rate.most != self._own_limit:
+            self._rate.most = min([self._own_limit, *self._limits.values()])
 
     def _wait(self) -> float:
-        return max(0.0, self._free_at - self._clock(), self._paused_until - self._clock())
+        self._limit()
+        now = self._clock()
+        wait = max(0.0, self._free_at - now, self._paused_until - now)
+        self._held_back = self._held_back or wait > 0.0
+        return self._leases.wait() if self._leases and wait == 0.0 else wait
 
     def _count(self, now: float) -> None:
         self._asked.add(now)
-        self._turns += 1
+        self._rate.taken()
+        self._was_held_back, self._held_back = self._held_back, False
         if self._first_at is None:
             self._first_at = now
 
     def _asked_rate(self, now: float) -> float:
         if self._first_at is None:
-            return self._most if self._most < math.inf else 1.0
+            return min(self._rate.at(now), 1.0)
         # An exponential window that began `age` ago has seen only this part of its weight.
-        age = max(now - self._first_at, 0.05)
+        age = max(now - self._first_at, _INSTANT)
         full = 1.0 - math.exp(-age / _PRESENT)
         return self._asked.until(now) / (_PRESENT * full)
 
 
 class Paces:
-    """The paces of one account, one for each kind of request."""
+    """The paces of one account, one for each kind of request.
+
+    Args:
+        rates: Requests per second of each kind that are never exceeded.
+        documented: Those that the service documents.
+        clock: Monotonic seconds.
+        refill: Where turns come from that several processes share; without, this process has its own.
+    """
 
     def __init__(
         self,
@@ -177,17 +190,36 @@ class Paces:
         *,
         documented: Mapping[Kind, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        refill: Refill | None = None,
     ) -> None:
         rates, documented = rates or {}, documented or {}
+        self._held: WeakValueDictionary[tuple[tuple[Kind, float], ...], Paces] = WeakValueDictionary()
         self._paces = {
-            kind: Pace(rates.get(kind), documented=documented.get(kind), clock=clock) for kind in KINDS
+            kind: Pace(
+                rates.get(kind),
+                documented=documented.get(kind),
+                clock=clock,
+                leases=Leases(kind, refill, clock) if refill else None,
+            )
+            for kind in KINDS
         }
 
     def __getitem__(self, kind: Kind) -> Pace:
         return self._paces[kind]
 
+    def held_to(self, rates: Mapping[Kind, float]) -> Paces:
+        """The same paces, which do not exceed these rates as long as what is returned is in use."""
+        limits = tuple(sorted(rates.items()))
+        if (known := self._held.get(limits)) is not None:
+            return known
+        held = copy.copy(self)
+        for kind, rate in rates.items():
+            self._paces[kind].hold(held, rate)
+        self._held[limits] = held
+        return held
 
-_shared: dict[tuple[str, str, tuple[tuple[Kind, float], ...]], Paces] = {}
+
+_shared: dict[tuple[str, str], Paces] = {}
 _sharing = threading.Lock()
 
 
@@ -197,10 +229,20 @@ def shared_paces(
     rates: Mapping[Kind, float] | None = None,
     *,
     documented: Mapping[Kind, float] | None = None,
+    refill: Refill | None = None,
 ) -> Paces:
-    """The paces that all clients of one account share in this process."""
-    key = (base_url, tenant, tuple(sorted((rates or {}).items())))
+    """The paces that all clients of one account share in this process.
+
+    Args:
+        base_url: The service.
+        tenant: The account.
+        rates: Requests per second that are not exceeded while what is returned is in use. Where clients of
+            one account set different ones, the lowest counts for all.
+        documented: Requests per second that the service documents; the first client's count.
+        refill: Where turns come from that several processes share; the first client's counts.
+    """
     with _sharing:
-        if key not in _shared:
-            _shared[key] = Paces(rates, documented=documented)
-        return _shared[key]
+        if (base_url, tenant) not in _shared:
+            _shared[base_url, tenant] = Paces(documented=documented, refill=refill)
+        paces = _shared[base_url, tenant]
+        return paces.held_to(rates) if rates else paces

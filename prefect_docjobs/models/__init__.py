@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from prefect_docjobs.models.batches import Batch, Outcome, Phase
+from prefect_docjobs.models.batches import Batch, BatchBuilder, Outcome, Phase
 from prefect_docjobs.models.documents import Document, guess_media_type
 from prefect_docjobs.models.jobs import JobRef, JobState, JobStatus, Problem
 from prefect_docjobs.models.results import Field, Location, Page, Result, Usage
 
 __all__ = [
     "Batch",
+    "BatchBuilder",
     "Document",
     "Field",
     "JobRef",

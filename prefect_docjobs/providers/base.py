@@ -221,8 +221,10 @@ class Provider(ABC):
 
     # -- the verbs
 
-    async def submit(self, http: Http, document: Document) -> JobRef:
-        """Submit a document: one request, one bill.
+    async def submit(
+        self, http: Http, document: Document, *, on_sent: Callable[[], None] | None = None
+    ) -> JobRef:
+        """Submit a document: one request, one bill. `on_sent` is called before it is sent.
 
         Raises:
             InvalidDocument: Nothing was sent; the document is at fault.
@@ -234,7 +236,7 @@ class Provider(ABC):
         alias = new_alias()
         try:
             size, sha256, request = await self._prepared(document, alias)
-            answer = await http.submit(request)
+            answer = await http.submit(request, on_sent=on_sent)
             submitted = self._read_submitted(answer)
         except DocJobsError as error:
             raise error.about(document.name) from None

@@ -1,9 +1,9 @@
 """When to look at a job next: by the service's own advice at first, by what was learned afterwards.
 
-Ten finished jobs of a kind are enough to plan by. A plan has the fewest looks for a mean delay of one
-second, or of a twentieth of what such jobs take, whichever is longer. A first batch, without a past, keeps
-to the service's own interval and only leaves out the looks that come too early to see anything. Past the
-plan's end a job may be stuck: gaps grow geometrically. No gap is shorter than the documented minimum.
+Ten finished jobs of a kind are enough to plan by. A plan has the fewest looks for a mean delay of nearly one
+second, or of nearly a twentieth of what such jobs take, whichever is longer. A first batch, without a past,
+keeps to the service's own interval and only leaves out the looks that come too early to see anything. Past
+the plan's end a job may be stuck: gaps grow geometrically. No gap is shorter than the documented minimum.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Schedule:
     polling: Polling
     kind: Kind = ()
     durations: Durations = field(default_factory=Durations)
-    delay: float = 0.92
-    share: float = 0.05
+    delay: float = 0.94
+    share: float = 0.048
     enough: int = 10
     longest: float = 60.0
     jitter: float = 0.1

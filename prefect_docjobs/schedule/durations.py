@@ -8,6 +8,7 @@ import os
 import random
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from typing import Any
 _VERSION = 1
 _KEPT = 200  # observations of each kind and size
 _KINDS = 64
-_SAVED_AFTER = 10
+_SAVED_AFTER = 10  # observations,
+_SAVED_EVERY = 10.0  # or seconds, so that runs of a single job teach something, and many of them cost little
 _LARGEST_FILE = 4 << 20  # bytes; all that is kept fits several times
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 _SIZES = range(-1, 9)
@@ -71,7 +73,7 @@ class Durations:
         self._path = path
         self._lock = threading.Lock()
         self._samples: dict[Kind, dict[int, _Sample]] = {}
-        self._unsaved = 0
+        self._saved_at = -math.inf
         if path is not None:
             with suppress(*_UNREADABLE):
                 self._samples = _read(path)
@@ -84,7 +86,6 @@ class Durations:
             sizes = self._samples.pop(kind, {})
             self._samples[kind] = sizes  # the kind used last stands last
             sizes.setdefault(size_class(size), _Sample()).add(round(math.log(seconds), 3))
-            self._unsaved += 1
             while len(self._samples) > _KINDS:
                 del self._samples[next(iter(self._samples))]
 
@@ -101,25 +102,42 @@ class Durations:
             return {size: len(sample.present) / max(1, sample.seen) for size, sample in found.items()}
 
     def close(self, kind: Kind) -> None:
-        """Note that a batch of jobs of this kind has ended."""
-        with self._lock:
-            for sample in self._samples.get(kind, {}).values():
-                sample.close()
-        self.save()
+        """Note that a batch of jobs of this kind has ended, and write down what it taught.
 
-    def save(self) -> None:
-        """Write them down if there is enough news. Several processes may do so: the last one wins."""
+        Small batches in quick succession count as one.
+        """
         with self._lock:
-            if self._path is None or self._unsaved < _SAVED_AFTER:
+            news = sum(sample.seen for sample in self._samples.get(kind, {}).values())
+            if not news or (news < _SAVED_AFTER and time.monotonic() - self._saved_at < _SAVED_EVERY):
                 return
-            self._unsaved = 0
-            text = json.dumps({"version": _VERSION, "kinds": list(self._rows())})
-        with suppress(OSError):
-            _replace(self._path, text)
+            self._saved_at = time.monotonic()
+            saved = self._taken_up(kind)
+            for sample in self._samples[kind].values():
+                sample.close()
+            text = json.dumps({"version": _VERSION, "kinds": list(_rows(saved))}) if self._path else ""
+        if self._path is not None:
+            with suppress(OSError):
+                _replace(self._path, text)
 
-    def _rows(self) -> Iterator[Mapping[str, Any]]:
-        for kind, sizes in self._samples.items():
-            yield {"kind": kind, "logs": {str(size): sample.past for size, sample in sizes.items()}}
+    def _taken_up(self, kind: Kind) -> dict[Kind, dict[int, _Sample]]:
+        """What other processes have written down meanwhile, and this process's samples of one kind.
+
+        Two processes that write in the same moment may lose what one of them has learned.
+        """
+        saved: dict[Kind, dict[int, _Sample]] = {}
+        if self._path is not None:
+            with suppress(*_UNREADABLE):
+                saved = _read(self._path)
+        own = self._samples[kind]
+        for size, sample in saved.pop(kind, {}).items():
+            own.setdefault(size, _Sample()).past = sample.past
+        saved[kind] = own
+        return dict(list(saved.items())[-_KINDS:])
+
+
+def _rows(samples: Mapping[Kind, Mapping[int, _Sample]]) -> Iterator[Mapping[str, Any]]:
+    for kind, sizes in samples.items():
+        yield {"kind": kind, "logs": {str(size): sample.past for size, sample in sizes.items()}}
 
 
 def _read(path: Path) -> dict[Kind, dict[int, _Sample]]:

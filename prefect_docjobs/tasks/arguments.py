@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.models import Document, JobRef, Outcome
+from prefect_docjobs.models import Batch, Document, JobRef, Outcome
 
 Job: TypeAlias = DocJob | str
 """A job block, or the name of a saved one, such as `mindee-job/invoices`."""
@@ -94,7 +94,8 @@ def the_outcomes(jobs: Iterable[Ref | Outcome]) -> list[Outcome]:
     """
     if isinstance(jobs, (str, Mapping, JobRef)) or not isinstance(jobs, Iterable):
         raise ConfigurationError("A batch or a list of refs is needed.")
-    return [job if isinstance(job, Outcome) else _new_row(the_ref(job)) for job in jobs]
+    rows = jobs.heads if isinstance(jobs, Batch) else jobs  # results stay where they are
+    return [job if isinstance(job, Outcome) else _new_row(the_ref(job)) for job in rows]
 
 
 def _new_row(ref: JobRef) -> Outcome:

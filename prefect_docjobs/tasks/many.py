@@ -10,8 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import asynccontextmanager
 from typing import Literal, TypeAlias
 
+from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
 from prefect_docjobs.errors import ConfigurationError, Unsupported
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome
+from prefect_docjobs.models.batches import BatchBuilder
 from prefect_docjobs.pipeline import OnUncertain, extract_many, fetch_many, submit_many, wait_many
 from prefect_docjobs.tasks.arguments import Job, Ref, open_refs, the_documents, the_job, the_outcomes
 from prefect_docjobs.tasks.journal import Journal, Progress, run_log
@@ -27,15 +29,20 @@ _Numbered: TypeAlias = tuple[int, Outcome]
 
 @docjobs_task("submit-documents", counting("submit", "documents", "document"))
 async def asubmit_documents(
-    job: Job, documents: Iterable[Document], *, on_uncertain: OnUncertain = "fail"
+    job: Job,
+    documents: Iterable[Document],
+    *,
+    on_uncertain: OnUncertain = "fail",
+    reuse_days: float | None = REUSE_DAYS,
 ) -> Batch:
-    """Submit documents, several at a time: one request and one bill for each.
+    """Submit documents, several at a time, except those whose content the ledger knows a job for.
 
     Args:
         job: A job block, or the name of a saved one.
         documents: What to submit.
         on_uncertain: What to do when a submit's answer is lost: `fail` the row, or `resubmit` at the risk
             of a second bill.
+        reuse_days: Days during which a finished job counts for the same content; 0 never, None for ever.
 
     Returns:
         A row for each document, in the same order: with the ref of its job, or with the reason why it has
@@ -45,9 +52,10 @@ async def asubmit_documents(
         ConfigurationError: The job or a document is no such thing. Nothing was sent.
     """
     block, given, journal = await the_job(job), the_documents(documents), Journal(run_log())
-    async with block.credentials.get_client() as http:
+    terms = terms_of(block, on_uncertain, reuse_days)
+    async with block.credentials.get_client() as http, the_ledger() as ledger:
         outcomes = submit_many(
-            block.provider(), http, given, on_uncertain=on_uncertain, observe=journal.observe
+            block.provider(), http, given, terms=terms, ledger=ledger, observe=journal.observe
         )
         return await _batch(outcomes, len(given), journal)
 
@@ -73,13 +81,14 @@ async def await_for_jobs(
     """
     block, rows, journal = await the_job(job), the_outcomes(refs), Journal(run_log())
     waiting = open_refs(rows)
-    async with block.credentials.get_client() as http:
+    async with block.credentials.get_client() as http, the_ledger() as ledger:
         outcomes = wait_many(
             block.provider(),
             http,
             list(waiting.values()),
             timeout=timeout,
             document_timeout=document_timeout,
+            ledger=ledger,
             observe=journal.observe,
             foresee=journal.foresee,
         )
@@ -102,8 +111,10 @@ async def afetch_results(job: Job, refs: Jobs) -> Batch:
     """
     block, rows, journal = await the_job(job), the_outcomes(refs), Journal(run_log())
     fetching = open_refs(rows)
-    async with block.credentials.get_client() as http:
-        outcomes = fetch_many(block.provider(), http, list(fetching.values()), observe=journal.observe)
+    async with block.credentials.get_client() as http, the_ledger() as ledger:
+        outcomes = fetch_many(
+            block.provider(), http, list(fetching.values()), ledger=ledger, observe=journal.observe
+        )
         return await _continued(rows, fetching, outcomes, journal)
 
 
@@ -115,11 +126,13 @@ async def aextract_documents(
     timeout: float | None = None,
     document_timeout: float | None = 3600.0,
     on_uncertain: OnUncertain = "fail",
+    reuse_days: float | None = REUSE_DAYS,
     concurrency: int = 1000,
 ) -> Batch:
     """Submit documents, wait for their jobs and fetch the results, each document at its own pace.
 
-    A progress artifact shows how far the batch is.
+    What the ledger knows of is not bought again: results that are there are used, and jobs that were
+    submitted before, by whomever, are waited for. A progress artifact shows how far the batch is.
 
     Args:
         job: A job block, or the name of a saved one.
@@ -129,6 +142,7 @@ async def aextract_documents(
         document_timeout: Seconds for each job; None for no limit.
         on_uncertain: What to do when a submit's answer is lost: `fail` the row, or `resubmit` at the risk
             of a second bill.
+        reuse_days: Days during which a result is used again for the same content; 0 never, None for ever.
         concurrency: Documents under way at the same time, at most.
 
     Returns:
@@ -144,7 +158,12 @@ async def aextract_documents(
     provider, journal = block.provider(), Journal(log)
     what = f"{count(len(given), 'document')} through {provider.title}"
     log.info("Extracting %s (%s)", what, provider.product)
-    async with block.credentials.get_client() as http, Progress(len(given), what).shown(log) as progress:
+    terms = terms_of(block, on_uncertain, reuse_days)
+    async with (
+        block.credentials.get_client() as http,
+        the_ledger() as ledger,
+        Progress(len(given), what).shown(log) as progress,
+    ):
 
         def both(forecast: Forecast) -> None:
             journal.foresee(forecast)
@@ -156,8 +175,9 @@ async def aextract_documents(
             given,
             timeout=timeout,
             document_timeout=document_timeout,
-            on_uncertain=on_uncertain,
             concurrency=concurrency,
+            terms=terms,
+            ledger=ledger,
             observe=journal.observe,
             foresee=both,
         )
@@ -183,13 +203,14 @@ async def as_jobs_complete(
     for index, row in enumerate(rows):
         if index not in waiting:
             yield row
-    async with block.credentials.get_client() as http:
+    async with block.credentials.get_client() as http, the_ledger() as ledger:
         outcomes = wait_many(
             block.provider(),
             http,
             list(waiting.values()),
             timeout=timeout,
             document_timeout=document_timeout,
+            ledger=ledger,
         )
         async with _closed_at_the_end(outcomes):
             async for _, outcome in outcomes:
@@ -238,25 +259,41 @@ async def _continued(
     journal: Journal,
 ) -> Batch:
     """The rows, those that went on replaced by what became of them."""
-    after = await _batch(outcomes, len(open_rows), journal)
-    changed = dict(zip(open_rows, after, strict=True))
-    return Batch.of(changed.get(index, row) for index, row in enumerate(rows))
+    builder = BatchBuilder()
+    for index, row in enumerate(rows):
+        if index not in open_rows:
+            builder.add(index, row)
+    await _added(builder, outcomes, list(open_rows), journal)
+    batch = builder.build(len(rows))
+    journal.close(Batch(tuple(batch.heads[index] for index in open_rows)))
+    return batch
 
 
 async def _batch(
     outcomes: AsyncIterator[_Numbered], total: int, journal: Journal, progress: Progress | None = None
 ) -> Batch:
     """All outcomes in the order of the input."""
-    ended: dict[int, Outcome] = {}
-    async with _closed_at_the_end(outcomes):
-        async for index, outcome in outcomes:
-            ended[index] = outcome
-            journal.ended(outcome, total)
-            if progress:
-                progress.advance()
-    batch = Batch.of(ended[index] for index in range(total))
+    builder = BatchBuilder()
+    await _added(builder, outcomes, range(total), journal, progress)
+    batch = builder.build(total)
     journal.close(batch)
     return batch
+
+
+async def _added(
+    builder: BatchBuilder,
+    outcomes: AsyncIterator[_Numbered],
+    positions: Sequence[int],
+    journal: Journal,
+    progress: Progress | None = None,
+) -> None:
+    """Add all outcomes as they end, each at its position in the batch."""
+    async with _closed_at_the_end(outcomes):
+        async for index, outcome in outcomes:
+            builder.add(positions[index], outcome)
+            journal.ended(outcome, len(positions))
+            if progress:
+                progress.advance()
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
 from prefect_docjobs.models import Document, JobRef, JobStatus, Result
 from prefect_docjobs.pipeline import OnUncertain, fetch_one, submit_one, wait_one
 from prefect_docjobs.tasks.arguments import Job, Ref, the_document, the_job, the_ref
@@ -11,27 +12,37 @@ from prefect_docjobs.tasks.twins import docjobs_task, plain_twin
 
 
 @docjobs_task("submit-document", about("submit", "document"))
-async def asubmit_document(job: Job, document: Document, *, on_uncertain: OnUncertain = "fail") -> JobRef:
-    """Submit one document: one request, one bill.
+async def asubmit_document(
+    job: Job,
+    document: Document,
+    *,
+    on_uncertain: OnUncertain = "fail",
+    reuse_days: float | None = REUSE_DAYS,
+) -> JobRef:
+    """Submit one document, unless the ledger knows a job for the same content: one document, one bill.
 
     Args:
         job: A job block, or the name of a saved one.
         document: What to submit.
         on_uncertain: What to do when the submit's answer is lost: `fail`, or `resubmit` at the risk of a
             second bill.
+        reuse_days: Days during which a finished job counts; 0 never, None for ever.
 
     Returns:
-        The ref of the new job. It is in the log, too.
+        The ref of the job. It is in the log, too.
 
     Raises:
         InvalidDocument: Nothing was sent; the document is at fault.
         SubmitUncertain: Sent, and the answer lost.
+        JobError: It was bought before, and has no result.
         ServiceError: Refused.
+        LedgerUnavailable: Nothing was sent; no intent could be written.
         ConfigurationError: The job or the document is no such thing.
     """
     block, document, log = await the_job(job), the_document(document), run_log()
-    async with block.credentials.get_client() as http:
-        ref = await submit_one(block.provider(), http, document, on_uncertain=on_uncertain)
+    terms = terms_of(block, on_uncertain, reuse_days)
+    async with block.credentials.get_client() as http, the_ledger() as ledger:
+        ref = await submit_one(block.provider(), http, document, terms=terms, ledger=ledger)
     log_ref(log, ref)
     return ref
 
@@ -54,8 +65,8 @@ async def await_for_job(job: Job, ref: Ref, *, timeout: float | None = 3600.0) -
         RefMismatch: The job belongs to another service, host, account or product.
     """
     block, log = await the_job(job), run_log()
-    async with block.credentials.get_client() as http:
-        status = await wait_one(block.provider(), http, the_ref(ref), timeout=timeout)
+    async with block.credentials.get_client() as http, the_ledger() as ledger:
+        status = await wait_one(block.provider(), http, the_ref(ref), timeout=timeout, ledger=ledger)
     log.info("%s has succeeded", status.ref)
     return status
 
@@ -75,8 +86,8 @@ async def afetch_result(job: Job, ref: Ref) -> Result:
         RefMismatch: The job belongs to another service, host, account or product.
     """
     block, log = await the_job(job), run_log()
-    async with block.credentials.get_client() as http:
-        result = await fetch_one(block.provider(), http, the_ref(ref))
+    async with block.credentials.get_client() as http, the_ledger() as ledger:
+        result = await fetch_one(block.provider(), http, the_ref(ref), ledger=ledger)
     log.info("%s is fetched: %d fields", result.ref, len(result.fields))
     for warning in result.warnings:
         log.warning("%s: %s", result.ref, warning)

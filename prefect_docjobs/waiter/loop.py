@@ -13,11 +13,11 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+import anyio
 from typing_extensions import Self
 
 from prefect_docjobs.errors import (
@@ -41,6 +41,8 @@ from prefect_docjobs.waiter.watch import Forecast, Patience, Watch, ended, forec
 
 _log = logging.getLogger(__name__)
 _REFIT_EVERY = 1.0
+_LONGEST_PAUSE = 60.0
+_TICK = 0.01  # seconds; looks that are due within one begin together, for waking up costs more than looking
 _EARLY = 10_000  # observations kept for jobs that nobody waits for yet
 
 
@@ -60,8 +62,6 @@ class Waiter:
         durations: What jobs took in the past; a fresh memory by default.
         on_forecast: Told about once a second when the jobs will be done.
         pushes: Somebody calls `tell` for jobs that end, so looking is only a watchdog.
-        clock: Monotonic seconds; the event loop's by default.
-        sleep: Waits; only ever cancelled by this waiter.
     """
 
     provider: Provider
@@ -70,8 +70,6 @@ class Waiter:
     durations: Durations = field(default_factory=Durations)
     on_forecast: Callable[[Forecast], None] | None = None
     pushes: bool = False
-    clock: Callable[[], float] | None = None
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def __aenter__(self) -> Self:
         provider = self.provider
@@ -86,14 +84,15 @@ class Waiter:
         self._news = asyncio.Event()
         self._alarm = math.inf
         self._refit_at = -math.inf
-        self.now = self.clock or asyncio.get_running_loop().time
-        self._loop = asyncio.create_task(self._run(), name="docjobs-waiter")
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self._rounds = asyncio.create_task(self._run(), name="docjobs-waiter")
         self.streams = Streams(self)
         self.sweeps = Sweeps(self)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        tasks = [self._loop, *self._looks]
+        tasks = [self._rounds, *self._looks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -169,15 +168,11 @@ class Waiter:
         if self._alarm == math.inf:
             await self._news.wait()
             return
-        timers = [
-            asyncio.ensure_future(self._news.wait()),
-            asyncio.ensure_future(self.sleep(max(0.0, self._alarm - self.now()))),
-        ]
+        timer = self._loop.call_at(self._alarm, self._news.set)
         try:
-            await asyncio.wait(timers, return_when=asyncio.FIRST_COMPLETED)
+            await self._news.wait()
         finally:
-            for timer in timers:
-                timer.cancel()
+            timer.cancel()
 
     def _learn(self) -> None:
         """Take in what was learned, at most once a second: it costs a look at every job."""
@@ -210,7 +205,8 @@ class Waiter:
                 self._look_at(chosen)
         if self._ready:  # the end of a look is news
             return self._ready.next_expiry
-        return self._due[0][0] if self._due else math.inf
+        due = self._due[0][0] if self._due else math.inf
+        return due if due == math.inf else max(due, math.ceil(due / _TICK) * _TICK)
 
     def _is_due(self, watch: Watch, now: float) -> None:
         if now < watch.deadline and (spared := self.sweeps.spares(watch, now)) > 0.0:
@@ -268,11 +264,8 @@ class Waiter:
 
     async def _look(self, watch: Watch) -> None:
         asked_at = self.now()
-        left = max(0.0, watch.deadline - asked_at)
         try:
-            status = await self._within(left + self.patience.overrun, watch.ref)
-            if status.ref.job_id != watch.ref.job_id:
-                raise Unreadable("The service answered for another job.")
+            status = await self._status(watch, asked_at)
         except DocJobsError as error:
             self._count_error(watch, error)
             return
@@ -283,21 +276,20 @@ class Waiter:
         if not watch.outcome.done():
             self.put(watch, self.next_look(watch))
 
-    async def _within(self, seconds: float, ref: JobRef) -> JobStatus:
-        asking = asyncio.ensure_future(self.provider.status(self.http, ref, once=True))
-        if seconds == math.inf:
-            return await asking
-        timer = asyncio.ensure_future(self.sleep(max(0.0, seconds)))
-        try:
-            await asyncio.wait([asking, timer], return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                raise Unavailable("The service did not answer in time.")
-            return asking.result()
-        finally:
-            timer.cancel()
-            asking.cancel()
-            with suppress(asyncio.CancelledError, DocJobsError):
-                await asking
+    async def _status(self, watch: Watch, asked_at: float) -> JobStatus:
+        """One status request; it may outlast the deadline of its job by a little, and no more."""
+        asking = self.provider.status(self.http, watch.ref, once=True)
+        if watch.deadline == math.inf:
+            status = await asking
+        else:
+            try:
+                with anyio.fail_after(max(0.0, watch.deadline - asked_at) + self.patience.overrun):
+                    status = await asking
+            except TimeoutError:
+                raise Unavailable("The service did not answer in time.") from None
+        if status.ref.job_id != watch.ref.job_id:
+            raise Unreadable("The service answered for another job.")
+        return status
 
     def observed(self, watch: Watch, status: JobStatus) -> None:
         """Take an observation of a job, from wherever; an end is reported."""
@@ -325,7 +317,8 @@ class Waiter:
         now, patience = self.now(), self.patience
         delay = self.schedule.next(watch.ref.document_size, watch.age(now))
         if isinstance(error, Throttled):
-            delay = max(error.retry_after or 0.0, delay)
+            # The pace holds everybody back; a day is no reason to forget a job until its deadline.
+            delay = max(min(error.retry_after or 0.0, _LONGEST_PAUSE), delay)
         elif isinstance(error, (Unavailable, Unreadable)) and not isinstance(error, ForeignOrigin):
             watch.errors += 1
             delay = self.schedule.after_errors(watch.ref.document_size, watch.age(now), watch.errors)

@@ -76,7 +76,7 @@ class Streams:
             self._look_instead(watch)
             if not self._on:
                 break
-            await self._waiter.sleep(_PAUSE * 2.0**number)
+            await asyncio.sleep(_PAUSE * 2.0**number)
         self._release(watch)
         self._given_up.add(watch)
 

@@ -1,15 +1,18 @@
 """Reading the account's list of jobs: one request observes up to a hundred of them.
 
 No service says in which order it lists, so that is found out from the dates. Pages are read only as far
-back as the oldest job that is waited for. The list is believed after its first reports were confirmed by
-a look, and no longer when it contradicts one, refuses, or makes no sense: then jobs are looked at again.
+back as the oldest job that is waited for. The list is believed on credit (see `trust`), and not read any
+more when it contradicts looks, refuses, or makes no sense: then jobs are looked at again. When it tells of
+no end for so long that there should have been some, looks find out whether it stands still.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import math
+import random
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,6 +21,7 @@ from prefect_docjobs.errors import DocJobsError, ServiceError, Throttled, Unavai
 from prefect_docjobs.models import JobState, JobStatus
 from prefect_docjobs.providers.base import JobPage, JobRow
 from prefect_docjobs.waiter.cadence import Cadence
+from prefect_docjobs.waiter.trust import Trust
 from prefect_docjobs.waiter.watch import Watch
 
 if TYPE_CHECKING:
@@ -26,13 +30,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PAGE = 100
 _WORTH_IT = 2  # jobs that nobody listens for, from which on a list is cheaper than looks
-_CONFIRMED = 2  # ends that must be confirmed by a look before the list is believed
-_AT_ONCE = 4  # looks that confirm the first ends,
-_ANSWERED = 2.0  # and the seconds after which they should be answered
-_LIES = 2
 _FRESH = 15.0  # seconds for which what a sweep saw is news
 _TRUSTED = 300.0  # seconds that a list is trusted with a job, without a look
 _PROOF = 10.0  # seconds between two looks that prove the list for all jobs
+_SILENCE = 3.0  # ends that were to be expected, and none was told: by chance once in twenty times
+_PATIENCE = 0.25  # of the oldest job's age, between two proofs of a silent list
+_PROVERS = 0.5  # jobs more that are looked at for each proof in a row; one at first,
+_JURY = 4  # and so many after a first lie
 _FAILURES = 3
 _SLACK = timedelta(minutes=5)  # between the service's clock and ours
 
@@ -50,11 +54,11 @@ class Sweeps:
         self._oldest_first: bool | None = None
         self._total = 0
         self._cadence = Cadence(waiter.now())
-        self._pages_read = 0
-        self._confirmed = self._lies = self._failures = 0
+        self._pages_read = self._failures = 0
+        self._trust = Trust()
         self._proved_at = -math.inf
-        self._reported: dict[Watch, float] = {}  # when as ended, which a later look is to confirm
-        self._ended: dict[str, float] = {}  # when a look saw it, which a later sweep is to confirm
+        self._proving: set[Watch] = set()
+        self._proofs = 0  # since the list last told of an end
 
     @property
     def is_on(self) -> bool:
@@ -73,7 +77,8 @@ class Sweeps:
         """
         age = watch.age(now)
         fresh = age - watch.seen_age <= _FRESH and age - watch.looked_age <= _TRUSTED
-        if not fresh or self._lies or watch in self._reported or not self.covers(watch):
+        asked = watch in self._trust or watch in self._proving
+        if not fresh or asked or self._trust.lies or not self.covers(watch):
             return 0.0
         if now - self._proved_at < _PROOF:
             return _PROOF
@@ -91,7 +96,8 @@ class Sweeps:
     def drop(self, watch: Watch) -> None:
         """Forget a job that is not waited for any more."""
         self._seen.discard(watch)
-        self._reported.pop(watch, None)
+        self._proving.discard(watch)
+        self._trust.drop(watch)
         self._places.pop(watch, None)
 
     async def aclose(self) -> None:
@@ -102,20 +108,29 @@ class Sweeps:
 
     def checked(self, watch: Watch, status: JobStatus, asked_at: float) -> None:
         """Hold a look against what the list said before it, and will say, of the job."""
-        if self._reported.get(watch, math.inf) <= asked_at:
-            del self._reported[watch]
-            if status.state.is_terminal:
-                self._confirmed += 1
-            else:
-                self._contradicted()
-        elif status.state.is_terminal and watch in self._places:
-            self._ended[watch.ref.job_id] = self._waiter.now()
+        self._proving.discard(watch)
+        waiter = self._waiter
+        if self._trust.looked(
+            watch,
+            ended=status.state.is_terminal,
+            listed=watch in self._places,
+            asked_at=asked_at,
+            now=waiter.now(),
+            jobs=len(waiter.watches),
+        ):
+            self._contradicted()
 
     # -- the loop
 
     async def _run(self) -> None:
+        try:
+            await self._sweep_on()
+        except Exception as bug:  # noqa: BLE001 (no fault of a list may cost a job)
+            self._switch_off(f"cannot be swept ({type(bug).__name__}: {bug})")
+
+    async def _sweep_on(self) -> None:
         waiter = self._waiter
-        await waiter.sleep(waiter.schedule.polling.at_least)
+        await asyncio.sleep(waiter.schedule.polling.at_least)
         while self._on:
             wanted = self._wanted()
             if len(wanted) < _WORTH_IT:
@@ -125,7 +140,7 @@ class Sweeps:
                 continue
             started = waiter.now()
             ends = await self._guarded(wanted)
-            await waiter.sleep(self._pause(ends, started))
+            await asyncio.sleep(self._pause(ends, started))
 
     def _wanted(self) -> dict[str, Watch]:
         """The jobs that nobody listens for; the last few are listened for where that is possible."""
@@ -149,10 +164,19 @@ class Sweeps:
         waiter, now = self._waiter, self._waiter.now()
         self._cadence.swept(now, ends, self._pages_read)
         expected = waiter.schedule.expected
-        running = (w for w in waiter.watches.values() if not w.covered)
+        running = [w for w in waiter.watches.values() if not w.covered]
+        self._proofs = 0 if ends else self._proofs
+        self._prove_a_silent_list(running, now)
         gap = self._cadence.gap((expected(w.ref.document_size), w.age(now)) for w in running)
         for_a_look = 1.5 / waiter.http.pace("status").rate if waiter.looks_wait else 0.0
         return max(gap - (now - started), for_a_look)
+
+    def _prove_a_silent_list(self, running: list[Watch], now: float) -> None:
+        oldest = max((watch.age(now) for watch in running), default=0.0)
+        if self._cadence.silence >= _SILENCE and now - self._proved_at >= _PATIENCE * oldest:
+            self._cadence.silence = 0.0
+            self._prove(1 + int(_PROVERS * self._proofs))
+            self._proofs += 1
 
     async def _guarded(self, wanted: dict[str, Watch]) -> int:
         try:
@@ -190,7 +214,7 @@ class Sweeps:
             if not self._on or not left or self._is_far_enough(page, skip, left):
                 break
         self._leave(left.values())
-        self._ended = {job_id: at for job_id, at in self._ended.items() if at > started}
+        self._trust.swept(started)
         return ends
 
     async def _read(self, skip: int) -> tuple[JobPage, float]:
@@ -223,9 +247,12 @@ class Sweeps:
 
     def _take(self, page: JobPage, skip: int, left: dict[str, Watch], asked_at: float) -> int:
         ends = 0
+        wanted = [row for job_id, row in page.rows.items() if job_id in left]
+        said = sum(row.state is JobState.SUCCEEDED for row in wanted)
+        self._trust.sees(said, self._cadence.expected(asked_at))
         for place, (job_id, row) in enumerate(page.rows.items(), start=skip):
-            if self._ended.get(job_id, math.inf) < asked_at:
-                self._contradiction(job_id, row.state)
+            if self._trust.listed(job_id, row.state, asked_at):
+                self._contradicted()
             watch = left.pop(job_id, None)
             if watch is None or watch.outcome.done() or not self._on:
                 continue
@@ -237,38 +264,37 @@ class Sweeps:
     def _heard(self, watch: Watch, row: JobRow, seen_at: datetime) -> None:
         is_new = watch not in self._seen
         self._seen.add(watch)
-        if row.state.is_terminal and not self._is_believed(watch, row):
-            self._confirm(watch, row)
+        now = self._waiter.now()
+        if row.state.is_terminal and not self._trust.believes(watch, row.state, now):
+            if self._trust.asks(watch, row.state, now):
+                self._waiter.put(watch, 0.0)
             return
         self._waiter.observed(watch, row.status(watch.ref, seen_at))
         if is_new and not watch.outcome.done():
             self._waiter.put(watch, self._waiter.next_look(watch))
 
-    def _confirm(self, watch: Watch, row: JobRow) -> None:
-        """Look at a job that is said to have ended; of many that are said to succeed, at a few first."""
-        now = self._waiter.now()
-        if row.state is JobState.SUCCEEDED and not self._lies and watch not in self._reported:
-            under_way = sum(now - at < _ANSWERED for at in self._reported.values())
-            if under_way >= _AT_ONCE:
-                return  # left to the next sweep, when the list has proved right or wrong
-        self._reported.setdefault(watch, now)
-        self._waiter.put(watch, 0.0)
-
-    def _is_believed(self, watch: Watch, row: JobRow) -> bool:
-        """A success, once the list has proved right; the reason of a failure takes a look anyway."""
-        proved = self._confirmed >= _CONFIRMED and not self._lies and watch not in self._reported
-        return proved and row.state is JobState.SUCCEEDED
-
-    def _contradiction(self, job_id: str, state: JobState) -> None:
-        """A job that a look has seen ended: does the list say so, too?"""
-        del self._ended[job_id]
-        if not state.is_terminal:
-            self._contradicted()
-
     def _contradicted(self) -> None:
-        self._lies += 1
-        if self._on and self._lies >= _LIES:
+        if not self._on:
+            return
+        if self._trust.is_lost:
             self._switch_off("contradicts the jobs themselves")
+        else:
+            self._prove(_JURY)
+
+    def _prove(self, number: int) -> None:
+        """Look at some jobs that the list says are running, those first that most likely are not."""
+        self._proved_at = self._waiter.now()
+        candidates = [watch for watch in self._seen if watch not in self._trust and not watch.covered]
+        for watch in heapq.nlargest(number, candidates, key=self._likely_ended):
+            self._proving.add(watch)
+            self._waiter.put(watch, 0.0)
+
+    def _likely_ended(self, watch: Watch) -> tuple[float, float]:
+        """The chance that a job ended since a look last saw it, and by lot among equals."""
+        age = watch.age(self._waiter.now())
+        law = self._waiter.schedule.expected(watch.ref.document_size)
+        unseen = age - watch.looked_age
+        return unseen if law is None else law.done_between(watch.looked_age, age), random.random()  # noqa: S311
 
     def _is_far_enough(self, page: JobPage, skip: int, left: dict[str, Watch]) -> bool:
         """Whether no job that is still looked for can stand on a later page."""

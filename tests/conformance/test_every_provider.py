@@ -34,7 +34,7 @@ from prefect_docjobs.errors import (
 )
 from prefect_docjobs.http import Limits, Request
 from prefect_docjobs.models import Document, JobRef, JobState, Phase
-from prefect_docjobs.pipeline import extract_many, fetch_one, submit_many, submit_one, wait_one
+from prefect_docjobs.pipeline import Terms, extract_many, fetch_one, submit_many, submit_one, wait_one
 from prefect_docjobs.providers import PROVIDERS, provider_class
 from prefect_docjobs.providers.base import sign
 from prefect_docjobs.simulator import samples
@@ -294,7 +294,7 @@ async def test_a_service_that_is_down_is_tried_a_few_times_and_then_unavailable(
 async def test_an_uncertain_submit_is_repeated_only_when_told(name: str) -> None:
     async with connected(name, faults={"submit": {"lost": 1.0}}) as at:
         with pytest.raises(SubmitUncertain):
-            await submit_one(at.provider, at.http, invoice(1), on_uncertain="resubmit")
+            await submit_one(at.provider, at.http, invoice(1), terms=Terms(on_uncertain="resubmit"))
         assert at.world.report()["submits"]["total"] == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import threading
 import time
@@ -202,10 +203,12 @@ def test_retry_after_holds_back_every_turn_until_it_has_passed() -> None:
     assert pace.take() == 0.0
 
 
-def test_a_retry_after_that_nobody_can_mean_is_cut() -> None:
-    pace = Pace(clock=Clock())
-    pace.refused(86_400.0)
-    assert pace.wait() == 60.0
+def test_of_a_retry_after_of_a_day_a_minute_is_obeyed_at_a_time() -> None:
+    asking = account(limit=1e-9)
+    asking.retry_after = 86_400.0
+    asking.ask(3_600.0)
+    assert 55 <= len(asking.refused) <= 61
+    assert all(later - earlier > 59.9 for earlier, later in pairwise(asking.refused))
 
 
 def test_refusals_of_requests_that_were_under_way_lower_the_rate_only_once() -> None:
@@ -230,7 +233,7 @@ def test_refusals_of_requests_that_were_under_way_lower_the_rate_only_once() -> 
 
 def test_recovery_is_quick_up_to_the_refused_rate_and_slow_past_it() -> None:
     clock = Clock()
-    pace = Pace(clock=clock)
+    pace = Pace(documented=8.5, clock=clock)
     asked(pace, clock, per_second=10.0, seconds=60.0)
     pace.refused()
     refused_at = pace.rate / 0.85
@@ -244,6 +247,32 @@ def test_recovery_is_quick_up_to_the_refused_rate_and_slow_past_it() -> None:
     assert rates[8] == pytest.approx(1.0)  # after 90 s
     assert rates[11] < 1.01  # after 120 s: around the limit it is careful
     assert rates[-1] > 2.0  # and in the end it is not held back for ever
+
+
+def test_a_refusal_by_chance_far_below_the_limit_does_not_hold_an_account_down() -> None:
+    asking = account(limit=50.0)
+    asked(asking.pace, asking.clock, per_second=1.0, seconds=20.0)
+    asking.pace.refused()
+    assert asking.pace.rate < 1.0
+    asking.ask(120.0)
+
+    lately = [when for when in asking.answered if when > asking.clock.now - 10.0]
+    assert len(lately) >= 0.9 * 50.0 * 10.0
+    assert len(asking.refused) <= 3
+
+
+def test_a_limit_is_not_sought_by_an_account_that_does_not_need_it() -> None:
+    clock = Clock()
+    pace = Pace(clock=clock)
+    asked(pace, clock, per_second=10.0, seconds=20.0)
+    pace.refused()
+    clock.now += 60.0
+    before = pace.rate
+    for _ in range(100):  # slower than it might ask
+        clock.now += 2.0 / before
+        assert pace.take() == 0.0
+        pace.answered()
+    assert pace.rate == before
 
 
 @pytest.mark.parametrize("limit", [0.5, 2.0, 20.0])
@@ -322,12 +351,31 @@ def test_every_kind_of_request_has_a_pace_of_its_own() -> None:
 def test_paces_are_shared_by_account_and_by_nobody_else() -> None:
     first = shared_paces("https://a.test", "acme")
     assert shared_paces("https://a.test", "acme") is first
-    others = [
-        shared_paces("https://b.test", "acme"),
-        shared_paces("https://a.test", "globex"),
-        shared_paces("https://a.test", "acme", {"status": 2.0}),
-    ]
-    assert len({id(paces) for paces in (first, *others)}) == 4
+    others = [shared_paces("https://b.test", "acme"), shared_paces("https://a.test", "globex")]
+    assert len({id(paces["status"]) for paces in (first, *others)}) == 3
+
+
+def test_clients_of_one_account_with_different_set_rates_share_one_budget_and_the_lower_rate_counts() -> None:
+    free = shared_paces("https://c.test", "acme")
+    quick = shared_paces("https://c.test", "acme", {"status": 10.0})
+    slow = shared_paces("https://c.test", "acme", {"status": 2.0, "submit": 3.0})
+    quicker = shared_paces("https://c.test", "acme", {"status": 50.0})
+
+    assert free["status"] is quick["status"] is slow["status"] is quicker["status"]
+    assert quick["status"].rate == pytest.approx(2.0, rel=0.05)
+    assert free["submit"].rate == pytest.approx(3.0, rel=0.05)
+    assert free["result"].rate == math.inf
+
+
+def test_a_set_rate_counts_as_long_as_a_client_uses_it() -> None:
+    free = shared_paces("https://d.test", "acme")
+    slow = shared_paces("https://d.test", "acme", {"status": 2.0})
+    assert shared_paces("https://d.test", "acme", {"status": 2.0}) is slow
+    assert free["status"].rate < 2.0
+
+    del slow
+    gc.collect()
+    assert free["status"].rate == math.inf
 
 
 @virtual_time

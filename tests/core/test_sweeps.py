@@ -8,11 +8,12 @@ from collections.abc import Callable
 from statistics import fmean
 
 import pytest
-from support.toy import Account, Listed, all_done, waiting
+from support.toy import URL, Account, Listed, all_done, waiting
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import JobFailed, JobLost, Throttled, Unauthorized, Unavailable, Unreadable
 from prefect_docjobs.models import JobRef, JobState
+from prefect_docjobs.schedule import Durations
 from prefect_docjobs.waiter import Waiter
 
 ORDERS = pytest.mark.parametrize("oldest_first", [False, True], ids=["newest first", "oldest first"])
@@ -69,8 +70,8 @@ async def test_jobs_on_several_pages_are_all_seen_in_one_sweep(oldest_first: boo
         await asyncio.sleep(1.3)
         assert len(account.pages) == (4 if oldest_first else 3)
         assert all(waiter.sweeps.covers(watch) for watch in waiter.watches.values())
-        await waits
-    assert account.looks.total() <= 20
+        await waits  # all end in the same moment, which is hard to believe
+    assert account.looks.total() <= 30
 
 
 @ORDERS
@@ -136,7 +137,8 @@ async def test_nothing_of_a_job_is_kept_after_its_end() -> None:
         sweeps = waiter.sweeps
         assert not sweeps._seen
         assert not sweeps._places
-        assert not sweeps._reported
+        assert not sweeps._trust._reported
+        assert not sweeps._proving
 
 
 # Jobs that the list does not tell of.
@@ -176,14 +178,14 @@ async def test_a_job_that_the_service_does_not_know_is_lost_though_others_are_li
 
 
 @virtual_time
-async def test_the_first_ends_are_confirmed_by_looks_and_the_others_believed() -> None:
+async def test_the_first_ends_are_confirmed_by_looks_and_most_others_believed() -> None:
     account = Account()
     async with waiting(Listed(account)) as waiter:
-        await all_done(waiter, account, [account.add(str(n), 5.0 + n) for n in range(30)])
-    looked = [job_id for job_id in map(str, range(2, 29)) if account.looks[job_id] > 1]
+        await all_done(waiter, account, [account.add(str(n), 5.0 + n) for n in range(100)])
     assert account.looks["0"] >= 1
     assert account.looks["1"] >= 1
-    assert looked == []
+    believed = [job_id for job_id in account.jobs if not account.looks[job_id]]
+    assert len(believed) >= 75
 
 
 @virtual_time
@@ -255,16 +257,88 @@ async def test_a_list_that_says_done_too_early_never_ends_a_job_and_is_left(
     assert len(account.pages) <= 3
 
 
+def past(median: float, sigma: float) -> Durations:
+    """What batches before have taught."""
+    dice, known = random.Random(2), Durations()
+    for _ in range(60):
+        known.add(("toy", URL, "extraction", ""), None, median * dice.lognormvariate(0, sigma))
+    return known
+
+
+@pytest.mark.parametrize(
+    ("median", "sigma", "is_known", "most"),
+    [(8.0, 0.5, False, 33.0), (8.0, 0.5, True, 25.0), (45.0, 0.8, False, 120.0), (45.0, 0.8, True, 120.0)],
+)
 @virtual_time
-async def test_a_list_that_says_running_for_ever_holds_jobs_up_only_until_the_watchdog_looks(
+async def test_a_list_that_says_running_for_ever_is_found_out_when_many_jobs_should_have_ended(
+    median: float, sigma: float, is_known: bool, most: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    account, dice = Account(listed=lambda job_id, state: JobState.PROCESSING), random.Random(5)
+    random.seed(3)  # which job is looked at among equals
+    async with waiting(Listed(account), durations=past(median, sigma) if is_known else None) as waiter:
+        refs = [account.add(str(n), median * dice.lognormvariate(0, sigma)) for n in range(200)]
+        delays = await all_done(waiter, account, refs)
+    assert fmean(delays.values()) <= 0.7 * most
+    assert max(delays.values()) <= most
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@virtual_time
+async def test_a_list_that_stands_still_is_found_out_after_it_was_right_for_long(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    account = Account(listed=lambda job_id, state: JobState.PROCESSING)
-    async with waiting(Listed(account)) as waiter:
-        delays = await all_done(waiter, account, [account.add(str(n), 10.0 + 4 * n) for n in range(20)])
-    # Two lies must be caught, each by the watchdog look at some job.
-    assert max(delays.values()) <= 125.0
+    loop, dice = asyncio.get_running_loop(), random.Random(5)
+    random.seed(3)
+    account = Account(listed=lambda job_id, state: state if loop.time() < 8.0 else JobState.PROCESSING)
+    async with waiting(Listed(account), durations=past(8.0, 0.5)) as waiter:
+        refs = [account.add(str(n), 8.0 * dice.lognormvariate(0, 0.5)) for n in range(200)]
+        delays = await all_done(waiter, account, refs)
+    assert max(delays.values()) <= 15.0
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("turns", [5.0, 8.0, 10.0, 12.0])
+@virtual_time
+async def test_a_list_that_turns_false_ends_no_more_jobs_early_than_it_has_credit_for(
+    turns: float, is_known: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From some moment on it says that all are done; a hundred are not. None of them may be lost."""
+    loop, dice = asyncio.get_running_loop(), random.Random(5)
+    account = Account(listed=lambda job_id, state: state if loop.time() < turns else JobState.SUCCEEDED)
+    async with waiting(Listed(account), durations=past(8.0, 0.5) if is_known else None) as waiter:
+
+        async def one(job: JobRef) -> float:
+            await waiter.done(job)
+            return loop.time() - account.jobs[job.job_id].ends
+
+        refs = [account.add(str(n), 8.0 * dice.lognormvariate(0, 0.5)) for n in range(200)]
+        late = await asyncio.gather(*[one(job) for job in refs])
+    assert sum(delay < 0.0 for delay in late) <= 32
+    assert max(late) <= 12.0
+    assert "contradicts" in caplog.text
+
+
+@pytest.mark.parametrize("every", [3, 10])
+@virtual_time
+async def test_a_list_that_is_false_about_some_jobs_is_found_out_by_the_ends_that_are_confirmed(
+    every: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop, dice = asyncio.get_running_loop(), random.Random(5)
+
+    def says(job_id: str, state: JobState) -> JobState:
+        return JobState.SUCCEEDED if loop.time() > 10.0 and int(job_id) % every == 0 else state
+
+    account = Account(listed=says)
+    async with waiting(Listed(account)) as waiter:
+
+        async def one(job: JobRef) -> float:
+            await waiter.done(job)
+            return loop.time() - account.jobs[job.job_id].ends
+
+        refs = [account.add(str(n), 20.0 * dice.lognormvariate(0, 0.3)) for n in range(400)]
+        late = await asyncio.gather(*[one(job) for job in refs])
+    assert sum(delay < 0.0 for delay in late) <= 50
 
 
 @pytest.mark.parametrize("takes", [(0.05, 3.0), (3.0, 0.05)], ids=["slow list", "slow looks"])

@@ -1,0 +1,94 @@
+"""The ledger and the terms of what is bought in a run."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.filesystems import WritableFileSystem
+from prefect.results import aget_default_result_storage
+from prefect.settings import get_current_settings
+
+from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.ledger.setting import open_ledger
+from prefect_docjobs.pipeline import OnUncertain, Terms
+
+if TYPE_CHECKING:
+    from prefect_docjobs.blocks.base import DocJob
+    from prefect_docjobs.ledger import Ledger
+
+REUSE_DAYS = 30.0
+"""Days during which a result is used again for the same content, unless told otherwise."""
+
+
+@asynccontextmanager
+async def the_ledger() -> AsyncIterator[Ledger | None]:
+    """The ledger of this process. Large results go to Prefect's default result storage where one is set."""
+    async with open_ledger(await _result_storage()) as ledger:
+        yield ledger
+
+
+def terms_of(job: DocJob, on_uncertain: OnUncertain, reuse_days: float | None) -> Terms:
+    """The terms on which this run buys.
+
+    Args:
+        job: The job block.
+        on_uncertain: What to do when a submit's answer is lost.
+        reuse_days: Days during which a result is used again; 0 never, None for ever.
+
+    Raises:
+        ConfigurationError: `reuse_days` is negative.
+    """
+    if reuse_days is not None and reuse_days < 0:
+        raise ConfigurationError("reuse_days must be 0 (never), more, or None (for ever).")
+    task, flow = TaskRunContext.get(), FlowRunContext.get()
+    flow_run = flow.flow_run if flow else None
+    run = task.task_run.flow_run_id if task else flow_run.id if flow_run else None
+    return Terms(
+        on_uncertain=on_uncertain,
+        reuse_for=None if reuse_days is None else reuse_days * 86_400.0,
+        flow_run_id=str(run) if run else None,
+        task_run_id=str(task.task_run.id) if task else None,
+        # The same call of a flow run that is run again has the same key.
+        scope=f"{run}/{task.task_run.dynamic_key}" if task and run else uuid.uuid4().hex,
+        block=job.saved_name,
+    )
+
+
+class StoredBodies:
+    """Results in a Prefect file system. Each has a name of its own, which is told when it is complete."""
+
+    def __init__(self, storage: WritableFileSystem) -> None:
+        self._storage = storage
+
+    async def write(self, name: str, data: bytes) -> str:
+        """Write; returns where."""
+        place = f"docjobs/{name}"
+        with _as_os_error():
+            await self._storage.write_path(place, data)
+        return place
+
+    async def read(self, place: str) -> bytes:
+        """Read what was written there."""
+        with _as_os_error():
+            return await self._storage.read_path(place)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Each file system has errors of its own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as problem:
+        raise OSError(f"{type(problem).__name__}: {problem}") from problem
+
+
+async def _result_storage() -> StoredBodies | None:
+    if get_current_settings().results.default_storage_block is None:
+        return None
+    return StoredBodies(await aget_default_result_storage())

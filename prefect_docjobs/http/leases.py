@@ -1,0 +1,102 @@
+"""Turns that are leased elsewhere, by the dozen: how several processes can share one account's budget.
+
+A pace is asked without waiting, and a shared database answers only later. So turns are fetched ahead, in the
+background, while some are left; whoever finds none asks again in a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+_log = logging.getLogger(__name__)
+_DOZEN = 12
+_AHEAD = 0.5  # of a dozen: when fewer are left, the next ones are fetched
+_SCARCE = 0.2  # seconds between two fetches where fewer are granted than wanted
+_MOMENT = 0.02  # seconds until somebody who found no turn asks again
+_OVERDUE = 5.0  # seconds after which a fetch is given up; its event loop may be gone
+_UNCOUNTED = 1 << 30
+_ALONE = 10.0  # seconds for which a process goes on by itself when the source fails
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Turns that one process may take.
+
+    Attributes:
+        turns: How many; 0 when there are none now.
+        until: When they lapse, or, where there are none, when to ask again; on the pace's clock.
+    """
+
+    turns: int
+    until: float
+
+
+Refill: TypeAlias = Callable[[str, int], Awaitable[Lease]]
+"""Leases turns: called with the kind of request and the number that is wanted; may grant fewer."""
+
+
+class Leases:
+    """The turns of one kind that this process has leased. It needs a running event loop.
+
+    A source that fails is worse than none: then the process goes on at its own pace for a while.
+
+    Args:
+        kind: Of request.
+        refill: Where turns come from.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, kind: str, refill: Refill, clock: Callable[[], float]) -> None:
+        self._kind = kind
+        self._refill = refill
+        self._clock = clock
+        self._held: deque[Lease] = deque()  # what is used up first stands first
+        self._again_at = -math.inf
+        self._task: asyncio.Task[None] | None = None
+        self._asked_at = -math.inf
+        self._alone = False
+
+    def wait(self) -> float:
+        """Seconds until it is worth while to ask for a turn; 0.0 when one is left."""
+        now = self._clock()
+        while self._held and (self._held[0].turns <= 0 or self._held[0].until <= now):
+            self._held.popleft()
+        left = sum(lease.turns for lease in self._held)
+        if left <= _DOZEN * _AHEAD and now >= self._again_at:
+            self._fetch(now)
+        return 0.0 if left else max(_MOMENT, self._again_at - now)
+
+    def take(self) -> None:
+        """Use up a turn; `wait` has just said that there is one."""
+        lease = self._held.popleft()
+        self._held.appendleft(replace(lease, turns=lease.turns - 1))
+
+    def _fetch(self, now: float) -> None:
+        under_way = self._task is not None and not self._task.done()
+        if under_way and now - self._asked_at < _OVERDUE:
+            return
+        self._asked_at = now
+        self._task = asyncio.get_running_loop().create_task(self._fetched(), name="docjobs-leases")
+
+    async def _fetched(self) -> None:
+        try:
+            lease = await self._refill(self._kind, _DOZEN)
+            self._alone = False
+        except Exception as problem:  # noqa: BLE001 (whatever a source does, the work goes on)
+            if not self._alone:
+                _log.warning("No shared turns for %s requests (%s): going on alone.", self._kind, problem)
+            self._alone = True
+            lease = Lease(turns=_UNCOUNTED, until=self._clock() + _ALONE)
+        if lease.turns > 0:
+            self._held.append(lease)
+        if lease.turns < _DOZEN:
+            # Not in step with other processes, or the same one would always come last.
+            soon = self._clock() + _SCARCE * random.uniform(0.5, 1.5)  # noqa: S311
+            self._again_at = soon if lease.turns > 0 else max(lease.until, soon)

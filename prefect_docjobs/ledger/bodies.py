@@ -1,0 +1,97 @@
+"""Where results are kept: small ones in their row, large ones beside the database, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+
+INLINE = 256 << 10
+"""Bytes, compressed, up to which a result is kept in its row."""
+
+_LEVEL = 6
+_AT_ONCE = 64 << 10  # bytes that are compressed without a thread: about 1 ms
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+class Bodies(Protocol):
+    """A place for large results. Both methods may be called at the same time for different names."""
+
+    async def write(self, name: str, data: bytes) -> str:
+        """Keep `data` durably and return its place, which `read` takes; `name` is not used again."""
+        ...
+
+    async def read(self, place: str) -> bytes:
+        """What was written. Raises `OSError` where it is gone."""
+        ...
+
+
+class FileBodies:
+    """Bodies as files of one folder, readable by their owner only.
+
+    Args:
+        folder: Made when it is first written to. Places are file names, so the folder may move.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+
+    async def write(self, name: str, data: bytes) -> str:
+        """Write to a temporary file, sync it, then give it its name; a crash leaves no half file."""
+        await anyio.to_thread.run_sync(self._write, name, data)
+        return name
+
+    async def read(self, place: str) -> bytes:
+        """The file's content."""
+        return await anyio.to_thread.run_sync(self._path(place).read_bytes)
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name) or name.startswith("."):
+            raise ValueError(f"{name!r} cannot name a body.")
+        return self._folder / name
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self._path(name)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".")  # made with mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            with suppress(OSError):
+                Path(temporary).unlink()
+            raise
+        _sync_folder(self._folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name durable too. Not every system can open a folder."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+async def compress(body: bytes) -> bytes:
+    """`body` as zlib data, which carries a checksum."""
+    if len(body) <= _AT_ONCE:
+        return zlib.compress(body, _LEVEL)
+    return await anyio.to_thread.run_sync(zlib.compress, body, _LEVEL)
+
+
+async def decompress(data: bytes) -> bytes:
+    """What `compress` was given. Raises `zlib.error` where it is damaged."""
+    if len(data) <= _AT_ONCE:
+        return zlib.decompress(data)
+    return await anyio.to_thread.run_sync(zlib.decompress, data)

@@ -1,0 +1,250 @@
+"""Changes of existing rows: what each sets, and on which condition."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import ClassVar
+
+from sqlalchemy import Delete, Update, and_, bindparam, case, delete, update
+from typing_extensions import override
+
+from prefect_docjobs.errors import Reason
+from prefect_docjobs.ledger.records import Record, State
+from prefect_docjobs.ledger.rows import record_of
+from prefect_docjobs.ledger.schema import jobs, now
+from prefect_docjobs.ledger.writes import (
+    AS_READ,
+    FREE,
+    HELD,
+    LEASE,
+    NEXT,
+    After,
+    Change,
+    Holder,
+    OfRecord,
+    Values,
+    lost,
+    new_claim,
+)
+from prefect_docjobs.models import JobRef
+
+
+@dataclass(frozen=True, slots=True)
+class Advance(OfRecord, Change):
+    """The next state of a record that the caller holds."""
+
+    target: State
+    news: Values
+
+    @property
+    @override
+    def statement(self) -> Update:
+        return _advance(self.target)
+
+    @override
+    def values(self, holder: Holder) -> Values:
+        lease = {"lease_seconds": holder.lease} if self.target.is_open else {}
+        return {**self.as_read(), **lease, **self.news}
+
+    @override
+    def judge(self, after: After) -> Record:
+        row, record = after.by_id.get(self.record.id), self.record
+        if row is None or (row.claim, row.version) != (record.claim, record.version + 1):
+            raise lost(record)
+        if row.state != self.target:
+            raise lost(record)
+        return record_of(row, mine=True)
+
+
+@cache
+def _advance(target: State) -> Update:
+    stamp = {} if target is State.FAILED else {f"{target}_at": now()}
+    lease = {"lease_until": LEASE if target.is_open else 0.0}
+    return update(jobs).where(AS_READ).values(state=target.value, **NEXT, **stamp, **lease)
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver(OfRecord, Change):
+    """Go on with a record that nobody holds. One that had failed is open again."""
+
+    withdrawable: ClassVar[bool] = True
+    claim: str = field(default_factory=new_claim)
+
+    @property
+    @override
+    def statement(self) -> Update:
+        return _TAKE_OVER
+
+    @override
+    def values(self, holder: Holder) -> Values:
+        return {
+            **self.as_read(),
+            "claim": self.claim,
+            "owner": holder.owner,
+            "lease_seconds": holder.lease,
+        }
+
+    @override
+    def judge(self, after: After) -> Record | None:
+        row = after.by_id.get(self.record.id)
+        return record_of(row, mine=True) if row is not None and row.claim == self.claim else None
+
+
+_TAKE_OVER = (
+    update(jobs)
+    .where(AS_READ, FREE, jobs.c.state != State.FETCHED.value)
+    .values(
+        **NEXT,
+        lease_until=LEASE,
+        state=case(
+            (jobs.c.state != State.FAILED.value, jobs.c.state),
+            (jobs.c.job_id.is_(None), State.INTENDED.value),
+            else_=State.SUBMITTED.value,
+        ),
+        reason=None,
+        error=None,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver(OfRecord, Change):
+    """A result that was fetched after the record was lost: it may have been the only one to be had."""
+
+    job_id: str
+    news: Values
+    claim: str = field(default_factory=new_claim)
+
+    @property
+    @override
+    def statement(self) -> Update:
+        return _DELIVER
+
+    @override
+    def values(self, holder: Holder) -> Values:
+        where = {"row_id": self.record.id, "row_job_id": self.job_id}
+        return {**where, "claim": self.claim, "owner": holder.owner, **self.news}
+
+    @override
+    def judge(self, after: After) -> Record:
+        row = after.by_id.get(self.record.id)
+        if row is None or row.job_id != self.job_id or row.state != State.FETCHED:
+            raise lost(self.record)
+        return record_of(row, mine=row.claim == self.claim)
+
+
+_DELIVER = (
+    update(jobs)
+    .where(
+        jobs.c.id == bindparam("row_id"),
+        jobs.c.job_id == bindparam("row_job_id"),
+        jobs.c.state != State.FETCHED.value,
+    )
+    .values(**NEXT, state=State.FETCHED.value, fetched_at=now(), lease_until=0.0, reason=None, error=None)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill(OfRecord, Change):
+    """What a job cost, known after its result was read; it changes nothing that others wait for."""
+
+    job_id: str
+    figures: Values
+
+    @property
+    @override
+    def statement(self) -> Update:
+        return _BILL
+
+    @override
+    def values(self, holder: Holder) -> Values:
+        return {"row_id": self.record.id, "row_job_id": self.job_id, **self.figures}
+
+    @override
+    def judge(self, after: After) -> None:
+        return None
+
+
+_BILL = update(jobs).where(jobs.c.id == bindparam("row_id"), jobs.c.job_id == bindparam("row_job_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo(OfRecord, Change):
+    """Give the lease back; the state stays, and anybody may go on at once."""
+
+    @property
+    @override
+    def statement(self) -> Update:
+        return _LET_GO
+
+    @override
+    def values(self, holder: Holder) -> Values:
+        return {"row_id": self.record.id, "row_claim": self.record.claim}
+
+    @override
+    def judge(self, after: After) -> None:
+        return None
+
+
+_LET_GO = update(jobs).where(HELD).values(lease_until=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat(Change):
+    """Extend the leases of records that are still being worked on."""
+
+    ids: tuple[int, ...]
+
+    @property
+    @override
+    def statement(self) -> Update:
+        mine = and_(jobs.c.id.in_(self.ids), jobs.c.owner == bindparam("row_owner"))
+        return update(jobs).where(mine).values(lease_until=LEASE)
+
+    @override
+    def values(self, holder: Holder) -> Values:
+        return {"row_owner": holder.owner, "lease_seconds": holder.lease}
+
+    @override
+    def judge(self, after: After) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Release(OfRecord, Change):
+    """Strike an intent that surely was not sent."""
+
+    @property
+    @override
+    def statement(self) -> Delete:
+        return _RELEASE
+
+    @override
+    def values(self, holder: Holder) -> Values:
+        return self.as_read()
+
+    @override
+    def judge(self, after: After) -> None:
+        if self.record.id in after.by_id:
+            raise lost(self.record)
+
+
+_RELEASE = delete(jobs).where(AS_READ, jobs.c.state == State.INTENDED.value)
+
+
+def ref_values(ref: JobRef) -> Values:
+    """The columns that tell of a job."""
+    return {"job_id": ref.job_id, "ref": ref.model_dump_json(exclude_none=True)}
+
+
+def failure_values(reason: Reason, error: str, ref: JobRef | None, candidates: Sequence[str]) -> Values:
+    """The columns that tell of a failure; a known job stays known."""
+    told = {
+        "reason": reason.value,
+        "error": error,
+        "candidates": json.dumps(candidates) if candidates else None,
+    }
+    return {**told, **ref_values(ref)} if ref else told

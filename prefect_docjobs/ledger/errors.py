@@ -1,0 +1,21 @@
+"""What goes wrong with the ledger itself; both are `DocJobsError` and survive pickling."""
+
+from __future__ import annotations
+
+from prefect_docjobs.errors import DocJobsError, Reason
+
+
+class LedgerUnavailable(DocJobsError):
+    """The database cannot be read or written now; what was to be written is not known to be durable.
+
+    Nothing may be submitted without a durable intent, so a claim that ends like this buys nothing. The same
+    call can be made again: a write that did get through is recognised.
+    """
+
+    reason = Reason.UNAVAILABLE
+
+
+class ClaimLost(DocJobsError):
+    """Somebody else took the record over, or it was written since it was read. Read it again."""
+
+    reason = Reason.UNAVAILABLE

@@ -1,0 +1,63 @@
+"""What one opened ledger holds, and until when it can be sure of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+
+from prefect_docjobs.ledger.records import Record
+
+
+class Holdings:
+    """Open records in hand. Only for these are leases extended, so what is forgotten here becomes free.
+
+    Args:
+        lease: Seconds that a lease lasts.
+        clock: Monotonic seconds; it is compared with itself only.
+    """
+
+    def __init__(self, lease: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lease = lease
+        self._clock = clock
+        self._records: dict[int, Record] = {}
+        self._sure_until: dict[int, float] = {}
+
+    def __contains__(self, record: Record) -> bool:
+        held = self._records.get(record.id)
+        same = held is not None and held.claim == record.claim
+        return same and self._clock() < self._sure_until[record.id]
+
+    @property
+    def ids(self) -> list[int]:
+        """Of the records in hand."""
+        return list(self._records)
+
+    @property
+    def records(self) -> list[Record]:
+        """In hand, as they were written last."""
+        return list(self._records.values())
+
+    def now(self) -> float:
+        """The moment before a write, from which its lease is counted: never longer than the database's."""
+        return self._clock()
+
+    def note(self, record: Record, asked_at: float) -> None:
+        """Take note of a record that was written; one that is not mine, or has ended, is put down."""
+        if record.mine and record.state.is_open:
+            self._records[record.id] = record
+            self._sure_until[record.id] = asked_at + self._lease
+        else:
+            self.drop(record.id)
+
+    def extended(self, ids: Collection[int], kept: Collection[int], asked_at: float) -> None:
+        """Take note that the leases of `kept` were extended, and that the others of `ids` are lost."""
+        for record_id in self._records.keys() & set(ids):
+            if record_id in kept:
+                self._sure_until[record_id] = asked_at + self._lease
+            else:
+                self.drop(record_id)
+
+    def drop(self, record_id: int) -> None:
+        """Put a record down."""
+        self._records.pop(record_id, None)
+        self._sure_until.pop(record_id, None)

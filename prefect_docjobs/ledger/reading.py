@@ -1,0 +1,105 @@
+"""What can be asked of the ledger. Reads use connections of their own and wait for no write."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import URL, Select, select
+from sqlalchemy.engine import Row
+
+from prefect_docjobs.errors import Reason
+from prefect_docjobs.ledger import rows
+from prefect_docjobs.ledger.database import Database
+from prefect_docjobs.ledger.records import Record, State, Totals
+from prefect_docjobs.ledger.schema import jobs
+
+
+class Reader:
+    """The questions. All raise `LedgerUnavailable` when the database cannot answer."""
+
+    _database: Database
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+
+    async def record(self, id: int) -> Record | None:  # noqa: A002 (it is the record's id)
+        """One record as it is now, or None."""
+        return (await self.records([id])).get(id)
+
+    async def records(self, ids: Iterable[int]) -> dict[int, Record]:
+        """Records as they are now, by id; those that are not there are left out."""
+        found: dict[int, Record] = {}
+        for some in rows.chunks(ids):
+            for row in await self._read(rows.select_records().where(jobs.c.id.in_(some))):
+                found[row.id] = rows.record_of(row)
+        return found
+
+    async def find(
+        self,
+        *,
+        keys: Collection[str] | None = None,
+        job_ids: Collection[str] | None = None,
+        provider: str | None = None,
+        base_url: str | None = None,
+        tenant: str | None = None,
+        flow_run_id: str | None = None,
+        states: Collection[State] | None = None,
+        reasons: Collection[Reason] | None = None,
+        since: datetime | None = None,
+        limit: int = 1000,
+        after_id: int = 0,
+    ) -> list[Record]:
+        """Records that fit all that is given, in the order of their ids.
+
+        Args:
+            keys: Of entries; history rows have other keys.
+            job_ids: The service's ids.
+            provider: Registry name.
+            base_url: Of the service.
+            tenant: The account.
+            flow_run_id: The flow run that intended to buy.
+            states: Any of these.
+            reasons: Any of these.
+            since: Intended then or later.
+            limit: At most so many.
+            after_id: Only those with a greater id; for the next page, the last id of this one.
+        """
+        fits = rows.matching(
+            provider=provider,
+            base_url=base_url,
+            tenant=tenant,
+            flow_run_id=flow_run_id,
+            states=states,
+            reasons=reasons,
+            since=since,
+        )
+        found: list[Record] = []
+        for listed in rows.in_lists({"key": keys, "job_id": job_ids}):
+            page = rows.select_records().where(fits, listed, jobs.c.id > after_id).order_by(jobs.c.id)
+            found += map(rows.record_of, await self._read(page.limit(limit)))
+        return sorted(found, key=lambda record: record.id)[:limit]
+
+    async def known_jobs(self, provider: str, base_url: str, tenant: str, job_ids: Iterable[str]) -> set[str]:
+        """Which of a service's jobs the ledger knows."""
+        account = rows.matching(provider=provider, base_url=base_url, tenant=tenant)
+        known: set[str] = set()
+        for some in rows.chunks(job_ids):
+            found = await self._read(select(jobs.c.job_id).where(account, jobs.c.job_id.in_(some)))
+            known.update(row.job_id for row in found)
+        return known
+
+    async def totals(self, flow_run_id: str) -> Totals:
+        """What a flow run bought."""
+        groups = await self._read(rows.select_totals(flow_run_id))
+        quota = await self._read(rows.select_quota(flow_run_id))
+        return Totals(
+            documents={State(row.state): row.documents for row in groups if row.documents},
+            pages=sum(int(row.pages) for row in groups),
+            credits=sum(float(row.credits) for row in groups),
+            quota_remaining=quota[0].quota_remaining if quota else None,
+        )
+
+    async def _read(self, question: Select[Any]) -> Sequence[Row[Any]]:
+        return await self._database.run(lambda connection: connection.execute(question).all())

@@ -1,0 +1,348 @@
+"""The ledger: what was intended, submitted, done and fetched, so that a document is paid for once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import anyio
+from sqlalchemy import and_, select
+from typing_extensions import Self
+
+from prefect_docjobs.errors import DocJobsError, Reason
+from prefect_docjobs.ledger import additions, changes
+from prefect_docjobs.ledger.bodies import INLINE, Bodies, FileBodies, compress, decompress
+from prefect_docjobs.ledger.database import open_database, parse_address, shown
+from prefect_docjobs.ledger.errors import ClaimLost, LedgerUnavailable
+from prefect_docjobs.ledger.holdings import Holdings
+from prefect_docjobs.ledger.migrate import migrate
+from prefect_docjobs.ledger.reading import Reader
+from prefect_docjobs.ledger.records import Entry, Record, State
+from prefect_docjobs.ledger.rows import chunks
+from prefect_docjobs.ledger.schema import jobs
+from prefect_docjobs.ledger.tokens import Tokens
+from prefect_docjobs.ledger.writer import Writer
+from prefect_docjobs.ledger.writes import Holder, Values, Write
+from prefect_docjobs.models import JobRef
+
+_log = logging.getLogger(__name__)
+_CLAIMS = 5  # tries, should the holder of a key release it at the same moment each time
+
+
+class Ledger(Reader):
+    """One opened ledger, an async context manager that belongs to one event loop.
+
+    What a write returns is durable: committed, and with SQLite synced to the disk. Writes that wait at the
+    same moment share one transaction. A record is held by a lease, which is extended while the ledger is
+    open and given back when it is closed; leases and times are of the database's clock.
+
+    Args:
+        url: A path or `sqlite:///path` for one machine, `postgresql://…` for a fleet. SQLite's locks and its
+            write-ahead log do not work on network filesystems (NFS, SMB): use PostgreSQL there.
+        lease: Seconds after which the work of a process that died may be taken over.
+        bodies: Where results go that are larger than 256 KiB, compressed. By default, with SQLite, a folder
+            beside the file; with PostgreSQL they stay in their rows.
+
+    Attributes:
+        owner: Host, process id and a random part, new with each `Ledger`.
+
+    Raises:
+        ConfigurationError: An address that is neither, or (when opened) a database of a newer version.
+        LedgerUnavailable: When opened: the database cannot be reached or made.
+    """
+
+    def __init__(self, url: str, *, lease: float = 60.0, bodies: Bodies | None = None) -> None:
+        super().__init__(parse_address(url))
+        if bodies is None and self._url.get_backend_name() == "sqlite":
+            path = Path(self._url.database or "")
+            bodies = FileBodies(path.with_name(f"{path.name}.bodies"))
+        self._bodies = bodies
+        self._lease = lease
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._holdings = Holdings(lease)
+        self._writer: Writer
+        self._heart: asyncio.Task[None]
+
+    def __repr__(self) -> str:
+        return f"Ledger({shown(self._url)!r})"
+
+    async def __aenter__(self) -> Self:
+        self._database = open_database(self._url)
+        try:
+            await migrate(self._database)
+        except BaseException:
+            await self._database.aclose()
+            raise
+        self._writer = Writer(self._database, Holder(self.owner, self._lease), self._unclaimed)
+        self._heart = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            self._heart.cancel()
+            await asyncio.wait([self._heart])
+            await self._writer.flush()
+            for record in self._holdings.records:
+                self._post(changes.LetGo(record))
+            await self._writer.flush()
+            await self._database.aclose()
+
+    # -- intents
+
+    async def claim(self, entry: Entry) -> Record:
+        """Write the intent to buy, or learn who did.
+
+        Of all callers, in this process and others, one gets a record that is `mine`: the key's first. It has
+        to end in `submitted`, `failed` or `released`. For the others `next_step` says what to do. A caller
+        who is cancelled while waiting leaves nothing behind.
+
+        Raises:
+            LedgerUnavailable: Nothing may be submitted.
+        """
+        for _ in range(_CLAIMS):
+            if record := await self._write(additions.Claim(entry)):
+                return record
+        raise LedgerUnavailable(f"{entry.document_name}: others claim and release its key all the time.")
+
+    def holds(self, record: Record) -> bool:
+        """Whether nobody can have taken my record over yet; ask right before a request that costs.
+
+        It does not ask the database: false when the last answer to an extension of the lease is too long ago,
+        as after the process was stopped or its machine slept. Then read the record again.
+        """
+        return record in self._holdings
+
+    async def take_over(self, record: Record, *, as_new: bool, entry: Entry | None = None) -> Record | None:
+        """Go on with a record that nobody holds, exactly as it was read.
+
+        Args:
+            record: As it was read. One that is FETCHED can only be bought again.
+            as_new: Buy again: the record is retired (kept as history, under `<key>#<id>`), and the key gets a
+                new intent in the same transaction. Else its work is taken up: the state stays, but a failed
+                record is open again (SUBMITTED with a job, INTENDED without).
+            entry: For `as_new`: who buys now, and for which name; by default as in `record`.
+
+        Returns:
+            The record that is now `mine`, or None when somebody else holds it, was faster, or wrote it since.
+
+        Raises:
+            ValueError: `as_new` for history, or with an `entry` of another key.
+        """
+        if as_new and (record.retired or (entry or record).key != record.key):
+            raise ValueError(f"Record {record.id} cannot be bought again under that key.")
+        if not as_new:
+            return await self._write(changes.TakeOver(record))
+        return await self._write(additions.Renew(record, entry or record))
+
+    async def released(self, record: Record) -> None:
+        """Strike an intent of mine that surely was not sent: the row is deleted.
+
+        Raises:
+            ClaimLost: It is no longer mine, or no intent any more.
+        """
+        self._holdings.drop(record.id)
+        await self._write(changes.Release(record))
+
+    async def let_go(self, record: Record) -> None:
+        """Give the lease back without an end: the state stays, and anybody may go on at once."""
+        self._holdings.drop(record.id)
+        await self._write(changes.LetGo(record))
+
+    # -- news. All raise `ClaimLost` and `LedgerUnavailable`, and return the record as it now is.
+
+    async def submitted(self, record: Record, ref: JobRef) -> Record:
+        """The service accepted the document: the job is paid for.
+
+        When the record was taken over meanwhile, the job is kept in a history row of its own (`retired`),
+        which is returned and is mine: the caller goes on with it.
+        """
+        try:
+            return await self._advance(record, State.SUBMITTED, changes.ref_values(ref))
+        except ClaimLost:
+            now = await self.record(record.id)
+            if now is not None and now.job_id == ref.job_id:
+                raise  # somebody found the job and goes on with it
+        return _sure(await self._write(additions.Keep(record, ref)))
+
+    async def done(self, record: Record, ref: JobRef) -> Record:
+        """The job has succeeded; `ref` is complete."""
+        return await self._advance(record, State.DONE, changes.ref_values(ref))
+
+    async def fetched(
+        self,
+        record: Record,
+        ref: JobRef,
+        body: bytes,
+        *,
+        content_type: str | None = None,
+        pages: int | None = None,
+        credits: float | None = None,  # noqa: A002 (the services' own word)
+        quota_remaining: float | None = None,
+    ) -> Record:
+        """The result, before it is read or acknowledged. The record ends with it.
+
+        A result that was fetched after somebody took the record over is kept all the same, for the service
+        may give it only once; the other then loses the record and finds the result.
+        """
+        news = {
+            **changes.ref_values(ref),
+            **await self._body_values(record, body),
+            "content_type": content_type,
+            "pages": pages,
+            "credits": credits,
+            "quota_remaining": quota_remaining,
+        }
+        try:
+            return await self._advance(record, State.FETCHED, news)
+        except ClaimLost:
+            return _sure(await self._write(changes.Deliver(record, ref.job_id, news)))
+
+    async def failed(
+        self,
+        record: Record,
+        reason: Reason,
+        error: str,
+        *,
+        ref: JobRef | None = None,
+        candidates: Sequence[str] = (),
+    ) -> Record:
+        """There is no result. The record ends with it, until somebody takes it over.
+
+        Args:
+            record: Mine.
+            reason: Why.
+            error: The message, for people.
+            ref: The job, where it is known now and was not before.
+            candidates: Ids of jobs that may be this document's.
+        """
+        news = changes.failure_values(reason, error, ref, candidates)
+        return await self._advance(record, State.FAILED, news)
+
+    async def billed(
+        self,
+        record: Record,
+        job_id: str,
+        *,
+        pages: int | None,
+        credits: float | None,  # noqa: A002 (the services' own word)
+        quota_remaining: float | None,
+    ) -> None:
+        """What a job cost, where the service says so in its result."""
+        figures = {"pages": pages, "credits": credits, "quota_remaining": quota_remaining}
+        await self._write(changes.Bill(record, job_id, figures))
+
+    # -- questions
+
+    async def body(self, record: Record) -> bytes:
+        """The result's body, as it was fetched.
+
+        Raises:
+            LedgerUnavailable: There is none, or what was kept is damaged or gone.
+        """
+        found = await self._read(select(jobs.c.body, jobs.c.body_place).where(jobs.c.id == record.id))
+        if not found or (found[0].body is None and found[0].body_place is None):
+            raise _no_body(record, "is not there")
+        try:
+            return await decompress(await self._kept(found[0].body, found[0].body_place))
+        except (OSError, zlib.error, ValueError) as problem:
+            raise _no_body(record, f"cannot be read: {problem}") from problem
+
+    @property
+    def tokens(self) -> Tokens:
+        """The request budget that all processes with this ledger share."""
+        return Tokens(self._database)
+
+    # -- how it is done
+
+    async def _advance(self, record: Record, target: State, news: Values) -> Record:
+        return _sure(await self._write(changes.Advance(record, target, news)))
+
+    async def _write(self, write: Write) -> Record | None:
+        answer = self._post(write)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if not (answer.cancelled() or answer.exception()):  # between the answer and its receipt
+                self._unclaimed(write, answer.result())
+            raise
+
+    def _post(self, write: Write) -> asyncio.Future[Record | None]:
+        asked_at = self._holdings.now()
+        answer = self._writer.post(write)
+        answer.add_done_callback(lambda done: self._note(write, done, asked_at))
+        return answer
+
+    def _note(self, write: Write, done: asyncio.Future[Record | None], asked_at: float) -> None:
+        """Know what is held, so that the heart beats for it and for nothing else."""
+        if done.cancelled():
+            return
+        error = done.exception()
+        if isinstance(error, ClaimLost) and write.row_id is not None:
+            self._holdings.drop(write.row_id)
+        elif error is None and (record := done.result()):
+            self._holdings.note(record, asked_at)
+
+    def _unclaimed(self, write: Write, record: Record | None) -> None:
+        """Whoever asked is gone: an intent that he never saw was not sent, anything else is for others."""
+        if record is not None and record.mine and record.state.is_open:
+            self._holdings.drop(record.id)
+            intent = isinstance(write, (additions.Claim, additions.Renew))
+            self._post(changes.Release(record) if intent else changes.LetGo(record))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 3.0)
+            await self._extend_leases()
+
+    async def _extend_leases(self) -> None:
+        for some in chunks(self._holdings.ids):
+            asked_at = self._holdings.now()
+            kept = and_(jobs.c.id.in_(some), jobs.c.owner == self.owner)
+            try:
+                await self._post(changes.Beat(tuple(some)))
+                rows = await self._read(select(jobs.c.id).where(kept))
+            except DocJobsError as error:
+                _log.warning("Leases could not be extended: %s", error)
+            else:
+                self._holdings.extended(some, {row.id for row in rows}, asked_at)
+
+    async def _kept(self, inline: bytes | None, place: str | None) -> bytes:
+        if inline is not None:
+            return inline
+        if self._bodies is None or place is None:
+            raise ValueError("it is kept elsewhere, and this ledger was opened without `bodies`")
+        return await self._bodies.read(place)
+
+    async def _body_values(self, record: Record, body: bytes) -> Values:
+        data = await compress(body)
+        if len(data) <= INLINE or self._bodies is None:
+            return {"body": data, "body_place": None, "body_size": len(body)}
+        try:
+            place = await self._bodies.write(f"{record.id}-{record.claim}", data)
+        except OSError as problem:
+            raise LedgerUnavailable(
+                f"{record.document_name}: the result could not be kept: {problem}."
+            ) from problem
+        return {"body": None, "body_place": place, "body_size": len(body)}
+
+
+def _sure(record: Record | None) -> Record:
+    if record is None:
+        raise LedgerUnavailable("The ledger took a row and does not show it. Run again.")
+    return record
+
+
+def _no_body(record: Record, what: str) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"{record.document_name}: the kept result of record {record.id} {what}. "
+        "Restore it, or redrive the document with resubmit=True."
+    )

@@ -1,0 +1,197 @@
+"""Many documents at once, with bounded memory and one outcome each.
+
+Every function yields `(index of the input, outcome)` in the order of completion. One document's failure
+is an outcome, never an exception; cancelling the consumer cancels what is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import anyio
+
+from prefect_docjobs.http import Http
+from prefect_docjobs.models import Document, JobRef, Outcome, Phase
+from prefect_docjobs.pipeline.line import Line, Observe
+from prefect_docjobs.pipeline.purchases import SUBMITS, Purchases, Terms, Unrecorded
+from prefect_docjobs.pipeline.recorded import Recorded
+from prefect_docjobs.providers.base import Provider
+from prefect_docjobs.schedule import shared_durations
+from prefect_docjobs.waiter import Forecast, Patience, Waiter
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
+
+Foresee = Callable[[Forecast], None]
+"""Told about once a second when everything will be done."""
+
+Outcomes: TypeAlias = AsyncGenerator[tuple[int, Outcome], None]
+
+_Item = TypeVar("_Item")
+_FETCHES = 8
+
+
+def purchases(provider: Provider, http: Http, terms: Terms | None, ledger: Ledger | None) -> Purchases:
+    """Buys with the ledger, or without one."""
+    terms = terms or Terms()
+    return Unrecorded(provider, http, terms) if ledger is None else Recorded(provider, http, terms, ledger)
+
+
+def waiter(provider: Provider, http: Http, document_timeout: float | None) -> Waiter:
+    """A waiter with the memory that all of this process share."""
+    return Waiter(provider, http, Patience(document_timeout=document_timeout), shared_durations())
+
+
+async def submit_many(
+    provider: Provider,
+    http: Http,
+    documents: Sequence[Document],
+    *,
+    terms: Terms | None = None,
+    ledger: Ledger | None = None,
+    observe: Observe | None = None,
+) -> Outcomes:
+    """Submit documents; each outcome has the ref of its job, or the reason why there is none."""
+    async with purchases(provider, http, terms, ledger) as buying:
+        line = Line(buying, observe=observe)
+        # Standing by for somebody else's submit takes none of the turns.
+        async with aclosing(_completed(line.submit, documents, limit=4 * SUBMITS)) as outcomes:
+            async for done in outcomes:
+                yield done
+
+
+async def wait_many(
+    provider: Provider,
+    http: Http,
+    refs: Sequence[JobRef],
+    *,
+    timeout: float | None = None,
+    document_timeout: float | None = 3600.0,
+    ledger: Ledger | None = None,
+    observe: Observe | None = None,
+    foresee: Foresee | None = None,
+) -> Outcomes:
+    """Wait for jobs; each outcome has the last status and the completed ref, or the reason."""
+    deadline = _deadline(timeout)
+    async with (
+        waiter(provider, http, document_timeout) as waiting,
+        purchases(provider, http, None, ledger) as buying,
+    ):
+        await buying.look_up(refs)
+        waiting.on_forecast = foresee
+        line = Line(buying, waiting, deadline, document_timeout, observe)
+        async with aclosing(_completed(line.wait, refs, limit=max(1, len(refs)))) as outcomes:
+            async for done in outcomes:
+                yield done
+
+
+async def fetch_many(
+    provider: Provider,
+    http: Http,
+    refs: Sequence[JobRef],
+    *,
+    ledger: Ledger | None = None,
+    observe: Observe | None = None,
+) -> Outcomes:
+    """Fetch results; each outcome has the result, or the reason why there is none."""
+    async with purchases(provider, http, None, ledger) as buying:
+        await buying.look_up(refs)
+        line = Line(buying, observe=observe)
+        async with aclosing(_completed(line.fetch, refs, limit=_FETCHES)) as outcomes:
+            async for done in outcomes:
+                yield done
+
+
+async def extract_many(
+    provider: Provider,
+    http: Http,
+    documents: Sequence[Document],
+    *,
+    timeout: float | None = None,
+    document_timeout: float | None = 3600.0,
+    concurrency: int = 1000,
+    terms: Terms | None = None,
+    ledger: Ledger | None = None,
+    observe: Observe | None = None,
+    foresee: Foresee | None = None,
+) -> Outcomes:
+    """Submit, wait and fetch, document by document, with at most `concurrency` of them under way.
+
+    When `timeout` has passed nothing more is submitted or waited for. Results of jobs that are done by then
+    are still fetched for 30 s, for they are paid for; a submit that is under way is never cut off, for that
+    would make it uncertain.
+    """
+    async with (
+        waiter(provider, http, document_timeout) as waiting,
+        purchases(provider, http, terms, ledger) as buying,
+    ):
+        line = Line(buying, waiting, _deadline(timeout), document_timeout, observe)
+        if foresee:
+            pending = _ToCome(len(documents), waiting, foresee)
+            waiting.on_forecast, line = pending.foresee, replace(line, observe=pending.observing(observe))
+        async with aclosing(_completed(line.extract, documents, limit=concurrency)) as outcomes:
+            async for done in outcomes:
+                yield done
+
+
+class _ToCome:
+    """Counts what is not submitted yet, so that a forecast speaks of the whole batch."""
+
+    def __init__(self, documents: int, waiter: Waiter, foresee: Foresee) -> None:
+        self._left = self._documents = documents
+        self._waiter = waiter
+        self._foresee = foresee
+        self._started = waiter.now()
+
+    def observing(self, observe: Observe | None) -> Observe:
+        """`observe`, with submits counted on the way."""
+
+        def counted(index: int, outcome: Outcome) -> None:
+            self._left -= outcome.phase is Phase.SUBMIT
+            if observe:
+                observe(index, outcome)
+
+        return counted
+
+    def foresee(self, _: Forecast) -> None:
+        """Tell the forecast of the waiter together with what is still to come."""
+        submitted = self._documents - self._left
+        each = (self._waiter.now() - self._started) / max(1, submitted)
+        self._foresee(self._waiter.forecast(to_come=self._left, each=each))
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else anyio.current_time() + timeout
+
+
+async def _completed(
+    work: Callable[[int, _Item], Awaitable[Outcome]], items: Iterable[_Item], *, limit: int
+) -> Outcomes:
+    """Run `work` on every item, at most `limit` at a time; yield as they end, cancel the rest when closed."""
+    ended: asyncio.Queue[asyncio.Task[tuple[int, Outcome]]] = asyncio.Queue()
+    under_way: set[asyncio.Task[tuple[int, Outcome]]] = set()
+    numbered = enumerate(items)
+
+    async def run(index: int, item: _Item) -> tuple[int, Outcome]:
+        return index, await work(index, item)
+
+    try:
+        while True:
+            for index, item in islice(numbered, limit - len(under_way)):
+                task = asyncio.create_task(run(index, item))
+                task.add_done_callback(ended.put_nowait)
+                under_way.add(task)
+            if not under_way:
+                return
+            task = await ended.get()
+            under_way.discard(task)
+            yield task.result()
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)

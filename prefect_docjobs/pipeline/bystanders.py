@@ -1,0 +1,69 @@
+"""Standing by: somebody else is at work on the same document, and his result will do."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from prefect_docjobs.errors import DocJobsError, JobTimeout
+from prefect_docjobs.ledger import Record
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
+
+_EVERY = 0.5  # seconds between two questions, each for all records that are stood by for
+
+
+class Bystanders:
+    """Tells when records were written, or their holders' leases ran out: one question for all of them."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._news: dict[Record, asyncio.Event] = {}
+        self._asking: asyncio.Task[None] | None = None
+
+    async def wait(self, record: Record, until: float = math.inf) -> None:
+        """Return when `record` is no longer as it is here.
+
+        Args:
+            record: As it was read.
+            until: On the loop's clock.
+
+        Raises:
+            JobTimeout: It is then.
+        """
+        news = self._news.setdefault(record, asyncio.Event())
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(), name="docjobs-bystanders")
+        left = None if until == math.inf else max(0.0, until - asyncio.get_running_loop().time())
+        try:
+            await asyncio.wait_for(news.wait(), left)
+        except (asyncio.TimeoutError, TimeoutError):
+            self._news.pop(record, None)
+            raise JobTimeout(
+                f"{record.document_name}: {record.owner} is at work on the same document, and took too long.",
+                ref=record.ref,
+            ).about(record.document_name) from None
+
+    async def aclose(self) -> None:
+        """Stop asking."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        while self._news:
+            await asyncio.sleep(_EVERY)
+            try:
+                now = await self._ledger.records({record.id for record in self._news})
+            except DocJobsError:
+                continue  # the database is away; those who wait have their own patience
+            for record in [record for record in self._news if _has_changed(record, now)]:
+                self._news.pop(record).set()
+
+
+def _has_changed(record: Record, now: Mapping[int, Record]) -> bool:
+    seen = now.get(record.id)
+    return seen is None or seen.version != record.version or seen.lease_left <= 0.0

@@ -1,0 +1,202 @@
+"""What one document goes through; each step returns an outcome and never raises `DocJobsError`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+import anyio
+
+from prefect_docjobs.errors import DocJobsError, JobTimeout, SubmitUncertain
+from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase, Result
+from prefect_docjobs.pipeline.purchases import Purchase, Purchases
+from prefect_docjobs.waiter import Waiter
+
+Observe = Callable[[int, Outcome], None]
+"""Told of every step of a document: its job is known, its job is done, it has ended."""
+
+_log = logging.getLogger(__name__)
+_FETCH_GRACE = 30.0
+_FETCHES = 8
+
+
+@dataclass(frozen=True)
+class Line:
+    """The way of documents: submit, wait, fetch.
+
+    Attributes:
+        purchases: Submits, and keeps what is fetched.
+        waiter: Waits; None where nothing is waited for.
+        deadline: Of the whole call, on the loop's clock.
+        document_timeout: Seconds for each document, where it is somebody else who is at work on it.
+        observe: Told of every step.
+    """
+
+    purchases: Purchases
+    waiter: Waiter | None = None
+    deadline: float | None = None
+    document_timeout: float | None = None
+    observe: Observe | None = None
+    fetches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_FETCHES))
+
+    # -- one step, or all of them
+
+    async def submit(self, index: int, document: Document) -> Outcome:
+        """See to it that there is a job; whoever likes may go on with it."""
+        outcome, _ = await self._submit(index, document, hold=False)
+        return outcome
+
+    async def wait(self, index: int, ref: JobRef) -> Outcome:
+        """Wait for a job that was submitted before."""
+        outcome, started = (
+            Outcome(document=ref.document_name, ref=ref, phase=Phase.WAIT),
+            anyio.current_time(),
+        )
+        outcome, purchase = await self._taken_up(index, outcome, ref, started)
+        if outcome.ok:
+            outcome, purchase = await self._wait(index, outcome, purchase, started, age_of(ref))
+        return outcome
+
+    async def fetch(self, index: int, ref: JobRef) -> Outcome:
+        """Fetch the result of a job that has succeeded."""
+        outcome = Outcome(document=ref.document_name, ref=ref, phase=Phase.FETCH)
+        started = anyio.current_time()
+        outcome, purchase = await self._taken_up(index, outcome, ref, started)
+        return await self._fetch(index, outcome, purchase, started) if outcome.ok else outcome
+
+    async def extract(self, index: int, document: Document) -> Outcome:
+        """Submit, wait and fetch."""
+        started = anyio.current_time()
+        if self.deadline is not None and started >= self.deadline:
+            late = JobTimeout("The time limit passed before the document was submitted.")
+            return await self._failed(
+                index, Outcome(document=document.name).failed(Phase.SUBMIT, late, seconds=_since(started))
+            )
+        outcome, purchase = await self._submit(index, document, hold=True)
+        if purchase is not None:
+            age = age_of(purchase.ref) if purchase.reused else 0.0
+            outcome, purchase = await self._wait(index, outcome, purchase, started, age)
+            if outcome.ok:
+                outcome = await self._fetch(index, outcome, purchase, started)
+        return outcome
+
+    # -- the steps
+
+    async def _submit(self, index: int, document: Document, *, hold: bool) -> tuple[Outcome, Purchase | None]:
+        outcome, started = Outcome(document=document.name), anyio.current_time()
+        try:
+            with _typed(Phase.SUBMIT, document.name):
+                purchase = await self.purchases.submit(document, hold=hold, until=self._until(started))
+        except DocJobsError as error:
+            return await self._failed(
+                index, outcome.failed(Phase.SUBMIT, error, seconds=_since(started))
+            ), None
+        known = {"ref": purchase.ref, "reused": purchase.reused, "seconds": _since(started)}
+        return self._told(index, outcome.model_copy(update=known)), purchase
+
+    async def _taken_up(
+        self, index: int, outcome: Outcome, ref: JobRef, started: float
+    ) -> tuple[Outcome, Purchase]:
+        to_fetch = outcome.phase is Phase.FETCH
+        try:
+            with _typed(outcome.phase, outcome.document, ref):
+                purchase = await self.purchases.take_up(ref, to_fetch=to_fetch, until=self._until(started))
+        except DocJobsError as error:
+            return await self._failed(
+                index, outcome.failed(outcome.phase, error, seconds=_since(started))
+            ), Purchase(ref)
+        return outcome, purchase
+
+    async def _wait(
+        self, index: int, outcome: Outcome, purchase: Purchase, started: float, age: float
+    ) -> tuple[Outcome, Purchase]:
+        try:
+            with _typed(Phase.WAIT, outcome.document, purchase.ref):
+                status = purchase.status or await self._end_of(purchase.ref, age)
+        except DocJobsError as error:
+            return await self._failed(
+                index, outcome.failed(Phase.WAIT, error, seconds=_since(started)), purchase
+            ), purchase
+        if purchase.status is None:
+            purchase = await self.purchases.done(purchase, status.ref)
+        seen = {"phase": Phase.WAIT, "status": status, "ref": status.ref, "seconds": _since(started)}
+        return self._told(index, outcome.model_copy(update=seen)), purchase
+
+    async def _end_of(self, ref: JobRef, age: float) -> JobStatus:
+        assert self.waiter  # noqa: S101 (wait and extract are only called with one)
+        return await self.waiter.done(ref, deadline=self.deadline, age=age)
+
+    async def _fetch(self, index: int, outcome: Outcome, purchase: Purchase, started: float) -> Outcome:
+        try:
+            async with self.fetches:
+                with _typed(Phase.FETCH, outcome.document, purchase.ref), self._in_time():
+                    result, purchase = await self._result(purchase)
+        except DocJobsError as error:
+            return await self._failed(
+                index, outcome.failed(Phase.FETCH, error, seconds=_since(started)), purchase
+            )
+        ended = {"phase": Phase.DONE, "result": result, "ref": result.ref, "seconds": _since(started)}
+        return self._told(index, outcome.model_copy(update=ended))
+
+    async def _result(self, purchase: Purchase) -> tuple[Result, Purchase]:
+        answer, purchase = await self.purchases.fetch(purchase)
+        result = self.purchases.provider.read_result(purchase.ref, answer)
+        await self.purchases.billed(purchase, result.usage)
+        return result, purchase
+
+    # -- limits, and what is told
+
+    def _until(self, started: float) -> float:
+        limit = math.inf if self.document_timeout is None else started + self.document_timeout
+        return min(limit, math.inf if self.deadline is None else self.deadline)
+
+    def _in_time(self) -> AbstractContextManager[object]:
+        """A result that is there is paid for, so fetching it may go on a little past the deadline."""
+        left = (
+            None if self.deadline is None else max(0.0, self.deadline - anyio.current_time()) + _FETCH_GRACE
+        )
+        return anyio.fail_after(left)
+
+    async def _failed(self, index: int, failed: Outcome, purchase: Purchase | None = None) -> Outcome:
+        if purchase is not None:
+            await self.purchases.failed(purchase, failed)
+        return self._told(index, failed)
+
+    def _told(self, index: int, outcome: Outcome) -> Outcome:
+        if self.observe:
+            try:
+                self.observe(index, outcome)
+            except Exception:  # a log line must not cost a document
+                _log.exception("%s: an observer broke", outcome.document)
+        return outcome
+
+
+@contextmanager
+def _typed(phase: Phase, document: str, ref: JobRef | None = None) -> Iterator[None]:
+    """Turn what is no typed error into one: a fault of ours is one document's row, not the batch's end."""
+    try:
+        yield
+    except DocJobsError:
+        raise
+    except TimeoutError:
+        raise JobTimeout(f"The {phase} did not end in time. Take the job up again.", ref=ref) from None
+    except Exception as bug:
+        _log.exception("%s: the %s broke", document, phase)
+        what = f"The {phase} broke ({type(bug).__name__})."  # the error's text may hold anything
+        if ref is None:
+            raise SubmitUncertain(f"{what} The document may have been accepted.") from None
+        raise JobTimeout(f"{what} Take the job up again.", ref=ref) from None
+
+
+def age_of(ref: JobRef) -> float:
+    """Seconds since the submit by the wall clock; a clock that runs behind counts as zero."""
+    return max(0.0, (datetime.now(timezone.utc) - ref.submitted_at).total_seconds())
+
+
+def _since(started: float) -> float:
+    return round(anyio.current_time() - started, 3)

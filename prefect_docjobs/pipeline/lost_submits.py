@@ -1,0 +1,102 @@
+"""Submits whose answer is lost: was the document accepted? Only a service that lists its jobs can tell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from prefect_docjobs.errors import DocJobsError
+from prefect_docjobs.http import Http
+from prefect_docjobs.ledger import Record
+from prefect_docjobs.providers.base import JobPage, Provider
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
+
+_log = logging.getLogger(__name__)
+_GRACE = 30.0  # seconds after which an accepted job surely is in the list
+_SLACK = timedelta(minutes=5)  # between the service's clock and the database's
+_PAGE = 100
+_PAGES = 200  # read at most; what lies further back cannot be told
+
+
+class LostSubmits:
+    """Looks for jobs of an account that nobody has claimed.
+
+    A job is never taken for a document's because of the time at which it began: who else submits to the
+    account is not known here. That no job began since the intent proves that it was not accepted.
+    """
+
+    def __init__(self, provider: Provider, http: Http, ledger: Ledger) -> None:
+        self._provider = provider
+        self._http = http
+        self._ledger = ledger
+        self._reading = asyncio.Lock()
+        self._read_at = -1.0
+        self._since = datetime.max.replace(tzinfo=timezone.utc)
+        self._jobs: dict[str, datetime | None] | None = None
+
+    async def candidates(self, intent: Record) -> tuple[str, ...] | None:
+        """Ids of jobs that may be the intent's.
+
+        Returns:
+            Empty: it surely was not accepted. None: nobody can tell.
+        """
+        if not self._provider.capabilities.list_jobs:
+            return None
+        await asyncio.sleep(max(0.0, _GRACE - intent.age))
+        since = intent.intended_at - _SLACK
+        jobs = await self._jobs_since(since)
+        if jobs is None:
+            return None
+        began = [job_id for job_id, created_at in jobs.items() if created_at is None or created_at >= since]
+        known = await self._ledger.known_jobs(intent.provider, intent.base_url, intent.tenant, began)
+        return tuple(job_id for job_id in began if job_id not in known)
+
+    async def _jobs_since(self, since: datetime) -> dict[str, datetime | None] | None:
+        """The jobs that began since then; one reading serves all who asked before it."""
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
+        async with self._reading:
+            if self._read_at < asked_at or self._since > since:
+                self._read_at, self._since = clock(), since
+                self._jobs = await self._listed(since)
+            return self._jobs
+
+    async def _listed(self, since: datetime) -> dict[str, datetime | None] | None:
+        jobs: dict[str, datetime | None] = {}
+        try:
+            async for page, is_last in self._pages():
+                jobs.update((job_id, row.created_at) for job_id, row in page.rows.items())
+                if is_last or _is_older(page, since):
+                    return jobs
+        except DocJobsError as error:
+            _log.warning("The list of jobs of %s cannot be read: %s", self._provider.title, error)
+        return None
+
+    async def _pages(self) -> AsyncIterator[tuple[JobPage, bool]]:
+        """Pages, the newest jobs first however the service lists them, and whether it is the last one."""
+        first = await self._page(0)
+        total = first.total if first.total is not None else len(first.rows)
+        skips = list(range(0, max(1, total), _PAGE))
+        if _is_oldest_first(first):
+            skips.reverse()
+        for number, skip in enumerate(skips[:_PAGES], 1):
+            yield (await self._page(skip) if skip else first), number == len(skips)
+
+    async def _page(self, skip: int) -> JobPage:
+        return await self._provider.list_jobs(self._http, skip=skip, limit=_PAGE)
+
+
+def _is_oldest_first(page: JobPage) -> bool:
+    dates = [row.created_at for row in page.rows.values() if row.created_at is not None]
+    return len(dates) > 1 and dates[0] < dates[-1]
+
+
+def _is_older(page: JobPage, since: datetime) -> bool:
+    """Whether all jobs of a page began before then, and so all on the pages that follow."""
+    dates = [row.created_at for row in page.rows.values()]
+    return bool(dates) and all(date is not None and date < since for date in dates)

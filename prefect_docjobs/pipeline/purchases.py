@@ -1,0 +1,182 @@
+"""Buying: how a document becomes a job, and a job a kept result.
+
+`Purchases` is what a line asks; `Unrecorded` keeps nothing. With a ledger, `Recorded` buys a document once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from typing_extensions import Self
+
+from prefect_docjobs.errors import SubmitUncertain
+from prefect_docjobs.http import Answer, Http
+from prefect_docjobs.ledger import Record, State
+from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Usage
+from prefect_docjobs.pipeline.budget import Budget
+from prefect_docjobs.providers.base import Provider
+
+_log = logging.getLogger(__name__)
+
+OnUncertain = Literal["fail", "resubmit"]
+"""What to do when a submit's answer is lost: fail the document, or risk a second bill."""
+
+SUBMITS = 8
+"""Submits at the same time; each is an open intent, which a crash leaves to be reconciled."""
+
+MONTH = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms documents are bought.
+
+    Attributes:
+        on_uncertain: What to do when a submit's answer is lost.
+        reuse_for: Seconds after a submit during which its result is used again for the same content; None for
+            ever, 0 never. Work in flight is always taken up.
+        flow_run_id: The flow run that buys, where there is one.
+        task_run_id: The task run likewise.
+        scope: Names the call: documents given by URL are the same within one call only.
+        block: Name of the saved job block, by which another process can find the account.
+        budget: What all submits may cost; None for no limit.
+    """
+
+    on_uncertain: OnUncertain = "fail"
+    reuse_for: float | None = MONTH
+    flow_run_id: str | None = None
+    task_run_id: str | None = None
+    scope: str = ""
+    block: str | None = None
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """A job that exists, and what is written down about it.
+
+    Attributes:
+        ref: The job.
+        record: The ledger's record, as it was last seen; None where nothing is recorded.
+        reused: The document was bought before, by this call or another.
+    """
+
+    ref: JobRef
+    record: Record | None = None
+    reused: bool = False
+
+    @property
+    def status(self) -> JobStatus | None:
+        """That the job has succeeded, where the ledger knows: the service may not know it any more."""
+        if self.record is None or self.record.state not in (State.DONE, State.FETCHED):
+            return None
+        seen_at = self.record.done_at or self.record.fetched_at or self.record.updated_at
+        return JobStatus(ref=self.ref, state=JobState.SUCCEEDED, seen_at=seen_at)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the result lies in the ledger."""
+        return self.record is not None and self.record.state is State.FETCHED
+
+
+class Purchases(ABC):
+    """Submits, and keeps what is fetched. Use it as an async context manager."""
+
+    def __init__(self, provider: Provider, http: Http, terms: Terms) -> None:
+        self.provider = provider
+        self.http = http
+        self.terms = terms
+        self.turns = asyncio.Semaphore(SUBMITS)
+        self._documents: dict[str, str | None] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    @abstractmethod
+    async def submit(self, document: Document, *, hold: bool, until: float = math.inf) -> Purchase:
+        """See to it that there is a job for a document.
+
+        Args:
+            document: What to submit, unless that has been done already.
+            hold: The caller goes on with it, so nobody else may.
+            until: When, on the loop's clock, standing by for somebody else's work ends.
+
+        Raises:
+            SubmitUncertain: It may or may not have been accepted.
+            JobError: It was bought before, and has no result.
+            DocJobsError: See `Provider.submit`.
+        """
+
+    async def look_up(self, refs: Iterable[JobRef]) -> None:  # noqa: B027 (there is nothing to read)
+        """Read what is written about these jobs, all at once."""
+
+    async def take_up(self, ref: JobRef, *, to_fetch: bool, until: float = math.inf) -> Purchase:  # noqa: ARG002
+        """Go on with a job that was submitted before; `until` as for `submit`."""
+        return Purchase(ref)
+
+    async def done(self, purchase: Purchase, ref: JobRef) -> Purchase:
+        """Note that the job has succeeded, and what fetching needs."""
+        return replace(purchase, ref=ref)
+
+    async def fetch(self, purchase: Purchase) -> tuple[Answer, Purchase]:
+        """The result's answer; kept, where there is a ledger, before anybody reads it."""
+        return await self.provider.fetch(self.http, purchase.ref), purchase
+
+    async def billed(self, purchase: Purchase, usage: Usage) -> None:  # noqa: B027 (nowhere to write)
+        """Note what the service says that it cost."""
+
+    async def failed(self, purchase: Purchase, outcome: Outcome) -> None:  # noqa: B027 (nowhere to write)
+        """Note that there is no result."""
+
+    async def send(self, document: Document, *, on_sent: Callable[[], None] | None = None) -> JobRef:
+        """Submit, within the budget."""
+        budget = self.terms.budget
+        cost = await budget.take(document) if budget else 0.0
+        try:
+            return await self.provider.submit(self.http, document, on_sent=on_sent)
+        except SubmitUncertain:
+            raise
+        except BaseException:
+            if budget:
+                budget.give_back(cost)
+            raise
+
+    def check_is_new(self, ref: JobRef) -> None:
+        """Raise `SubmitUncertain` when the service gives one job to two documents."""
+        known = self._documents.setdefault(ref.job_id, ref.document_sha256)
+        if known != ref.document_sha256:
+            raise SubmitUncertain(f"The service answered with the job of another document, {ref.job_id}.")
+
+
+class Unrecorded(Purchases):
+    """Without a ledger: nothing is remembered, and what a crash interrupts is lost."""
+
+    async def submit(self, document: Document, *, hold: bool, until: float = math.inf) -> Purchase:  # noqa: ARG002
+        """See `Purchases.submit`."""
+        async with self.turns:
+            ref = await self._submit(document)
+        self.check_is_new(ref)
+        return Purchase(ref)
+
+    async def _submit(self, document: Document) -> JobRef:
+        try:
+            return await self.send(document)
+        except asyncio.CancelledError:
+            _log.warning(
+                "%s: the submit was under way when it was cancelled; it may have been accepted.",
+                document.name,
+            )
+            raise
+        except SubmitUncertain:
+            if self.terms.on_uncertain != "resubmit":
+                raise
+            return await self.send(document)

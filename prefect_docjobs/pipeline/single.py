@@ -1,0 +1,60 @@
+"""One document: submit, wait, fetch. Unlike in a batch, what goes wrong is raised."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from prefect_docjobs.http import Http
+from prefect_docjobs.models import Document, JobRef, JobStatus, Result
+from prefect_docjobs.pipeline.batches import purchases, waiter
+from prefect_docjobs.pipeline.line import age_of
+from prefect_docjobs.pipeline.purchases import Terms
+from prefect_docjobs.providers.base import Provider
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
+
+
+async def submit_one(
+    provider: Provider,
+    http: Http,
+    document: Document,
+    *,
+    terms: Terms | None = None,
+    ledger: Ledger | None = None,
+) -> JobRef:
+    """See to it that there is a job for a document; see `Purchases.submit` for the errors."""
+    async with purchases(provider, http, terms, ledger) as buying:
+        return (await buying.submit(document, hold=False)).ref
+
+
+async def wait_one(
+    provider: Provider,
+    http: Http,
+    ref: JobRef,
+    *,
+    timeout: float | None = 3600.0,
+    ledger: Ledger | None = None,
+) -> JobStatus:
+    """Wait until one job has succeeded; see `Waiter.done` for the errors."""
+    async with waiter(provider, http, timeout) as waiting, purchases(provider, http, None, ledger) as buying:
+        await buying.look_up([ref])
+        purchase = await buying.take_up(ref, to_fetch=False)
+        if purchase.status:
+            return purchase.status
+        status = await waiting.done(ref, age=age_of(ref))
+        await buying.done(purchase, status.ref)
+        return status
+
+
+async def fetch_one(
+    provider: Provider, http: Http, ref: JobRef, *, ledger: Ledger | None = None, until: float = math.inf
+) -> Result:
+    """Fetch one result; see `Provider.fetch` and `Provider.read_result` for the errors."""
+    async with purchases(provider, http, None, ledger) as buying:
+        await buying.look_up([ref])
+        answer, purchase = await buying.fetch(await buying.take_up(ref, to_fetch=True, until=until))
+        result = provider.read_result(purchase.ref, answer)
+        await buying.billed(purchase, result.usage)
+        return result

@@ -1,0 +1,153 @@
+"""Turns leased from a source that several processes share: by the dozen, ahead of need, not relied upon."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from support.virtual_time import virtual_time
+
+from prefect_docjobs.http import Pace, Paces
+from prefect_docjobs.http.leases import Lease, Leases
+
+
+@dataclass
+class Source:
+    """A bucket in memory that all processes of an account lease from; it answers after a moment."""
+
+    rate: float
+    lapse: float = 5.0
+    takes: float = 0.01
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    broken: bool = False
+    _left: float = 0.0
+    _at: float = 0.0
+
+    async def refill(self, kind: str, wanted: int) -> Lease:
+        self.asked.append((kind, wanted))
+        await asyncio.sleep(self.takes)
+        if self.broken:
+            raise ConnectionError("the database is gone")
+        now = asyncio.get_running_loop().time()
+        self._left = min(self._left + (now - self._at) * self.rate, 24.0)
+        self._at = now
+        granted = min(wanted, int(self._left))
+        self._left -= granted
+        return Lease(granted, now + (self.lapse if granted else 1.0 / self.rate))
+
+
+def process(source: Source) -> Pace:
+    """The pace of one process for status requests."""
+    return Paces(clock=asyncio.get_running_loop().time, refill=source.refill)["status"]
+
+
+async def turns(pace: Pace, seconds: float) -> int:
+    """How many turns somebody gets who always wants one."""
+    loop = asyncio.get_running_loop()
+    until, taken = loop.time() + seconds, 0
+    while loop.time() < until:
+        if wait := pace.take():
+            await asyncio.sleep(min(wait, until - loop.time()))
+        else:
+            taken += 1
+            await asyncio.sleep(0)
+    return taken
+
+
+@virtual_time
+async def test_processes_that_lease_from_one_source_share_its_rate() -> None:
+    random.seed(3)  # processes ask at random moments, so as not to be in step
+    source = Source(rate=20.0)
+    taken = await asyncio.gather(*[turns(process(source), 60.0) for _ in range(3)])
+
+    assert 0.95 * 20 * 60 <= sum(taken) <= 20 * 60 + 1
+    assert min(taken) >= 0.1 * sum(taken)
+    assert len(source.asked) <= 3 * 60 * 5
+
+
+@virtual_time
+async def test_turns_are_leased_by_the_dozen_and_ahead_of_need() -> None:
+    source = Source(rate=1_000.0, takes=0.1)
+    pace = process(source)
+    assert pace.wait() > 0.0
+    await asyncio.sleep(0.2)
+    waits = []
+    for _ in range(40):  # 50 a second
+        waits.append(pace.take())
+        await asyncio.sleep(0.02)
+
+    assert set(waits) == {0.0}
+    assert set(source.asked) == {("status", 12)}
+    assert len(source.asked) <= 1 + 40 / 6
+
+
+@virtual_time
+async def test_leased_turns_lapse() -> None:
+    source = Source(rate=1_000.0, lapse=5.0)
+    pace = process(source)
+    pace.wait()
+    await asyncio.sleep(0.1)
+    assert pace.wait() == 0.0
+    await asyncio.sleep(6.0)
+    assert pace.wait() > 0.0
+    await asyncio.sleep(0.1)  # the next ones are on their way
+
+
+@virtual_time
+async def test_where_there_are_no_turns_nobody_asks_before_the_time_that_was_said() -> None:
+    source = Source(rate=0.1)
+    pace = process(source)
+    assert await turns(pace, 100.0) == pytest.approx(10, abs=1)
+    assert len(source.asked) <= 22
+
+
+@virtual_time
+async def test_a_source_that_fails_leaves_a_process_to_its_own_pace_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = Source(rate=20.0, broken=True)
+    paces = Paces({"status": 5.0}, clock=asyncio.get_running_loop().time, refill=source.refill)
+    assert await turns(paces["status"], 60.0) == pytest.approx(5 * 60, rel=0.1)
+    assert len(source.asked) <= 8
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+    source.broken = False
+    await asyncio.sleep(11.0)
+    asked_before = len(source.asked)
+    await turns(paces["status"], 30.0)
+    assert len(source.asked) > asked_before + 5
+
+
+@virtual_time
+async def test_a_fetch_that_never_ends_is_given_up() -> None:
+    answers: list[Callable[[], float]] = [lambda: 1e6, lambda: 0.01]
+
+    async def refill(kind: str, wanted: int) -> Lease:
+        await asyncio.sleep(answers.pop(0)() if answers else 0.01)
+        return Lease(wanted, asyncio.get_running_loop().time() + 60.0)
+
+    leases = Leases("status", refill, asyncio.get_running_loop().time)
+    assert leases.wait() > 0.0
+    hung = leases._task
+    await asyncio.sleep(6.0)
+    assert leases.wait() > 0.0
+    await asyncio.sleep(0.1)
+    assert leases.wait() == 0.0
+    assert hung
+    hung.cancel()
+
+
+@virtual_time
+async def test_a_refusal_holds_back_leased_turns_as_well() -> None:
+    pace = process(Source(rate=1_000.0))
+    pace.wait()
+    await asyncio.sleep(0.1)
+    pace.refused(9.0)
+    assert pace.wait() == 9.0
+
+
+def test_without_a_source_no_event_loop_is_needed() -> None:
+    assert Paces()["status"].take() == 0.0
