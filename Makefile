@@ -31,7 +31,7 @@ format: $(READY)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## Measure; prints a table and writes JSON
+bench: $(READY) $(SDKS)  ## Measure; prints a table and writes JSON
 	$(BIN)/python -m bench $(ARGS)
 
 docs: $(READY)  ## Run every code block of the docs

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import io
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -78,8 +79,8 @@ class Http:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.provider = provider
-        self.base_url = normalize_base_url(base_url)
-        self.tenant = tenant
+        self.base_url = sys.intern(normalize_base_url(base_url))
+        self.tenant = sys.intern(tenant)
         self.limits = limits or Limits()
         self._headers = dict(headers)
         self._secrets = tuple(secret for secret in secrets if secret)
@@ -118,7 +119,7 @@ class Http:
             return None
         from prefect_docjobs.http.lean import LeanReads  # importing aiohttp takes 0.1 s
 
-        reads = LeanReads(_common_headers() | self._headers, self.limits, shared_ssl_context())
+        reads = LeanReads(_common_headers() | self._headers, self.limits, shared_ssl_context(), self._answer)
         self._stack.push_async_callback(reads.aclose)
         return reads
 
@@ -270,7 +271,7 @@ class Http:
         self._paces[kind].answered()
         if kind != "submit" and answer.headers.get("content-type", "").lower().startswith("text/html"):
             raise Unavailable("An HTML page came in place of an answer.", status=answer.status)
-        return answer if request.verbatim else self._masked(answer)
+        return answer
 
     async def _exchange(self, client: httpx.AsyncClient, url: str, request: Request) -> Answer:
         with ExitStack() as opened:
@@ -357,12 +358,13 @@ class Http:
                     status=response.status_code,
                 )
             received.write(piece)
-        return Answer(
-            status=response.status_code,
-            headers=response.headers,
-            body=received.getvalue(),
-            url=path_of(request.path),
-        )
+        return self._answer(request, response.status_code, response.headers, received.getvalue())
+
+    def _answer(self, request: Request, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+        """What came, as it may be told of; a result is kept as it is."""
+        secrets = () if request.verbatim else self._secrets
+        told = self.redacted(body) if secrets else body
+        return Answer(status, headers, told, path_of(request.path), secrets=secrets)
 
     def _masked(self, answer: Answer) -> Answer:
         return replace(answer, body=self.redacted(answer.body), secrets=self._secrets)

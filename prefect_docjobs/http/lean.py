@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import aiohttp
 import httpx
@@ -17,18 +17,24 @@ from yarl import URL
 
 from prefect_docjobs.errors import Unreadable
 from prefect_docjobs.http.messages import Answer, Request
-from prefect_docjobs.http.origin import path_of
 from prefect_docjobs.http.retries import Limits
 
 _NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _LATE = (asyncio.TimeoutError, TimeoutError)  # the two are one from Python 3.11 on
 
 
+MakeAnswer = Callable[[Request, int, Mapping[str, str], bytes], Answer]
+"""Makes an answer of the request, the status, the headers and the body."""
+
+
 class LeanReads:
     """GETs of one account over kept connections, on one event loop."""
 
-    def __init__(self, headers: Mapping[str, str], limits: Limits, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, headers: Mapping[str, str], limits: Limits, context: ssl.SSLContext, answer: MakeAnswer
+    ) -> None:
         self._limits = limits
+        self._answer = answer
         self._session = aiohttp.ClientSession(
             headers=headers,
             connector=aiohttp.TCPConnector(limit=limits.in_flight, ssl=context, keepalive_timeout=30.0),
@@ -74,12 +80,7 @@ class LeanReads:
                         f"The answer is larger than {self._limits.answer_bytes:,} bytes.",
                         status=response.status,
                     )
-            return Answer(
-                status=response.status,
-                headers=httpx.Headers(list(response.raw_headers)),
-                body=bytes(body),
-                url=path_of(request.path),
-            )
+            return self._answer(request, response.status, response.headers, bytes(body))
 
     async def aclose(self) -> None:
         """Close the connections."""

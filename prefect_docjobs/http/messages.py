@@ -12,7 +12,6 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
-import httpx
 from pydantic_core import from_json
 
 from prefect_docjobs.errors import (
@@ -83,6 +82,7 @@ class Answer:
     """One answer, read to its end.
 
     Attributes:
+        headers: Their names in any case.
         url: Path of the request that it answers, without query.
         received_at: When its last byte arrived (UTC).
         attempts: How many requests it took.
@@ -90,7 +90,7 @@ class Answer:
     """
 
     status: int
-    headers: httpx.Headers
+    headers: Mapping[str, str]
     body: bytes
     url: str = ""
     received_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
@@ -130,7 +130,8 @@ class Answer:
         return bool(self.secrets) and (b"\\u" in self.body or (special and b"\\" in self.body))
 
     def mask(self, text: str) -> str:
-        """`text` without secrets."""
+        """`text` without secrets, and without what a header may hold and no file takes."""
+        text = _SURROGATES.sub("\ufffd", text)
         for secret in self.secrets:
             text = text.replace(secret, MASK)
         return text
@@ -140,7 +141,7 @@ class Answer:
         if depth > _DEEPEST:
             raise Unreadable(f"The answer is nested deeper than {_DEEPEST} levels.", status=self.status)
         if isinstance(value, str):
-            return self.mask(_SURROGATES.sub("\ufffd", value))
+            return self.mask(value)
         if isinstance(value, dict):
             return {self._cleaned(k, depth): self._cleaned(v, depth + 1) for k, v in value.items()}
         return [self._cleaned(item, depth + 1) for item in value] if isinstance(value, list) else value
@@ -148,8 +149,7 @@ class Answer:
     @property
     def location(self) -> str | None:
         """Where a redirect points, or None."""
-        target: str | None = self.headers.get("location")
-        return target
+        return self.headers.get("location")
 
     @property
     def request_id(self) -> str | None:

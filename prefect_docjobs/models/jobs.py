@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
@@ -50,6 +51,12 @@ class JobRef(Frozen):
     alias: str | None = None
     result_url: str | None = None
     document_id: str | None = None
+
+    @field_validator("provider", "base_url", "tenant", "product")
+    @classmethod
+    def _shared(cls, text: str) -> str:
+        """Thousands of refs say the same: one text in memory, and compared in no time."""
+        return sys.intern(text)
 
     @field_validator("submitted_at")
     @classmethod

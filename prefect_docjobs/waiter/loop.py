@@ -109,7 +109,8 @@ class Waiter:
 
         Args:
             ref: The job.
-            deadline: On the waiter's clock; the earlier of it and the document timeout counts.
+            deadline: On the waiter's clock; the earlier of it and the document timeout counts. Of a job
+                that is waited for already, the first deadline stays.
             age: Seconds since the submit; a job that is old already is looked at immediately.
 
         Raises:
@@ -209,7 +210,8 @@ class Waiter:
         return due if due == math.inf else max(due, math.ceil(due / _TICK) * _TICK)
 
     def _is_due(self, watch: Watch, now: float) -> None:
-        if now < watch.deadline and (spared := self.sweeps.spares(watch, now)) > 0.0:
+        sweeps = self.sweeps
+        if sweeps.is_on and now < watch.deadline and (spared := sweeps.spares(watch, now)) > 0.0:
             self.put(watch, spared)
         else:
             self._ready.add(watch, now)

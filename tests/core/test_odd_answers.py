@@ -96,7 +96,7 @@ async def test_one_job_id_for_two_documents_never_crosses_them(monkeypatch: pyte
     async with connected("mindee") as at:
         kept, first = Provider.submit, []
 
-        async def same(self: Provider, http: Http, document: Document) -> JobRef:
+        async def same(self: Provider, http: Http, document: Document, **_: object) -> JobRef:
             ref = await kept(self, http, document)
             first.append(ref.job_id)
             return ref.model_copy(update={"job_id": first[0]})

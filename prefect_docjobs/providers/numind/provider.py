@@ -166,6 +166,8 @@ class NuMind(NuMindSettings, Provider):
             raise unknown from None
 
     async def _job(self, http: Http, ref: JobRef, once: bool) -> JobStatus:
+        if once:  # a second request, beside the one that the caller has taken a turn for
+            await http.turn("status")
         ask = http.look if once else http.send
         answer = await ask(self.request_for(self.job_request, ref))
         with self.reading(answer):
