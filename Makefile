@@ -7,7 +7,7 @@ SDKS := .venv-sdks/.ready
 SDKS_2025 := .venv-sdks-2025/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sdks lint format bench docs constraints clean
+.PHONY: help demo test test-sdks lint format bench torture docs constraints clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: $(READY)  ## Format the code
 
 bench: $(READY) $(SDKS)  ## Measure; prints a table and writes JSON
 	$(BIN)/python -m bench $(ARGS)
+
+torture: $(READY)  ## Kill workers at every step and at 100 random instants; shows that nothing is bought twice
+	$(BIN)/python -m torture $(ARGS)
 
 docs: $(READY)  ## Run every code block of the docs
 	$(BIN)/python -m pytest tests/docs tests/prefect/test_code_of_docs.py $(ARGS)

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from itertools import chain
 from pathlib import Path
 
-from bench import budget, crowd, detection, detection_virtual, extraction
+from bench import budget, crowd, detection, detection_virtual, extraction, ledger
 from bench.figures import Row
 from bench.goals import WAITERS, verdicts
 from bench.table import say, show_rows, show_verdicts
@@ -43,11 +43,16 @@ def _extraction(quick: bool) -> Iterator[Row]:
     return extraction.measure((100, 1_000, 10_000), (100, 500), runs=3)
 
 
+def _ledger(quick: bool) -> Iterator[Row]:
+    return ledger.measure(200, runs=1) if quick else ledger.measure(ledger.DOCUMENTS, runs=3)
+
+
 PARTS: Mapping[str, tuple[str, Part]] = {
     "a": ("How soon an end is seen, and by how many requests (200 jobs)", _waiting),
     "b": ("Few status requests allowed", _budget),
     "c": ("Many waiters in one process", _crowd),
     "d": ("Cost of a document in a Prefect flow, and how it grows (e)", _extraction),
+    "f": ("What it costs to pay once", _ledger),
 }
 
 
@@ -85,7 +90,7 @@ def _measured(part: str, quick: bool) -> list[Row]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks of waiting.")
     parser.add_argument(
-        "--only", type=_parts, default=list(PARTS), metavar="a,b,c,d", help="only these parts"
+        "--only", type=_parts, default=list(PARTS), metavar="a,b,c,d,f", help="only these parts"
     )
     parser.add_argument("--quick", action="store_true", help="about a minute: less of everything, no SDKs")
     parser.add_argument("--output", type=Path, help="where to write the figures; bench/results/ by default")

@@ -24,7 +24,7 @@ class Row:
     """One line of a table.
 
     Attributes:
-        part: Which measurement, `a` to `e`.
+        part: Which measurement, `a` to `f`.
         case: What was measured under.
         way: Who did the work.
         figures: What came out.

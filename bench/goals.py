@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench import budget, crowd, detection, detection_virtual, extraction
+from bench import budget, crowd, detection, detection_virtual, extraction, ledger
 from bench.figures import MEAN, REFUSED, REQUESTS, Row, find
 from bench.laws import SHORT
 from bench.services import SETTINGS
@@ -43,6 +43,7 @@ def verdicts(rows: Sequence[Row]) -> Iterator[Verdict]:
     yield from _budget(rows)
     yield from _crowd(rows)
     yield from _extraction(rows)
+    yield from _ledger(rows)
 
 
 def _detection(rows: Sequence[Row]) -> Iterator[Verdict]:
@@ -99,6 +100,11 @@ def _extraction(rows: Sequence[Row]) -> Iterator[Verdict]:
         yield _held(rows, "d", extraction.case_of(10_000), way, cost)
     growth = (_Limit(extraction.TOTAL, 1.05, "x"),)  # a twentieth is within the noise of two runs
     yield _held(rows, "e", extraction.GROWTH, extraction.BATCH, growth)
+
+
+def _ledger(rows: Sequence[Row]) -> Iterator[Verdict]:
+    limits = (_Limit(ledger.CPU, 5.0, "ms CPU/document"), _Limit(ledger.MORE_WALL, 10.0, "% wall"))
+    yield _held(rows, "f", ledger.case_of(ledger.DOCUMENTS), ledger.OVERHEAD, limits)
 
 
 def _held(rows: Sequence[Row], part: str, case: str, way: str, limits: Sequence[_Limit]) -> Verdict:

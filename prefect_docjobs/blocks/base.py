@@ -28,8 +28,9 @@ from typing_extensions import Self
 
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
 from prefect_docjobs.blocks.run import DocJobRun
+from prefect_docjobs.blocks.sharing import HeardPaces, SharedRates
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.http import Http, Kind, Limits, normalize_base_url, shared_paces
+from prefect_docjobs.http import Http, Kind, Limits, Paces, normalize_base_url, shared_paces
 from prefect_docjobs.models import Document, JobRef, Result
 from prefect_docjobs.pipeline import OnUncertain, submit_one
 from prefect_docjobs.providers import Provider, provider_class
@@ -151,12 +152,28 @@ class DocJobsCredentials(DocJobsBlock, CredentialsBlock, ABC):
         description="Never more, over all batches of the account in one process; empty for no limit.",
     )
 
+    share_rates: bool = Field(
+        default=False,
+        title="Share the rates among all workers",
+        description=(
+            "The two rates above hold for all processes of the account together, which take turns through "
+            "the ledger they share (PostgreSQL for several machines, SQLite for one), and pause together "
+            "when one is refused. All must set the same rates. Without it each process has them for itself."
+        ),
+    )
+
     _check_api_key = field_validator("api_key")(checked_secret)
 
     @field_validator("base_url")
     @classmethod
     def _origin_only(cls, url: str) -> str:
         return normalize_base_url(url)
+
+    @model_validator(mode="after")
+    def _rates_to_share(self) -> Self:
+        if self.share_rates and not self._rates():
+            raise ValueError("share_rates needs submits_per_second or status_per_second to share.")
+        return self
 
     @computed_field  # type: ignore[prop-decorator]  # https://github.com/python/mypy/issues/1362
     @property
@@ -185,8 +202,16 @@ class DocJobsCredentials(DocJobsBlock, CredentialsBlock, ABC):
             secrets=[key],
             read_error=service.read_error,
             limits=limits or Limits(in_flight=self.max_in_flight, answer_bytes=self.max_answer_mib << 20),
-            paces=shared_paces(self.base_url, self.tenant_id, self._rates(), documented=service.rates),
+            paces=self._paces(service),
         )
+
+    def _paces(self, service: type[Provider]) -> Paces:
+        account, rates = (self.base_url, self.tenant_id), self._rates()
+        if not self.share_rates:
+            return shared_paces(*account, rates, documented=service.rates)
+        shared = SharedRates.of(service.name, *account, rates)
+        paces = shared_paces(*account, rates, documented=service.rates, refill=shared.refill)
+        return HeardPaces(paces, shared.refused)
 
     def _rates(self) -> dict[Kind, float]:
         given: dict[Kind, float | None] = {

@@ -11,14 +11,20 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.filesystems import WritableFileSystem
 from prefect.results import aget_default_result_storage
 from prefect.settings import get_current_settings
+from prefect.transactions import get_transaction
 
+from prefect_docjobs.blocks.sharing import lending
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.pipeline import OnUncertain, Terms
+from prefect_docjobs.pipeline.budget import Budget
 
 if TYPE_CHECKING:
     from prefect_docjobs.blocks.base import DocJob
     from prefect_docjobs.ledger import Ledger
+
+BUYER = "docjobs.buyer"
+"""Under this name the transaction of a task run that buys knows which run it is, for a rollback."""
 
 REUSE_DAYS = 30.0
 """Days during which a result is used again for the same content, unless told otherwise."""
@@ -28,16 +34,23 @@ REUSE_DAYS = 30.0
 async def the_ledger() -> AsyncIterator[Ledger | None]:
     """The ledger of this process. Large results go to Prefect's default result storage where one is set."""
     async with open_ledger(await _result_storage()) as ledger:
-        yield ledger
+        if ledger is None:
+            yield None
+            return
+        async with lending(ledger):
+            yield ledger
 
 
-def terms_of(job: DocJob, on_uncertain: OnUncertain, reuse_days: float | None) -> Terms:
+def terms_of(
+    job: DocJob, on_uncertain: OnUncertain, reuse_days: float | None, budget: Budget | None = None
+) -> Terms:
     """The terms on which this run buys.
 
     Args:
         job: The job block.
         on_uncertain: What to do when a submit's answer is lost.
         reuse_days: Days during which a result is used again; 0 never, None for ever.
+        budget: What all submits may cost; None for no limit.
 
     Raises:
         ConfigurationError: `reuse_days` is negative.
@@ -47,6 +60,9 @@ def terms_of(job: DocJob, on_uncertain: OnUncertain, reuse_days: float | None) -
     task, flow = TaskRunContext.get(), FlowRunContext.get()
     flow_run = flow.flow_run if flow else None
     run = task.task_run.flow_run_id if task else flow_run.id if flow_run else None
+    if task and (transaction := get_transaction()):
+        buyer = {"flow_run_id": str(run) if run else None, "task_run_id": str(task.task_run.id)}
+        transaction.set(BUYER, buyer)
     return Terms(
         on_uncertain=on_uncertain,
         reuse_for=None if reuse_days is None else reuse_days * 86_400.0,
@@ -55,6 +71,7 @@ def terms_of(job: DocJob, on_uncertain: OnUncertain, reuse_days: float | None) -
         # The same call of a flow run that is run again has the same key.
         scope=f"{run}/{task.task_run.dynamic_key}" if task and run else uuid.uuid4().hex,
         block=job.saved_name,
+        budget=budget,
     )
 
 

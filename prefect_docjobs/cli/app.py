@@ -135,6 +135,10 @@ def extract(
     job: str,
     json: Annotated[bool, Parameter(show_default=False)] = False,
     timeout: float | None = None,
+    dry_run: Annotated[bool, Parameter(show_default=False)] = False,
+    budget: float | None = None,
+    max_documents: int | None = None,
+    price_per_page: float | None = None,
 ) -> int:
     """Extract from documents with a job block that is saved in Prefect.
 
@@ -143,7 +147,48 @@ def extract(
         job: Name of the job block, such as mindee-job/invoices.
         json: A line of JSON for each document as it ends, instead of a table at the end.
         timeout: Seconds for all documents. A job that still runs then is not lost: --json shows its ref.
+        dry_run: Send nothing; tell what would be submitted, what is paid for, and what it would cost.
+        budget: Pages that may be bought, or with --price-per-page what they may cost.
+        max_documents: Documents that may be bought. What is paid for already does not count.
+        price_per_page: What a page costs, in any currency.
     """
     from prefect_docjobs.cli.extract import run_extract
+    from prefect_docjobs.cli.planning import run_plan
+    from prefect_docjobs.pipeline.budget import budget_of
 
-    return run_extract(files, job, as_json=json, timeout=timeout)
+    limit = budget_of(budget, max_documents, price_per_page)
+    if dry_run:
+        return run_plan(files, job, limit, as_json=json)
+    return run_extract(files, job, as_json=json, timeout=timeout, budget=limit)
+
+
+@app.command(sort_key=5)
+def jobs(
+    *,
+    state: list[str] | None = None,
+    reason: list[str] | None = None,
+    provider: str | None = None,
+    flow_run: str | None = None,
+    since: str | None = None,
+    limit: int = 100,
+    json: Annotated[bool, Parameter(show_default=False)] = False,
+    import_: Annotated[Path | None, Parameter(name="--import")] = None,
+) -> None:
+    """List the jobs that the ledger knows, the newest first.
+
+    Args:
+        state: intended, submitted, done, fetched or failed; may be repeated.
+        reason: Why there is no result, such as uncertain; may be repeated.
+        provider: Name of a service, such as mindee.
+        flow_run: Id of the flow run that bought them.
+        since: Intended since a date (2026-11-01) or a time ago (90m, 24h, 7d).
+        limit: At most so many.
+        json: A line of JSON for each job, its ref included, instead of a table.
+        import_: A file of refs, as JSON lines, to write into the ledger first.
+    """
+    from prefect_docjobs.cli.jobs import Filters, show_jobs
+
+    filters = Filters.of(
+        states=state, reasons=reason, provider=provider, flow_run_id=flow_run, since=since, limit=limit
+    )
+    show_jobs(filters, refs=import_, as_json=json)

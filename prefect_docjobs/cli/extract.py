@@ -12,9 +12,12 @@ from prefect_docjobs.cli.quiet import quiet_prefect
 from prefect_docjobs.cli.report import outcome_table
 from prefect_docjobs.cli.screen import Advance, messages, output, progress_bar
 from prefect_docjobs.models import Batch, Document, Outcome
+from prefect_docjobs.pipeline.budget import Budget
 
 
-def run_extract(files: Iterable[str], job: str, *, as_json: bool, timeout: float | None) -> int:
+def run_extract(
+    files: Iterable[str], job: str, *, as_json: bool, timeout: float | None, budget: Budget | None = None
+) -> int:
     """Extract, and show what came out.
 
     Args:
@@ -22,6 +25,7 @@ def run_extract(files: Iterable[str], job: str, *, as_json: bool, timeout: float
         job: Name of a saved job block.
         as_json: Print a whole `Outcome` per line as documents end, instead of a table at the end.
         timeout: Seconds for all documents; None for no limit.
+        budget: What all of them may cost; None for no limit.
 
     Returns:
         0, or 1 when a document has no result.
@@ -30,9 +34,7 @@ def run_extract(files: Iterable[str], job: str, *, as_json: bool, timeout: float
         CommandFailed: There is no document, or the limit is none.
         ConfigurationError: There is no such job.
     """
-    documents = [document for name in files for document in _documents(name)]
-    if not documents:
-        raise CommandFailed("There is no document. Name files, folders with files, or URLs.", WRONG_USE)
+    documents = documents_of(files)
     if timeout is not None and not timeout > 0:
         raise CommandFailed("--timeout needs a number of seconds above 0.", WRONG_USE)
     quiet_prefect()
@@ -40,7 +42,10 @@ def run_extract(files: Iterable[str], job: str, *, as_json: bool, timeout: float
 
     with progress_bar("Extracting", len(documents), hidden=as_json and sys.stdout.isatty()) as advance:
         shown = _JsonLines(advance) if as_json else _Table(advance)
-        asyncio.run(extract_with(job, documents, shown.add, timeout=timeout, foresee=advance.note))
+        extracting = extract_with(
+            job, documents, shown.add, timeout=timeout, foresee=advance.note, budget=budget
+        )
+        asyncio.run(extracting)
     return FAILED if shown.close() else 0
 
 
@@ -78,6 +83,14 @@ class _Table:
         failed = sum(not outcome.ok for outcome in ordered)
         messages().print(f"{len(ordered) - failed} of {len(ordered)} documents delivered.")
         return failed
+
+
+def documents_of(names: Iterable[str]) -> list[Document]:
+    """The documents that files, folders and URLs name; raises `CommandFailed` when there is none."""
+    documents = [document for name in names for document in _documents(name)]
+    if not documents:
+        raise CommandFailed("There is no document. Name files, folders with files, or URLs.", WRONG_USE)
+    return documents
 
 
 def _documents(name: str) -> list[Document]:

@@ -10,6 +10,7 @@ from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
 from prefect_docjobs.cli.fanout import Ended, extract_in_steps
 from prefect_docjobs.models import Document
 from prefect_docjobs.pipeline import Foresee
+from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks.arguments import the_job
 
 
@@ -20,6 +21,7 @@ async def extract_with(
     *,
     timeout: float | None = None,
     foresee: Foresee | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Extract in a flow run of its own, so that Prefect shows what was done.
 
@@ -29,6 +31,7 @@ async def extract_with(
         ended: Told of each chunk of documents that has ended.
         timeout: Seconds for all documents; None for no limit.
         foresee: Told when what is under way will be done.
+        budget: What all of them may cost; None for no limit.
 
     Raises:
         CommandFailed: Prefect's API does not answer.
@@ -39,7 +42,7 @@ async def extract_with(
 
     @flow(name="extract-from-terminal", flow_run_name="{count} through {job}")
     async def extract_from_terminal(job: str, count: int) -> None:  # noqa: ARG001 (shown in Prefect)
-        await extract_in_steps(block, documents, ended, timeout=timeout, foresee=foresee)
+        await extract_in_steps(block, documents, ended, timeout=timeout, foresee=foresee, budget=budget)
 
     await extract_from_terminal(job, len(documents))
 

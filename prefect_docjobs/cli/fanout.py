@@ -11,6 +11,7 @@ from functools import partial
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.models import Batch, Document
 from prefect_docjobs.pipeline import Foresee
+from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks import aextract_documents
 from prefect_docjobs.tasks.journal import foreseeing
 from prefect_docjobs.waiter import Forecast
@@ -29,6 +30,7 @@ async def extract_in_steps(
     *,
     timeout: float | None = None,
     foresee: Foresee | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Run one task for each chunk, a few at a time. Chunks are single documents if there are few.
 
@@ -38,6 +40,7 @@ async def extract_in_steps(
         ended: Told of each chunk as it ends, in the order of completion.
         timeout: Seconds for all documents; None for no limit.
         foresee: Told when the chunks that are under way will be done.
+        budget: What all of them may cost; None for no limit.
     """
     size = max(1, math.ceil(len(documents) / _STEPS))
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -55,7 +58,7 @@ async def extract_in_steps(
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             task = aextract_documents.with_options(task_run_name=_name(job, chunk))
             with foreseeing(partial(foreseen, first)):
-                batch = await task(job, chunk, timeout=left)
+                batch = await task(job, chunk, timeout=left, budget=budget)
             forecasts.pop(first, None)
         await ended(first, batch)
 

@@ -6,41 +6,54 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
 
-from prefect_docjobs.blocks import DocJob
+from prefect_docjobs.flows.dead_letters import DeadLetter
 from prefect_docjobs.flows.files import ResultFiles
 from prefect_docjobs.flows.report import ResultTable, Tally
-from prefect_docjobs.models import Document
-from prefect_docjobs.pipeline import OnUncertain
-from prefect_docjobs.tasks import aextract_documents
+from prefect_docjobs.models import Batch
 from prefect_docjobs.tasks.journal import Log, Progress
 
 _CHUNKS_AT_A_TIME = 4
 
-Chunk: TypeAlias = tuple[int, Sequence[Document]]
-"""The number of the first document, and the documents."""
+_Item = TypeVar("_Item")
+_Item_contra = TypeVar("_Item_contra", contravariant=True)
+
+Chunk: TypeAlias = tuple[int, Sequence[_Item]]
+"""The number of the first item, and the items."""
+
+
+class Work(Protocol[_Item_contra]):
+    """What is done with a chunk."""
+
+    async def drive(self, items: Sequence[_Item_contra], *, numbers: str, timeout: float | None) -> Batch:
+        """An outcome for each item, in their order.
+
+        Args:
+            items: What a chunk holds.
+            numbers: Their numbers, such as `1-100 of 250`, for the name of the task run.
+            timeout: Seconds that are left; None for no limit.
+        """
+
+    async def letters(self, items: Sequence[_Item_contra], batch: Batch) -> list[DeadLetter]:
+        """The dead letters of those that failed, in their order."""
 
 
 @dataclass
-class ChunkedRun:
+class ChunkedRun(Generic[_Item]):
     """Documents on their way; of what comes out only files, sums and a table of bounded size are kept.
 
     Attributes:
+        work: What is done with each chunk.
         files: Where results go as chunks end.
         timeout: Seconds for all documents, from the making of this object; None for no limit.
-        document_timeout: Seconds for each document; None for no limit.
-        on_uncertain: What to do when a submit's answer is lost.
     """
 
-    block: DocJob
-    documents: Sequence[Document]
+    work: Work[_Item]
     files: ResultFiles
     timeout: float | None = None
-    document_timeout: float | None = 3600.0
-    on_uncertain: OnUncertain = "fail"
     tally: Tally = field(default_factory=Tally)
     table: ResultTable = field(default_factory=ResultTable)
     started: float = field(default_factory=anyio.current_time)
@@ -50,31 +63,30 @@ class ChunkedRun:
         """Seconds since the start."""
         return anyio.current_time() - self.started
 
-    async def extract(self, chunk_size: int, log: Log) -> None:
-        """Extract chunk by chunk, with one progress bar for all of them."""
-        starts = range(0, len(self.documents), chunk_size)
-        chunks = [(first, self.documents[first : first + chunk_size]) for first in starts]
-        async with Progress(len(self.documents), "All documents of the run").shown(log) as progress:
-            await side_by_side(partial(self._extract, progress), chunks)
+    async def through(self, items: Sequence[_Item], chunk_size: int, log: Log) -> None:
+        """Drive all items chunk by chunk, with one progress bar for all of them."""
+        starts = range(0, len(items), chunk_size)
+        chunks = [(first, items[first : first + chunk_size]) for first in starts]
+        async with Progress(len(items), "All documents of the run").shown(log) as progress:
+            await side_by_side(partial(self._drive, len(items), progress), chunks)
 
-    async def _extract(self, progress: Progress, chunk: Chunk) -> None:
-        first, documents = chunk
-        name = f"extract {first + 1:,}-{first + len(documents):,} of {len(self.documents):,}"
-        batch = await aextract_documents.with_options(task_run_name=name)(
-            self.block,
-            documents,
+    async def _drive(self, total: int, progress: Progress, chunk: Chunk[_Item]) -> None:
+        first, items = chunk
+        batch = await self.work.drive(
+            items,
+            numbers=f"{first + 1:,}-{first + len(items):,} of {total:,}",
             timeout=None if self.timeout is None else max(0.0, self.timeout - self.elapsed),
-            document_timeout=self.document_timeout,
-            on_uncertain=self.on_uncertain,
         )
-        await self.files.append(batch)
+        await self.files.append(batch, await self.work.letters(items, batch))
         self.tally.add(batch)
         self.table.add(first, batch)
         for _ in range(len(batch)):
             progress.advance()
 
 
-async def side_by_side(work: Callable[[Chunk], Awaitable[None]], chunks: Iterable[Chunk]) -> None:
+async def side_by_side(
+    work: Callable[[Chunk[_Item]], Awaitable[None]], chunks: Iterable[Chunk[_Item]]
+) -> None:
     """Work on the chunks, a few at a time.
 
     After an error no other chunk is begun; those under way are finished first, for they are paid for.

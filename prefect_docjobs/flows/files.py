@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 from pydantic_core import to_jsonable_python
 
+from prefect_docjobs.flows.dead_letters import DeadLetter
 from prefect_docjobs.models import Batch, Outcome
 
 RESULTS = "results.jsonl"
@@ -28,9 +29,9 @@ def is_ours(path: Path) -> bool:
 class ResultFiles:
     """The files that a run writes, batch by batch, in the order in which batches end.
 
-    `results.jsonl` has a whole `Outcome` for each delivered document, `failures.jsonl` one for each
-    failed document with its ref where there is one, `rows.jsonl` a flat row for each document
-    (`Outcome.row`). Until the run has ended they bear the name of the run behind theirs.
+    `results.jsonl` has a whole `Outcome` for each delivered document, `failures.jsonl` a `DeadLetter` for
+    each failed one, `rows.jsonl` a flat row for each document (`Outcome.row`). Until the run has ended they
+    bear the name of the run behind theirs.
 
     Args:
         folder: Where to; made if it is not there.
@@ -65,15 +66,24 @@ class ResultFiles:
         for name in NAMES:
             self.partial(name).replace(self.path(name))
 
-    async def append(self, batch: Batch) -> None:
-        """Write the outcomes of a batch, in a thread; they are in the files when this returns."""
-        async with self._writing:
-            await anyio.to_thread.run_sync(self._append, batch)
+    async def append(self, batch: Batch, letters: Sequence[DeadLetter] | None = None) -> None:
+        """Write the outcomes of a batch, in a thread; they are in the files when this returns.
 
-    def _append(self, batch: Batch) -> None:
+        Args:
+            batch: The outcomes.
+            letters: Of those that failed; by default with what the outcomes themselves know.
+        """
+        if letters is None:
+            letters = [DeadLetter.of(outcome) for outcome in batch.failures]
+        async with self._writing:
+            await anyio.to_thread.run_sync(self._append, batch, letters)
+
+    def _append(self, batch: Batch, letters: Sequence[DeadLetter]) -> None:
         for outcome in batch:
-            self._streams[RESULTS if outcome.ok else FAILURES].write(_line(outcome))
-        self._streams[ROWS].writelines(map(_line, batch.rows()))
+            self._streams[ROWS].write(_line(outcome.row()))
+            if outcome.ok:
+                self._streams[RESULTS].write(_line(outcome))
+        self._streams[FAILURES].writelines(map(_line, letters))
         _flush(self._streams.values())
 
 
@@ -82,7 +92,7 @@ def _opened(path: Path) -> IO[str]:
     return path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
-def _line(content: Outcome | dict[str, Any]) -> str:
+def _line(content: Outcome | DeadLetter | dict[str, Any]) -> str:
     # Numbers that JSON does not have, which some answers do, become null.
     return json.dumps(to_jsonable_python(content, inf_nan_mode="null"), ensure_ascii=False) + "\n"
 

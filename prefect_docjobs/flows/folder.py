@@ -1,24 +1,36 @@
 """The flow that extracts from every document of a folder."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: a flow that is served is loaded by its path, and Prefect 3.8 does
+# not find the types of its parameters then.
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import anyio.to_thread
-from prefect import State, flow, runtime
-from prefect.states import Completed, Failed
+from prefect import flow, runtime
 
-from prefect_docjobs.flows.artifacts import publish_summary, publish_table
+from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.flows.chunks import ChunkedRun
-from prefect_docjobs.flows.files import FAILURES, NAMES, ResultFiles, is_ours
-from prefect_docjobs.flows.parameters import AtLeastOne, JobParameter, Seconds, job_label, output_folder
-from prefect_docjobs.flows.report import summary
-from prefect_docjobs.models import Document
+from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
+from prefect_docjobs.flows.ending import letter_writer, publish, result_files, state_of
+from prefect_docjobs.flows.files import is_ours
+from prefect_docjobs.flows.parameters import (
+    Amount,
+    AtLeastOne,
+    JobParameter,
+    MaxFailures,
+    Seconds,
+    job_label,
+)
+from prefect_docjobs.models import Batch, Document
 from prefect_docjobs.pipeline import OnUncertain
+from prefect_docjobs.pipeline.budget import Budget, budget_of
+from prefect_docjobs.tasks import aextract_documents, cancel_remote_jobs
 from prefect_docjobs.tasks.arguments import the_job
-from prefect_docjobs.tasks.journal import Log, run_log
+from prefect_docjobs.tasks.journal import run_log
 
 
 def _run_name() -> str:
@@ -26,7 +38,12 @@ def _run_name() -> str:
     return f"{Path(given['folder']).name or given['folder']} through {job_label(given['job'])}"
 
 
-@flow(name="extract-folder", flow_run_name=_run_name)
+@flow(
+    name="extract-folder",
+    flow_run_name=_run_name,
+    on_cancellation=[cancel_remote_jobs],
+    on_crashed=[cancel_remote_jobs],
+)
 async def extract_folder(
     folder: str,
     job: JobParameter,
@@ -39,11 +56,15 @@ async def extract_folder(
     document_timeout: Seconds | None = 3600,
     max_documents: AtLeastOne | None = None,
     on_uncertain: OnUncertain = "fail",
+    max_failures: MaxFailures | None = None,
+    budget: Amount | None = None,
+    price_per_page: Amount | None = None,
 ) -> dict[str, Any]:
     """Extract from every document of a folder, and write what comes out as JSON lines.
 
-    Each chunk of documents is one task run. A document that fails is a line in failures.jsonl and does not
-    fail the run; a run that delivers nothing at all fails.
+    Each chunk of documents is one task run. A document that fails is a line in failures.jsonl, and does not
+    fail the run unless there are too many of them. When the run is cancelled its jobs are cancelled where
+    the service can; when it crashes they are kept, and a new run takes them up.
 
     Args:
         folder: The folder with the documents.
@@ -58,6 +79,11 @@ async def extract_folder(
         max_documents: Take so many documents at most, in the order of their names. Empty: all.
         on_uncertain: When a submit's answer is lost: fail the document, or resubmit it at the risk of a
             second bill.
+        max_failures: The run fails, after everything is written, when more documents fail: below 1 a share
+            of all, such as 0.05; from 1 on a number of them. Empty: when not one is delivered.
+        budget: Pages that may be bought, or with a price what they may cost. Documents that do not fit are
+            left to a later run. What is paid for already costs nothing. Empty: no limit.
+        price_per_page: What a page costs, in any currency.
 
     Returns:
         The totals (documents, delivered, failed, reasons, pages, credits, seconds) and the paths of the
@@ -71,36 +97,42 @@ async def extract_folder(
     list_documents = partial(_documents, folder, pattern, recursive=recursive, at_most=max_documents)
     documents = await anyio.to_thread.run_sync(list_documents)
     log.info("Found %d documents in %s", len(documents), folder)
-    run = ChunkedRun(block, documents, _files(output), timeout, document_timeout, on_uncertain)
+    limit = budget_of(budget, None, price_per_page)
+    work = _Extraction(block, document_timeout, on_uncertain, limit, letter_writer(block, log))
+    run = ChunkedRun(work, result_files(output), timeout)
     with run.files.written():
-        await run.extract(chunk_size, log)
-    await _publish(run, folder, job_label(job), log)
+        await run.through(documents, chunk_size, log)
+    await publish(run, f"{folder} through {job_label(job)}", job=job_label(job), log=log)
+    nothing = f"No file in {folder} matches {pattern}."
+    state = state_of(run.tally, run.files, max_failures=max_failures, nothing=nothing)
     # Prefect takes the run's state from here and hands the caller the state's data.
-    return cast("dict[str, Any]", _state(run, nothing=f"No file in {folder} matches {pattern}."))
+    return cast("dict[str, Any]", state)
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    """Extracts from documents, a chunk at a time."""
+
+    job: DocJob
+    document_timeout: float | None
+    on_uncertain: OnUncertain
+    budget: Budget | None
+    writer: LetterWriter
+
+    async def drive(self, items: Sequence[Document], *, numbers: str, timeout: float | None) -> Batch:
+        return await aextract_documents.with_options(task_run_name=f"extract {numbers}")(
+            self.job,
+            items,
+            timeout=timeout,
+            document_timeout=self.document_timeout,
+            on_uncertain=self.on_uncertain,
+            budget=self.budget,
+        )
+
+    async def letters(self, items: Sequence[Document], batch: Batch) -> list[DeadLetter]:
+        return await self.writer.letters(items, batch)
 
 
 def _documents(folder: str, pattern: str, *, recursive: bool, at_most: int | None) -> list[Document]:
     found = Document.from_folder(folder, pattern, recursive=recursive)
     return [document for document in found if document.path and not is_ours(document.path)][:at_most]
-
-
-def _files(output: str) -> ResultFiles:
-    this = runtime.flow_run
-    return ResultFiles(output_folder(output, this.scheduled_start_time), run=str(this.id)[:8])
-
-
-async def _publish(run: ChunkedRun, folder: str, job: str, log: Log) -> None:
-    await publish_table(run.table, run.files, job=job, log=log)
-    text = summary(f"{folder} through {job}", run.tally, run.files, elapsed=run.elapsed)
-    await publish_summary(text, job=job, log=log)
-
-
-def _state(run: ChunkedRun, *, nothing: str) -> State[dict[str, Any]]:
-    """How the run has ended: failed if there were documents and not one was delivered."""
-    tally, files = run.tally, run.files
-    if tally.documents and not tally.delivered:
-        return Failed(message=f"{tally.sentence()}. See {files.path(FAILURES)}")
-    message = f"{tally.sentence()}. Results are in {files.folder}" if tally.documents else nothing
-    return Completed(
-        message=message, data={**tally.totals(), "files": [str(files.path(name)) for name in NAMES]}
-    )

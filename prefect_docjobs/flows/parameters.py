@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from pydantic import Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from prefect_docjobs.blocks import DocJob
 
@@ -23,6 +23,20 @@ AtLeastOne: TypeAlias = Annotated[int, Field(ge=1)]
 
 Seconds: TypeAlias = Annotated[float, Field(gt=0)]
 """A time limit."""
+
+
+Amount: TypeAlias = Annotated[float, Field(ge=0)]
+"""Money, or pages."""
+
+
+def _share_or_number(limit: float) -> float:
+    if limit > 1.0 and not limit.is_integer():
+        raise ValueError("give a share of the documents below 1, or a whole number of them from 1 on")
+    return limit
+
+
+MaxFailures: TypeAlias = Annotated[float, Field(ge=0), AfterValidator(_share_or_number)]
+"""How many documents may fail: below 1 a share of all, from 1 on a number of them."""
 
 
 def job_label(job: DocJob | str) -> str:

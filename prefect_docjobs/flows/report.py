@@ -30,6 +30,7 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     pages: int = 0
     credits: float = 0
+    reused: int = 0
     seconds: array[float] = field(default_factory=lambda: array("d"))
 
     def add(self, batch: Batch) -> None:
@@ -40,9 +41,8 @@ class Tally:
         self.reasons.update(totals["reasons"])
         self.pages += totals["pages"]
         self.credits += totals["credits"]
-        self.seconds.extend(
-            outcome.seconds for outcome in batch if outcome.ok and outcome.seconds is not None
-        )
+        self.reused += sum(head.reused for head in batch.heads)
+        self.seconds.extend(head.seconds for head in batch.heads if head.ok and head.seconds is not None)
 
     @property
     def failed(self) -> int:
@@ -149,6 +149,7 @@ def summary(title: str, tally: Tally, files: ResultFiles, *, elapsed: float) -> 
         ("Documents", f"{tally.documents:,}"),
         ("Delivered", f"{tally.delivered:,}"),
         *((f"Failed: {reason}", f"{number:,}") for reason, number in tally.reasons.most_common()),
+        *([("Paid for before", f"{tally.reused:,}")] if tally.reused else []),
         ("Pages, as the service counts", f"{tally.pages:,}" if tally.pages else "not told"),
         ("Credits, as the service counts", f"{tally.credits:,g}" if tally.credits else "not told"),
         ("Seconds per delivered document", times or "none"),
@@ -156,7 +157,7 @@ def summary(title: str, tally: Tally, files: ResultFiles, *, elapsed: float) -> 
     ]
     contents = {
         RESULTS: "a whole result per line",
-        FAILURES: "a failed document per line, with its job where there is one",
+        FAILURES: "a dead letter per line: a failed document, why, and what may be done",
         ROWS: "a flat row for each document",
     }
     return "\n".join(

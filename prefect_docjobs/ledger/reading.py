@@ -50,6 +50,7 @@ class Reader:
         since: datetime | None = None,
         limit: int = 1000,
         after_id: int = 0,
+        newest_first: bool = False,
     ) -> list[Record]:
         """Records that fit all that is given, in the order of their ids.
 
@@ -65,6 +66,7 @@ class Reader:
             since: Intended then or later.
             limit: At most so many.
             after_id: Only those with a greater id; for the next page, the last id of this one.
+            newest_first: In the opposite order, so that `limit` leaves out the oldest.
         """
         fits = rows.matching(
             provider=provider,
@@ -75,11 +77,12 @@ class Reader:
             reasons=reasons,
             since=since,
         )
+        order = jobs.c.id.desc() if newest_first else jobs.c.id
         found: list[Record] = []
         for listed in rows.in_lists({"key": keys, "job_id": job_ids}):
-            page = rows.select_records().where(fits, listed, jobs.c.id > after_id).order_by(jobs.c.id)
+            page = rows.select_records().where(fits, listed, jobs.c.id > after_id).order_by(order)
             found += map(rows.record_of, await self._read(page.limit(limit)))
-        return sorted(found, key=lambda record: record.id)[:limit]
+        return sorted(found, key=lambda record: record.id, reverse=newest_first)[:limit]
 
     async def known_jobs(self, provider: str, base_url: str, tenant: str, job_ids: Iterable[str]) -> set[str]:
         """Which of a service's jobs the ledger knows."""

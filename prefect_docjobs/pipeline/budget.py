@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from prefect_docjobs.errors import DocJobsError, Reason
+import asyncio
+import math
+
+from prefect_docjobs.errors import ConfigurationError, DocJobsError, Reason
 from prefect_docjobs.models import Document
+from prefect_docjobs.pipeline.pages import Pages, pages_of
 
 
 class OverBudget(DocJobsError):
@@ -13,26 +17,109 @@ class OverBudget(DocJobsError):
 
 
 class Budget:
-    """What may be spent, by all submits that share this object.
+    """What may be spent, by all submits that share this object on one event loop.
+
+    Documents are counted one after the other, in the order in which they come to be submitted. A document
+    that does not fit is refused; a smaller one that comes later may still fit.
 
     Args:
+        most: Pages that may be bought, or with `price_per_page` what they may cost; None for no limit.
         documents: Documents that may be bought; None for no limit.
+        price_per_page: What a page costs, in any currency; None where that is not known.
+
+    Raises:
+        ConfigurationError: A number is not finite, or negative.
     """
 
-    def __init__(self, documents: int | None = None) -> None:
-        self._left = float("inf") if documents is None else float(documents)
+    def __init__(
+        self,
+        most: float | None = None,
+        *,
+        documents: int | None = None,
+        price_per_page: float | None = None,
+    ) -> None:
+        given = {"budget": most, "max_documents": documents, "price_per_page": price_per_page}
+        for name, number in given.items():
+            if number is not None and not (math.isfinite(number) and number >= 0):
+                raise ConfigurationError(f"{name} must be a number that is not negative, not {number}.")
+        self.most = most
+        self.documents = documents
+        self.price_per_page = price_per_page
+        self._pages = 0
+        self._bought = 0
+        self._counting = asyncio.Lock()
 
-    async def take(self, document: Document) -> float:
-        """Take what a document costs, and return it.
+    @property
+    def pages(self) -> int:
+        """Pages that were bought, as they were counted here; a page that nobody can count is in it."""
+        return self._pages
+
+    @property
+    def bought(self) -> int:
+        """Documents that were bought."""
+        return self._bought
+
+    @property
+    def cost(self) -> float | None:
+        """What was spent; None without a price."""
+        return None if self.price_per_page is None else self._pages * self.price_per_page
+
+    async def take(self, document: Document) -> Pages:
+        """Take what a document costs, and return its pages.
 
         Raises:
             OverBudget: It is more than is left.
+            InvalidDocument: It cannot be read.
         """
-        if self._left < 1.0:
-            raise OverBudget("No more documents may be bought in this run.").about(document.name)
-        self._left -= 1.0
-        return 1.0
+        async with self._counting:
+            self._check(Pages(), document)  # without a look at documents for which nothing is left
+            pages = await pages_of(document)
+            self._check(pages, document)
+            self._pages += pages.number
+            self._bought += 1
+            return pages
 
-    def give_back(self, cost: float) -> None:
+    def give_back(self, pages: Pages) -> None:
         """Return what was taken for a document that was not bought."""
-        self._left += cost
+        self._pages -= pages.number
+        self._bought -= 1
+
+    def _check(self, pages: Pages, document: Document) -> None:
+        if self.documents is not None and self._bought >= self.documents:
+            raise OverBudget(f"max_documents={self.documents:,} are bought.").about(document.name)
+        if self.most is None:
+            return
+        each = 1.0 if self.price_per_page is None else self.price_per_page
+        after = (self._pages + pages.number) * each
+        if after > self.most and not math.isclose(after, self.most):  # ten times 0.1 are no more than 1
+            raise OverBudget(self._told(pages)).about(document.name)
+
+    def _told(self, pages: Pages) -> str:
+        few = "1 page" if pages.number == 1 else f"{pages.number:,} pages"
+        if self.price_per_page is None:
+            return f"{few} would pass the budget: {self._pages:,} of {self.most:,g} pages are bought."
+        cost, spent = pages.number * self.price_per_page, self._pages * self.price_per_page
+        return f"{few} for {cost:,g} would pass the budget: {spent:,g} of {self.most:,g} is spent."
+
+
+def budget_of(
+    budget: Budget | float | None, max_documents: int | None, price_per_page: float | None
+) -> Budget | None:
+    """The budget of one call, or None where nothing is limited and nothing has a price.
+
+    Args:
+        budget: A number as for `Budget`, or a budget that several calls share.
+        max_documents: Documents that may be bought.
+        price_per_page: What a page costs.
+
+    Raises:
+        ConfigurationError: A shared budget together with one of the others, which it has itself.
+    """
+    if not isinstance(budget, Budget):
+        given = (budget, max_documents, price_per_page)
+        if given == (None, None, None):
+            return None
+        return Budget(budget, documents=max_documents, price_per_page=price_per_page)
+    if max_documents is not None or price_per_page is not None:
+        raise ConfigurationError("Give max_documents and price_per_page to the Budget that is shared.")
+    return budget

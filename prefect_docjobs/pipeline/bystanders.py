@@ -21,7 +21,7 @@ class Bystanders:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._news: dict[Record, asyncio.Event] = {}
+        self._waiting: dict[asyncio.Event, Record] = {}
         self._asking: asyncio.Task[None] | None = None
 
     async def wait(self, record: Record, until: float = math.inf) -> None:
@@ -34,18 +34,20 @@ class Bystanders:
         Raises:
             JobTimeout: It is then.
         """
-        news = self._news.setdefault(record, asyncio.Event())
+        news = asyncio.Event()
+        self._waiting[news] = record
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(), name="docjobs-bystanders")
         left = None if until == math.inf else max(0.0, until - asyncio.get_running_loop().time())
         try:
             await asyncio.wait_for(news.wait(), left)
         except (asyncio.TimeoutError, TimeoutError):
-            self._news.pop(record, None)
             raise JobTimeout(
                 f"{record.document_name}: {record.owner} is at work on the same document, and took too long.",
                 ref=record.ref,
             ).about(record.document_name) from None
+        finally:
+            self._waiting.pop(news, None)
 
     async def aclose(self) -> None:
         """Stop asking."""
@@ -54,14 +56,15 @@ class Bystanders:
             await asyncio.gather(self._asking, return_exceptions=True)
 
     async def _ask(self) -> None:
-        while self._news:
+        while self._waiting:
             await asyncio.sleep(_EVERY)
             try:
-                now = await self._ledger.records({record.id for record in self._news})
+                now = await self._ledger.records({record.id for record in self._waiting.values()})
             except DocJobsError:
                 continue  # the database is away; those who wait have their own patience
-            for record in [record for record in self._news if _has_changed(record, now)]:
-                self._news.pop(record).set()
+            for news, record in self._waiting.items():
+                if _has_changed(record, now):
+                    news.set()
 
 
 def _has_changed(record: Record, now: Mapping[int, Record]) -> bool:

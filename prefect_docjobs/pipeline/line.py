@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 import anyio
 
 from prefect_docjobs.errors import DocJobsError, JobTimeout, SubmitUncertain
-from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase, Result
+from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase
 from prefect_docjobs.pipeline.purchases import Purchase, Purchases
 from prefect_docjobs.waiter import Waiter
 
@@ -135,19 +135,15 @@ class Line:
         try:
             async with self.fetches:
                 with _typed(Phase.FETCH, outcome.document, purchase.ref), self._in_time():
-                    result, purchase = await self._result(purchase)
+                    answer, purchase = await self.purchases.fetch(purchase)
+                    result = self.purchases.provider.read_result(purchase.ref, answer)
+                    await self.purchases.billed(purchase, result.usage)
         except DocJobsError as error:
             return await self._failed(
                 index, outcome.failed(Phase.FETCH, error, seconds=_since(started)), purchase
             )
         ended = {"phase": Phase.DONE, "result": result, "ref": result.ref, "seconds": _since(started)}
         return self._told(index, outcome.model_copy(update=ended))
-
-    async def _result(self, purchase: Purchase) -> tuple[Result, Purchase]:
-        answer, purchase = await self.purchases.fetch(purchase)
-        result = self.purchases.provider.read_result(purchase.ref, answer)
-        await self.purchases.billed(purchase, result.usage)
-        return result, purchase
 
     # -- limits, and what is told
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
 
 _log = logging.getLogger(__name__)
-_GRACE = 30.0  # seconds after which an accepted job surely is in the list
+GRACE = 30.0
+"""Seconds after which an accepted job surely is in the list."""
+
+RECHECKS: Sequence[float] = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between looks at who claims a job: the answers of others' submits are written down meanwhile."""
+
+_LONGEST = 1_800.0  # seconds; no submit that was intended longer ago can still be under way
 _SLACK = timedelta(minutes=5)  # between the service's clock and the database's
 _PAGE = 100
 _PAGES = 200  # read at most; what lies further back cannot be told
@@ -47,14 +53,24 @@ class LostSubmits:
         """
         if not self._provider.capabilities.list_jobs:
             return None
-        await asyncio.sleep(max(0.0, _GRACE - intent.age))
+        if intent.age < _LONGEST:  # counted from now: the intent may have waited long for its turn
+            await asyncio.sleep(GRACE)
         since = intent.intended_at - _SLACK
         jobs = await self._jobs_since(since)
         if jobs is None:
             return None
         began = [job_id for job_id, created_at in jobs.items() if created_at is None or created_at >= since]
-        known = await self._ledger.known_jobs(intent.provider, intent.base_url, intent.tenant, began)
-        return tuple(job_id for job_id in began if job_id not in known)
+        return tuple(await self._unclaimed(intent, began))
+
+    async def _unclaimed(self, intent: Record, job_ids: list[str]) -> list[str]:
+        """Those that nobody claims; a job that another submit is just making is claimed in a moment."""
+        for pause in (0.0, *RECHECKS):
+            await asyncio.sleep(pause)
+            known = await self._ledger.known_jobs(intent.provider, intent.base_url, intent.tenant, job_ids)
+            job_ids = [job_id for job_id in job_ids if job_id not in known]
+            if not job_ids:
+                break
+        return job_ids
 
     async def _jobs_since(self, since: datetime) -> dict[str, datetime | None] | None:
         """The jobs that began since then; one reading serves all who asked before it."""
@@ -80,6 +96,8 @@ class LostSubmits:
     async def _pages(self) -> AsyncIterator[tuple[JobPage, bool]]:
         """Pages, the newest jobs first however the service lists them, and whether it is the last one."""
         first = await self._page(0)
+        if first.total is None and len(first.rows) >= _PAGE:
+            return  # there is more, and nobody knows how much
         total = first.total if first.total is not None else len(first.rows)
         skips = list(range(0, max(1, total), _PAGE))
         if _is_oldest_first(first):

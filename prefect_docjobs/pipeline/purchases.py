@@ -15,7 +15,7 @@ from typing import Literal
 
 from typing_extensions import Self
 
-from prefect_docjobs.errors import SubmitUncertain
+from prefect_docjobs.errors import DocJobsError, SubmitUncertain
 from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Usage
@@ -46,6 +46,7 @@ class Terms:
         scope: Names the call: documents given by URL are the same within one call only.
         block: Name of the saved job block, by which another process can find the account.
         budget: What all submits may cost; None for no limit.
+        resubmit: Buy again what was paid for before this call and has no result.
     """
 
     on_uncertain: OnUncertain = "fail"
@@ -55,6 +56,7 @@ class Terms:
     scope: str = ""
     block: str | None = None
     budget: Budget | None = None
+    resubmit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +140,16 @@ class Purchases(ABC):
         """Note that there is no result."""
 
     async def send(self, document: Document, *, on_sent: Callable[[], None] | None = None) -> JobRef:
-        """Submit, within the budget."""
+        """Submit, within the budget. What may have been accepted stays spent."""
         budget = self.terms.budget
-        cost = await budget.take(document) if budget else 0.0
+        if budget is None:
+            return await self.provider.submit(self.http, document, on_sent=on_sent)
+        pages = await budget.take(document)
         try:
             return await self.provider.submit(self.http, document, on_sent=on_sent)
-        except SubmitUncertain:
-            raise
-        except BaseException:
-            if budget:
-                budget.give_back(cost)
+        except DocJobsError as error:
+            if not isinstance(error, SubmitUncertain):
+                budget.give_back(pages)
             raise
 
     def check_is_new(self, ref: JobRef) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import logging
 import math
+import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,21 +14,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-import httpx
-import tenacity
 
 from prefect_docjobs.errors import (
     DocJobsError,
-    JobCancelled,
-    JobError,
-    JobExpired,
-    JobFailed,
-    JobLost,
-    JobTimeout,
     Reason,
     ResultLost,
     SubmitUncertain,
-    Unavailable,
 )
 from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.ledger import (
@@ -40,9 +33,14 @@ from prefect_docjobs.ledger import (
     next_step,
 )
 from prefect_docjobs.models import Document, JobRef, Outcome, Usage
+from prefect_docjobs.pipeline.budget import OverBudget
 from prefect_docjobs.pipeline.bystanders import Bystanders
+from prefect_docjobs.pipeline.finishing import insist, seen_through
+from prefect_docjobs.pipeline.imports import entry_of_job
+from prefect_docjobs.pipeline.known import completed, kept_answer, recorded_failure
 from prefect_docjobs.pipeline.lost_submits import LostSubmits
 from prefect_docjobs.pipeline.purchases import Purchase, Purchases, Terms
+from prefect_docjobs.pipeline.turns import Turn
 from prefect_docjobs.providers.base import Provider
 
 if TYPE_CHECKING:
@@ -51,43 +49,38 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _SMALL = 1 << 20  # bytes; hashing these takes a millisecond, not worth a trip to a thread
 _BUYS = 3  # submits of one document in one call, all but the last surely not accepted
-_ERRORS: dict[Reason, type[JobError]] = {
-    Reason.FAILED: JobFailed,
-    Reason.EXPIRED: JobExpired,
-    Reason.LOST_JOB: JobLost,
-    Reason.LOST_RESULT: ResultLost,
-    Reason.CANCELLED: JobCancelled,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Bought:
-    """An intent of ours that the service accepted as a job."""
-
-    record: Record
-    ref: JobRef
 
 
 @dataclass(frozen=True, slots=True)
 class _Unsure:
-    """An intent of ours that may or may not have been accepted."""
+    """An intent of ours that may or may not have been accepted; `jobs` may be its, where that is known."""
 
     record: Record
     why: str
+    jobs: tuple[str, ...] = ()
 
 
 class Recorded(Purchases):
     """With a ledger: an intent is durable before a submit, a job after it, a result before it is read."""
 
     def __init__(self, provider: Provider, http: Http, terms: Terms, ledger: Ledger) -> None:
-        super().__init__(provider, http, terms)
+        super().__init__(provider, http, terms if terms.scope else replace(terms, scope=uuid.uuid4().hex))
         self._ledger = ledger
         self._bystanders = Bystanders(ledger)
         self._lost = LostSubmits(provider, http, ledger)
         self._known: dict[str, Record] = {}
+        self._began = time.monotonic()
+        self._in_hand: dict[int, Record] = {}
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._bystanders.aclose()
+        """Let go of what is still open, so that others need not wait until the ledger is closed."""
+        with anyio.CancelScope(shield=True):
+            await self._bystanders.aclose()
+            await asyncio.gather(*map(self._let_go, self._in_hand.values()))
+
+    async def _let_go(self, record: Record) -> None:
+        if self._ledger.holds(record):
+            await self._best_effort(self._ledger.let_go(record))
 
     # -- a document becomes a job
 
@@ -98,22 +91,22 @@ class Recorded(Purchases):
         record, buys_left = None, _BUYS
         while True:
             # An intent is written when its turn has come, so that a crash leaves few of them open.
-            async with self.turns:
-                settled = await self._settled(document, entry, record, hold=hold)
+            async with Turn(self.turns) as turn:
+                settled = await self._settled(document, entry, record, turn, hold=hold)
             if isinstance(settled, Purchase):
-                return settled
-            if isinstance(settled, _Bought):
-                return Purchase(settled.ref, await self._submitted(settled.record, settled.ref))
+                return self._held(settled)
             if isinstance(settled, _Unsure):
+                self._in_hand[settled.record.id] = settled.record
                 buys_left -= 1
                 record = await self._reconciled(settled, last=not buys_left)
+                buys_left = 1 if record and record.state is State.FAILED else buys_left
             else:
                 await self._bystanders.wait(settled, until)
                 record = None
 
     async def _settled(
-        self, document: Document, entry: Entry, record: Record | None, *, hold: bool
-    ) -> Purchase | Record | _Bought | _Unsure:
+        self, document: Document, entry: Entry, record: Record | None, turn: Turn, *, hold: bool
+    ) -> Purchase | Record | _Unsure:
         """A job; or the record of somebody who is at work on it; or what became of an intent."""
         while True:
             record = record or await self._ledger.claim(entry)
@@ -124,7 +117,10 @@ class Recorded(Purchases):
                 known = None if hold else record.ref
                 return Purchase(known, record, reused=True) if known else record
             if step is Step.SUBMIT and record.mine and record.state is State.INTENDED:
-                return await self._buy(document, record)
+                if bought := await self._buy(document, record, turn):
+                    return bought
+                record = None
+                continue
             if (step is Step.USE or record.mine or not hold) and record.ref and step is not Step.SUBMIT:
                 return Purchase(record.ref, record, reused=True)
             record = await self._ledger.take_over(record, as_new=step is Step.SUBMIT, entry=entry)
@@ -132,50 +128,85 @@ class Recorded(Purchases):
                 return _Unsure(record, "The submit was under way when its worker ended.")
 
     def _step(self, record: Record) -> Step:
-        terms = self.terms
-        return next_step(record, mine=record.mine, reuse_for=terms.reuse_for, on_uncertain=terms.on_uncertain)
+        terms, mine = self.terms, record.mine
+        step = next_step(record, mine=mine, reuse_for=terms.reuse_for, on_uncertain=terms.on_uncertain)
+        # What was intended since this call began has been bought again already.
+        is_earlier = record.age > time.monotonic() - self._began
+        again = terms.resubmit and is_earlier and record.reason is not Reason.UNCERTAIN
+        return Step.SUBMIT if step is Step.FAIL and again else step
 
-    async def _buy(self, document: Document, intent: Record) -> _Bought | _Unsure:
-        """Submit once."""
+    async def _buy(self, document: Document, intent: Record, turn: Turn) -> Purchase | _Unsure | None:
+        """Submit once; None when the intent was no longer ours when its turn came."""
         sent = False
 
         def note() -> None:
             nonlocal sent
+            if not self._ledger.holds(intent):
+                raise ClaimLost(f"{document.name}: the lease ran out before it was sent.")
             sent = True
 
         try:
-            ref = await self.send(document, on_sent=note)
-            self.check_is_new(ref)
+            buying = self._bought(document, intent, turn, note)
+            return await seen_through(buying, matters=lambda: sent)
+        except ClaimLost:
+            await self._best_effort(self._ledger.released(intent))
+            return None
         except SubmitUncertain as lost:
             return _Unsure(intent, str(lost))
-        except DocJobsError as error:
-            await self._best_effort(self._ledger.failed(intent, error.reason, str(error)))
+        except DocJobsError:
             raise
         except BaseException:
             if not sent:  # else it stays an open intent, to be reconciled
                 await self._best_effort(self._ledger.released(intent))
             raise
-        return _Bought(intent, ref)
+
+    async def _bought(
+        self, document: Document, intent: Record, turn: Turn, note: Callable[[], None]
+    ) -> Purchase | _Unsure:
+        try:
+            ref = await self.send(document, on_sent=note)
+        except (SubmitUncertain, ClaimLost):
+            raise
+        except OverBudget:  # a later run may buy it; a record of each run that did not would be no use
+            await self._best_effort(self._ledger.released(intent))
+            raise
+        except DocJobsError as error:
+            await self._best_effort(self._ledger.failed(intent, error.reason, str(error)))
+            raise
+        turn.end()
+        try:
+            self.check_is_new(ref)
+        except SubmitUncertain as wrong:
+            return _Unsure(intent, str(wrong), (ref.job_id,))
+        if ref.document_sha256 != intent.document_sha256:
+            why = f"{document.name} was changed before it was sent: job {ref.job_id} is of another content."
+            return _Unsure(intent, why, (ref.job_id,))
+        return Purchase(ref, await self._submitted(intent, ref))
 
     async def _submitted(self, intent: Record, ref: JobRef) -> Record:
         """Write down a job that is paid for. The ledger makes a write durable even when we are cancelled."""
         try:
-            return await _insist(partial(self._ledger.submitted, intent, ref))
+            return await insist(partial(self._ledger.submitted, intent, ref))
         except DocJobsError as problem:
             told = ref.model_dump_json(exclude_none=True)
             _log.error("%s is submitted, but could not be written down: %s Its ref: %s", ref, problem, told)
             return replace(intent, state=State.SUBMITTED, ref=ref, job_id=ref.job_id)
 
-    async def _reconciled(self, unsure: _Unsure, *, last: bool) -> Record:
+    async def _reconciled(self, unsure: _Unsure, *, last: bool) -> Record | None:
         """Find out whether the service accepted an intent; the record says what to do next."""
-        candidates = await self._lost.candidates(unsure.record)
-        if candidates is not None and not candidates and not last:
-            _log.info("%s: the service did not accept it; submitting.", unsure.record.document_name)
-            return unsure.record
-        named = f" It may be one of the jobs {', '.join(candidates)}." if candidates else ""
-        failed = await self._ledger.failed(
-            unsure.record, Reason.UNCERTAIN, unsure.why + named, candidates=candidates or ()
-        )
+        try:
+            candidates = unsure.jobs or await self._lost.candidates(unsure.record)
+            if candidates is not None and not candidates and not last:
+                _log.info("%s: the service did not accept it; submitting.", unsure.record.document_name)
+                return unsure.record
+            named = f" It may be one of the jobs {', '.join(candidates)}." if candidates else ""
+            failed = await self._ledger.failed(
+                unsure.record, Reason.UNCERTAIN, unsure.why + named, candidates=candidates or ()
+            )
+        except ClaimLost:
+            return None  # somebody else finds out
+        except LedgerUnavailable as problem:
+            raise SubmitUncertain(f"{unsure.why} {problem}", provider=self.provider.name) from None
         if last or self.terms.on_uncertain == "fail":
             raise recorded_failure(failed)
         return failed
@@ -222,24 +253,18 @@ class Recorded(Purchases):
                 await self._bystanders.wait(record, until)
                 taken = await self._ledger.record(record.id)
             record = taken
-        return Purchase(_completed(ref, record), record, reused=record is not None)
+        return self._held(Purchase(completed(ref, record), record, reused=record is not None))
+
+    def _held(self, purchase: Purchase) -> Purchase:
+        if purchase.record is not None and purchase.record.mine:
+            self._in_hand[purchase.record.id] = purchase.record
+        return purchase
 
     async def _imported(self, ref: JobRef) -> Record:
         """The record of a job that was submitted elsewhere."""
-        identity = f"docjobs/1 job\n{ref.provider}\n{ref.base_url}\n{ref.tenant}\n{ref.job_id}"
-        entry = Entry(
-            key=hashlib.sha256(identity.encode()).hexdigest(),
-            provider=ref.provider,
-            base_url=ref.base_url,
-            tenant=ref.tenant,
-            product=ref.product,
-            document_name=ref.document_name,
-            document_sha256=ref.document_sha256,
-            document_size=ref.document_size,
-            flow_run_id=self.terms.flow_run_id,
-            task_run_id=self.terms.task_run_id,
-            block=self.terms.block,
-        )
+        terms = self.terms
+        bought = {"flow_run_id": terms.flow_run_id, "task_run_id": terms.task_run_id, "block": terms.block}
+        entry = entry_of_job(ref, **bought)
         record = await self._ledger.claim(entry)
         if record.mine and record.state is State.INTENDED:
             record = await self._ledger.submitted(record, ref)
@@ -254,18 +279,39 @@ class Recorded(Purchases):
 
     async def fetch(self, purchase: Purchase) -> tuple[Answer, Purchase]:
         """See `Purchases.fetch`."""
+        return await seen_through(self._fetched(await self._still_ours(purchase)))
+
+    async def _fetched(self, purchase: Purchase) -> tuple[Answer, Purchase]:
         record = purchase.record
         if record is not None and record.state is State.FETCHED:
-            return _answer(record, await self._ledger.body(record)), purchase
-        answer = await self.provider.fetch(self.http, purchase.ref)
+            return kept_answer(record, await self._ledger.body(record)), purchase
+        try:
+            answer = await self.provider.fetch(self.http, purchase.ref)
+        except ResultLost:
+            record = await self._ledger.record(record.id) if record else None
+            if record is None or record.state is not State.FETCHED:
+                raise
+            return await self._fetched(replace(purchase, record=record))  # somebody was faster
         if record is not None:
             record = await self._kept(record, purchase.ref, answer)
         return answer, replace(purchase, record=record)
 
+    async def _still_ours(self, purchase: Purchase) -> Purchase:
+        """After a stop of this process others may have gone on with the job, and be about to fetch it."""
+        record = purchase.record
+        if record is None or record.state is State.FETCHED or self._ledger.holds(record):
+            return purchase
+        try:
+            self._known[purchase.ref.job_id] = await self._ledger.record(record.id) or record
+            return await self.take_up(purchase.ref, to_fetch=True)
+        except LedgerUnavailable as problem:
+            _log.warning("%s: %s", purchase.ref, problem)
+            return purchase
+
     async def _kept(self, record: Record, ref: JobRef, answer: Answer) -> Record:
         kind = answer.headers.get("content-type")
         try:
-            return await _insist(partial(self._ledger.fetched, record, ref, answer.body, content_type=kind))
+            return await insist(partial(self._ledger.fetched, record, ref, answer.body, content_type=kind))
         except DocJobsError as problem:
             _log.error("%s: the result could not be kept, it is only in memory: %s", ref, problem)
             return record
@@ -291,41 +337,3 @@ class Recorded(Purchases):
         except (ClaimLost, LedgerUnavailable) as problem:
             _log.warning("Not written down: %s", problem)
             return None
-
-
-async def _insist(write: Callable[[], Awaitable[Record]]) -> Record:
-    """Write what must not be lost; a database may be away for a moment."""
-    retrying = tenacity.AsyncRetrying(
-        stop=tenacity.stop_after_attempt(4),
-        wait=tenacity.wait_exponential(multiplier=0.25),
-        retry=tenacity.retry_if_exception_type(LedgerUnavailable),
-        sleep=anyio.sleep,
-        reraise=True,
-    )
-    return await retrying(write)
-
-
-def recorded_failure(record: Record) -> DocJobsError:
-    """The error that a failed record stands for."""
-    told = record.error or f"{record.document_name} has no result ({record.reason})."
-    if record.reason is Reason.UNCERTAIN:
-        return SubmitUncertain(told, provider=record.provider).about(record.document_name)
-    if record.reason in _ERRORS:
-        return _ERRORS[record.reason](told, ref=record.ref).about(record.document_name)
-    if record.ref is not None:
-        return JobTimeout(told, ref=record.ref)
-    return Unavailable(told, provider=record.provider).about(record.document_name)
-
-
-def _completed(ref: JobRef, record: Record | None) -> JobRef:
-    """`ref` with what the ledger knows beyond it."""
-    if record is None or record.ref is None:
-        return ref
-    known = {name: getattr(record.ref, name) for name in ("result_url", "document_id")}
-    return ref.model_copy(update={name: value for name, value in known.items() if value is not None})
-
-
-def _answer(record: Record, body: bytes) -> Answer:
-    """A kept result, as it came."""
-    headers = httpx.Headers({"content-type": record.content_type} if record.content_type else {})
-    return Answer(status=200, headers=headers, body=body, received_at=record.fetched_at or record.updated_at)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Http
-from prefect_docjobs.models import Document, JobRef, JobStatus, Result
+from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase, Result
 from prefect_docjobs.pipeline.batches import purchases, waiter
 from prefect_docjobs.pipeline.line import age_of
-from prefect_docjobs.pipeline.purchases import Terms
+from prefect_docjobs.pipeline.purchases import Purchase, Purchases, Terms
 from prefect_docjobs.providers.base import Provider
 
 if TYPE_CHECKING:
@@ -43,7 +46,8 @@ async def wait_one(
         purchase = await buying.take_up(ref, to_fetch=False)
         if purchase.status:
             return purchase.status
-        status = await waiting.done(ref, age=age_of(ref))
+        async with _noted(buying, purchase, Phase.WAIT):
+            status = await waiting.done(ref, age=age_of(ref))
         await buying.done(purchase, status.ref)
         return status
 
@@ -54,7 +58,19 @@ async def fetch_one(
     """Fetch one result; see `Provider.fetch` and `Provider.read_result` for the errors."""
     async with purchases(provider, http, None, ledger) as buying:
         await buying.look_up([ref])
-        answer, purchase = await buying.fetch(await buying.take_up(ref, to_fetch=True, until=until))
+        purchase = await buying.take_up(ref, to_fetch=True, until=until)
+        async with _noted(buying, purchase, Phase.FETCH):
+            answer, purchase = await buying.fetch(purchase)
         result = provider.read_result(purchase.ref, answer)
         await buying.billed(purchase, result.usage)
         return result
+
+
+@asynccontextmanager
+async def _noted(buying: Purchases, purchase: Purchase, phase: Phase) -> AsyncIterator[None]:
+    """Have a failure written down."""
+    try:
+        yield
+    except DocJobsError as error:
+        await buying.failed(purchase, Outcome(document=purchase.ref.document_name).failed(phase, error))
+        raise

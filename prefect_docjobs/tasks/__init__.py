@@ -5,6 +5,7 @@ task for sync flows, scripts, notebooks, `.submit` and `.map`. No task caches or
 retried where that is safe, a submit is never sent twice because a task failed.
 """
 
+from prefect_docjobs.tasks.cancelling import cancel_remote_jobs
 from prefect_docjobs.tasks.many import (
     aextract_documents,
     afetch_results,
@@ -25,6 +26,9 @@ from prefect_docjobs.tasks.one import (
     submit_document,
     wait_for_job,
 )
+from prefect_docjobs.tasks.plans import aplan_documents, plan_documents
+from prefect_docjobs.tasks.redriving import aredrive, redrive
+from prefect_docjobs.tasks.transactions import cancel_bought_jobs
 from prefect_docjobs.tasks.twins import BlockingCall
 
 __all__ = [
@@ -32,17 +36,36 @@ __all__ = [
     "aextract_documents",
     "afetch_result",
     "afetch_results",
+    "aplan_documents",
+    "aredrive",
     "as_jobs_complete",
     "asubmit_document",
     "asubmit_documents",
     "await_for_job",
     "await_for_jobs",
+    "cancel_bought_jobs",
+    "cancel_remote_jobs",
     "extract_documents",
     "fetch_result",
     "fetch_results",
+    "plan_documents",
+    "redrive",
     "sense_jobs",
     "submit_document",
     "submit_documents",
     "wait_for_job",
     "wait_for_jobs",
 ]
+
+for _buying in (
+    asubmit_document,
+    submit_document,
+    asubmit_documents,
+    submit_documents,
+    aextract_documents,
+    extract_documents,
+    aredrive,
+    redrive,
+):
+    # Prefect declares plain functions only, and awaits others.
+    _buying.on_rollback(cancel_bought_jobs)  # type: ignore[arg-type]

@@ -15,8 +15,10 @@ from prefect_docjobs.errors import ConfigurationError, Unsupported
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome
 from prefect_docjobs.models.batches import BatchBuilder
 from prefect_docjobs.pipeline import OnUncertain, extract_many, fetch_many, submit_many, wait_many
+from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.tasks.arguments import Job, Ref, open_refs, the_documents, the_job, the_outcomes
-from prefect_docjobs.tasks.journal import Journal, Progress, run_log
+from prefect_docjobs.tasks.costs import cost_line
+from prefect_docjobs.tasks.journal import Journal, Log, Progress, run_log
 from prefect_docjobs.tasks.names import count, counting
 from prefect_docjobs.tasks.twins import docjobs_task, plain_twin
 from prefect_docjobs.waiter import Forecast
@@ -34,6 +36,9 @@ async def asubmit_documents(
     *,
     on_uncertain: OnUncertain = "fail",
     reuse_days: float | None = REUSE_DAYS,
+    budget: Budget | float | None = None,
+    max_documents: int | None = None,
+    price_per_page: float | None = None,
 ) -> Batch:
     """Submit documents, several at a time, except those whose content the ledger knows a job for.
 
@@ -43,21 +48,29 @@ async def asubmit_documents(
         on_uncertain: What to do when a submit's answer is lost: `fail` the row, or `resubmit` at the risk
             of a second bill.
         reuse_days: Days during which a finished job counts for the same content; 0 never, None for ever.
+        budget: What may be bought: pages, or with `price_per_page` what they may cost. The submit that would
+            pass it is not made; its row has the reason `budget`, and a later run may buy it. None for no
+            limit; a `Budget` is shared by all calls that are given it.
+        max_documents: Documents that may be bought. What is paid for already does not count.
+        price_per_page: What a page costs, in any currency.
 
     Returns:
         A row for each document, in the same order: with the ref of its job, or with the reason why it has
         none. One document's failure never raises.
 
     Raises:
-        ConfigurationError: The job or a document is no such thing. Nothing was sent.
+        ConfigurationError: The job, a document or a limit is no such thing. Nothing was sent.
     """
     block, given, journal = await the_job(job), the_documents(documents), Journal(run_log())
-    terms = terms_of(block, on_uncertain, reuse_days)
+    limit = budget_of(budget, max_documents, price_per_page)
+    terms = terms_of(block, on_uncertain, reuse_days, limit)
     async with block.credentials.get_client() as http, the_ledger() as ledger:
         outcomes = submit_many(
             block.provider(), http, given, terms=terms, ledger=ledger, observe=journal.observe
         )
-        return await _batch(outcomes, len(given), journal)
+        batch = await _batch(outcomes, len(given), journal)
+    _tell_costs(journal.log, batch, limit, is_shared=limit is budget)
+    return batch
 
 
 @docjobs_task("wait-for-jobs", counting("wait for", "refs", "job"))
@@ -128,6 +141,9 @@ async def aextract_documents(
     on_uncertain: OnUncertain = "fail",
     reuse_days: float | None = REUSE_DAYS,
     concurrency: int = 1000,
+    budget: Budget | float | None = None,
+    max_documents: int | None = None,
+    price_per_page: float | None = None,
 ) -> Batch:
     """Submit documents, wait for their jobs and fetch the results, each document at its own pace.
 
@@ -144,13 +160,18 @@ async def aextract_documents(
             of a second bill.
         reuse_days: Days during which a result is used again for the same content; 0 never, None for ever.
         concurrency: Documents under way at the same time, at most.
+        budget: What may be bought: pages, or with `price_per_page` what they may cost. The submit that would
+            pass it is not made; its row has the reason `budget`, and a later run may buy it. None for no
+            limit; a `Budget` is shared by all calls that are given it.
+        max_documents: Documents that may be bought. What is paid for already does not count.
+        price_per_page: What a page costs, in any currency.
 
     Returns:
         A row for each document, in the same order: with its result, or with the reason why it has none.
         One document's failure never raises.
 
     Raises:
-        ConfigurationError: The job or a document is no such thing. Nothing was sent.
+        ConfigurationError: The job, a document or a limit is no such thing. Nothing was sent.
     """
     block, given, log = await the_job(job), the_documents(documents), run_log()
     if concurrency < 1:
@@ -158,7 +179,8 @@ async def aextract_documents(
     provider, journal = block.provider(), Journal(log)
     what = f"{count(len(given), 'document')} through {provider.title}"
     log.info("Extracting %s (%s)", what, provider.product)
-    terms = terms_of(block, on_uncertain, reuse_days)
+    limit = budget_of(budget, max_documents, price_per_page)
+    terms = terms_of(block, on_uncertain, reuse_days, limit)
     async with (
         block.credentials.get_client() as http,
         the_ledger() as ledger,
@@ -181,7 +203,9 @@ async def aextract_documents(
             observe=journal.observe,
             foresee=both,
         )
-        return await _batch(outcomes, len(given), journal, progress)
+        batch = await _batch(outcomes, len(given), journal, progress)
+    _tell_costs(log, batch, limit, is_shared=limit is budget)
+    return batch
 
 
 async def as_jobs_complete(
@@ -250,6 +274,13 @@ submit_documents = plain_twin(asubmit_documents)
 wait_for_jobs = plain_twin(await_for_jobs)
 fetch_results = plain_twin(afetch_results)
 extract_documents = plain_twin(aextract_documents)
+
+
+def _tell_costs(log: Log, batch: Batch, budget: Budget | None, *, is_shared: bool) -> None:
+    """Say what a batch cost. What is counted in a shared budget is not this batch's alone."""
+    price = budget.price_per_page if budget else None
+    counted = budget.pages if budget and not is_shared else None
+    log.info("%s", cost_line(batch, price_per_page=price, counted=counted))
 
 
 async def _continued(

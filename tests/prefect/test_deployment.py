@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL
 from support.blocks import make_job
 
+from prefect_docjobs.flows import redrive_failures
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running
 
@@ -69,6 +71,17 @@ async def test_the_nightly_deployment_is_run_by_a_process_worker(directory: Path
     assert night.name == run.expected_start_time.date().isoformat()
     rows = [json.loads(line) for line in (night / "rows.jsonl").read_text("utf-8").splitlines()]
     assert {row["document"]: row["total_amount"] for row in rows} == TOTALS
+
+
+def test_failures_can_be_redriven_by_hand(directory: Path) -> None:
+    """The parameters in the file are those of the flow, and the form asks for a job's name."""
+    (written,) = [
+        each
+        for each in yaml.safe_load((directory / "prefect.yaml").read_text("utf-8"))["deployments"]
+        if each["name"] == "by-hand"
+    ]
+    assert written["entrypoint"] == "prefect_docjobs.flows.redrive_failures"
+    assert redrive_failures.validate_parameters(written["parameters"])["job"] == "mindee-job/invoices"
 
 
 async def _scheduled(client: PrefectClient) -> Any:

@@ -16,6 +16,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from prefect_docjobs.errors import JobFailed
 from prefect_docjobs.flows.artifacts import artifact_key, publish_table
 from prefect_docjobs.flows.chunks import side_by_side
+from prefect_docjobs.flows.dead_letters import read_dead_letters
 from prefect_docjobs.flows.files import FAILURES, NAMES, RESULTS, ROWS, ResultFiles, is_ours
 from prefect_docjobs.flows.folder import extract_folder
 from prefect_docjobs.flows.parameters import output_folder
@@ -74,13 +75,15 @@ def test_a_run_that_breaks_off_leaves_the_last_files_alone_and_keeps_its_own(tmp
     assert [line["document"] for line in lines(files.partial(RESULTS))] == ["a.pdf"]
 
 
-def test_a_line_is_an_outcome_again(tmp_path: Path) -> None:
-    outcomes = [delivered("Ä.pdf", total=118.5, note=None), failed("b.pdf")]
+def test_a_line_is_an_outcome_or_a_dead_letter_again(tmp_path: Path) -> None:
+    good, bad = delivered("Ä.pdf", total=118.5, note=None), failed("b.pdf")
     files = ResultFiles(tmp_path, run="r3")
     with files.written():
-        asyncio.run(files.append(Batch.of(outcomes)))
-    kept = files.path(RESULTS).read_text("utf-8") + files.path(FAILURES).read_text("utf-8")
-    assert [Outcome.model_validate_json(line) for line in kept.splitlines()] == outcomes
+        asyncio.run(files.append(Batch.of([good, bad])))
+    (line,) = files.path(RESULTS).read_text("utf-8").splitlines()
+    (letter,) = read_dead_letters(files.path(FAILURES))
+    assert Outcome.model_validate_json(line) == good
+    assert letter.outcome() == bad.model_copy(update={"seconds": None})
 
 
 def test_every_line_is_json_whatever_names_and_numbers_are_like(tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ def test_the_summary_says_what_became_of_the_documents_and_where_the_files_are(t
         "| Failed: failed | 1 |",
         "| Pages, as the service counts | 2 |",
         "| Seconds per delivered document | 2.5 (p50), 2.5 (p95) |",
-        f"- `{tmp_path / FAILURES}`: a failed document per line, with its job where there is one",
+        f"- `{tmp_path / FAILURES}`: a dead letter per line: a failed document, why, and what may be done",
     ):
         assert line in text.splitlines()
 

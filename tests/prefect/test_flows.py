@@ -24,7 +24,7 @@ from support.blocks import make_job
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument, Reason
-from prefect_docjobs.flows import extract_folder
+from prefect_docjobs.flows import DeadLetter, extract_folder, read_dead_letters
 from prefect_docjobs.models import Outcome
 from prefect_docjobs.simulator.samples import sample_paths
 from prefect_docjobs.simulator.server import Running, run_in_thread
@@ -73,8 +73,11 @@ class Ran:
     def _id(self) -> Any:
         return self.state.state_details.flow_run_id
 
-    def outcomes(self, name: str) -> list[Outcome]:
-        return [Outcome.model_validate_json(line) for line in self._lines(name)]
+    def outcomes(self) -> list[Outcome]:
+        return [Outcome.model_validate_json(line) for line in self._lines("results.jsonl")]
+
+    def letters(self) -> list[DeadLetter]:
+        return read_dead_letters(self.output / "failures.jsonl")
 
     def rows(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._lines("rows.jsonl")]
@@ -134,16 +137,18 @@ def test_each_document_delivers_its_own_values(samples: Ran) -> None:
             outcome.result.fields["invoice_number"].value,
             outcome.result.fields["total_amount"].value,
         )
-        for outcome in samples.outcomes("results.jsonl")
+        for outcome in samples.outcomes()
         if outcome.result
     }
     assert found == TOTALS
 
 
 def test_a_failed_document_is_a_line_with_its_reason(samples: Ran) -> None:
-    failures = samples.outcomes("failures.jsonl")
-    assert sorted(outcome.document for outcome in failures) == TEXTS
-    assert {outcome.reason for outcome in failures} == {Reason.INVALID_DOCUMENT}
+    letters = samples.letters()
+    assert sorted(letter.document for letter in letters) == TEXTS
+    assert {letter.reason for letter in letters} == {Reason.INVALID_DOCUMENT}
+    assert all(letter.path and letter.path.endswith(letter.document) for letter in letters)
+    assert {letter.flow_run_id for letter in letters} == {str(samples.state.state_details.flow_run_id)}
 
 
 def test_each_document_has_a_flat_row(samples: Ran) -> None:
@@ -191,7 +196,7 @@ def test_a_folder_without_such_documents_completes_and_says_so(tmp_path: Path, j
     ran = run(tmp_path / "inbox", job, pattern="*.pdf")
     assert ran.state.is_completed()
     assert ran.state.message == f"No file in {tmp_path / 'inbox'} matches *.pdf."
-    assert ran.outcomes("results.jsonl") == ran.outcomes("failures.jsonl") == []
+    assert [*ran.outcomes(), *ran.letters()] == []
 
 
 def test_a_run_that_delivers_nothing_fails(tmp_path: Path, job: DocJob) -> None:
@@ -246,15 +251,15 @@ def test_with_three_percent_failing_every_other_document_is_delivered_once(
     ran = run(tmp_path / "inbox", job, chunk_size=30, max_documents=120)
     delivered = {
         outcome.document: outcome.result.fields["invoice_number"].value
-        for outcome in ran.outcomes("results.jsonl")
+        for outcome in ran.outcomes()
         if outcome.result
     }
-    failures = {outcome.document: outcome for outcome in ran.outcomes("failures.jsonl")}
+    failures = {letter.document: letter for letter in ran.letters()}
     assert ran.state.is_completed()
     assert 0 < len(failures) < 12
     assert delivered == {name: number for name, number in said.items() if name not in failures}
-    assert {outcome.reason for outcome in failures.values()} == {Reason.FAILED}
-    assert all(outcome.ref for outcome in failures.values())
+    assert {letter.reason for letter in failures.values()} == {Reason.FAILED}
+    assert all(letter.ref for letter in failures.values())
     submits = faulty.world.report()["submits"]
     assert (submits["total"], submits["repeated"]) == (120, [])
 
@@ -264,8 +269,8 @@ def test_when_the_time_is_over_the_rest_is_not_submitted_and_refs_are_kept(
 ) -> None:
     forms(tmp_path / "inbox", 12)
     ran = run(tmp_path / "inbox", make_job("unsiloed", endless.base_url), chunk_size=2, timeout=2)
-    failures = ran.outcomes("failures.jsonl")
+    failures = ran.letters()
     assert ran.state.is_failed()
-    assert [outcome.reason for outcome in failures] == [Reason.TIMEOUT] * 12
-    submitted = [outcome for outcome in failures if outcome.ref]
+    assert [letter.reason for letter in failures] == [Reason.TIMEOUT] * 12
+    submitted = [letter for letter in failures if letter.ref]
     assert len(submitted) == endless.world.report()["submits"]["total"] == 8

@@ -33,6 +33,7 @@ from prefect_docjobs import (
     aextract_documents,
     afetch_result,
     afetch_results,
+    aredrive,
     as_jobs_complete,
     asubmit_document,
     asubmit_documents,
@@ -41,6 +42,7 @@ from prefect_docjobs import (
     extract_documents,
     fetch_result,
     fetch_results,
+    redrive,
     sense_jobs,
     submit_document,
     submit_documents,
@@ -70,6 +72,7 @@ TWINS: list[tuple[Task[Any, Any], Task[Any, Any]]] = [
     (await_for_jobs, wait_for_jobs),
     (afetch_results, fetch_results),
     (aextract_documents, extract_documents),
+    (aredrive, redrive),
 ]
 MISSING = Document.from_path("no/such/invoice.pdf")
 

@@ -1,0 +1,183 @@
+"""One request budget for all workers of an account: turns are leased from the ledger that they share.
+
+The paces of an account live as long as the process, an opened ledger as long as a call. So turns are leased
+from whatever ledger is open on the running loop, and one is opened for the purpose where none is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import anyio
+
+from prefect_docjobs.errors import DocJobsError
+from prefect_docjobs.http import Kind, Lease, Pace, Paces
+from prefect_docjobs.ledger import LedgerUnavailable
+from prefect_docjobs.ledger.setting import open_ledger
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
+    from prefect_docjobs.ledger.tokens import Tokens
+
+_log = logging.getLogger(__name__)
+_STRETCH = (
+    1.2  # seconds of the line that one lease takes: long beside an answer of the database, short to wait
+)
+_AHEAD = 3.0  # seconds ahead of which no turns are leased: others may need them sooner
+_ACCOUNT = 512  # characters that the table takes
+_UNCOUNTED = 1 << 30
+
+_T = TypeVar("_T")
+_Question = Callable[["Tokens"], Coroutine[Any, Any, _T]]
+
+
+@dataclass(eq=False)
+class _Source:
+    """An opened ledger, and what is being asked of it."""
+
+    tokens: Tokens
+    asking: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def ask(self, question: _Question[_T]) -> asyncio.Task[_T]:
+        """Begin to ask; the ledger stays open until there is an answer."""
+        task = asyncio.create_task(question(self.tokens), name="docjobs-turns")
+        self.asking.add(task)
+        task.add_done_callback(self._answered)
+        return task
+
+    def _answered(self, task: asyncio.Task[Any]) -> None:
+        self.asking.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may be gone
+
+
+_sources: WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Source]] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def _here() -> list[_Source]:
+    """The sources of the running loop."""
+    with _lock:
+        return _sources.setdefault(asyncio.get_running_loop(), [])
+
+
+@asynccontextmanager
+async def lending(ledger: Ledger) -> AsyncIterator[None]:
+    """Let paces lease turns from an opened ledger while the context is open."""
+    source, sources = _Source(ledger.tokens), _here()
+    sources.append(source)
+    try:
+        yield
+    finally:
+        sources.remove(source)
+        with anyio.CancelScope(shield=True):
+            while source.asking:
+                await asyncio.wait(source.asking)
+
+
+async def _ask(question: _Question[_T]) -> _T:
+    if sources := _here():
+        return await asyncio.shield(sources[-1].ask(question))
+    async with open_ledger() as ledger:
+        if ledger is None:
+            raise LedgerUnavailable("There is no ledger to share rates by.")
+        return await question(ledger.tokens)
+
+
+@dataclass(frozen=True)
+class SharedRates:
+    """The rates of one account, kept by all workers together.
+
+    Attributes:
+        account: Whose budget.
+        rates: Requests per second of each kind; kinds without a rate are not shared.
+        clock: The clock of the paces.
+    """
+
+    account: str
+    rates: Mapping[Kind, float]
+    clock: Callable[[], float] = time.monotonic
+    telling: set[asyncio.Task[None]] = field(default_factory=set, compare=False)
+
+    @classmethod
+    def of(cls, provider: str, base_url: str, tenant: str, rates: Mapping[Kind, float]) -> SharedRates:
+        """The rates of an account at a service."""
+        return cls(f"{provider} {base_url} {tenant}"[:_ACCOUNT], rates)
+
+    async def refill(self, kind: str, wanted: int) -> Lease:  # noqa: ARG002 (a lease is a time, whatever the rate)
+        """Lease turns, and return when the first of them has come; see `http.Refill`."""
+        rate = next((rate for shared, rate in self.rates.items() if shared == kind), None)
+        if rate is None:
+            return Lease(_UNCOUNTED, math.inf)
+        want = max(1, round(rate * _STRETCH))
+        lease = await _ask(lambda tokens: tokens.lease(self.account, kind, rate, want, within=_AHEAD))
+        if not lease.tokens:
+            return Lease(0, self.clock() + lease.starts_in)
+        await asyncio.sleep(lease.starts_in)
+        return Lease(lease.tokens, self.clock() + lease.tokens * lease.every)
+
+    def refused(self, kind: Kind, seconds: float) -> None:
+        """Have all workers pause; does not wait until they are told."""
+        if kind in self.rates:
+            telling = asyncio.get_running_loop().create_task(self._tell(kind, seconds))
+            self.telling.add(telling)
+            telling.add_done_callback(self.telling.discard)
+
+    async def _tell(self, kind: Kind, seconds: float) -> None:
+        try:
+            await _ask(lambda tokens: tokens.refused(self.account, kind, seconds))
+        except DocJobsError as problem:
+            _log.warning("Other workers are not told to pause: %s", problem)
+
+
+class HeardPaces(Paces):
+    """The paces of an account, where other processes hear of each refusal, too.
+
+    Args:
+        paces: The paces themselves.
+        refused: Told of the kind of request and the seconds of the pause.
+    """
+
+    def __init__(self, paces: Paces, refused: Callable[[Kind, float], None]) -> None:
+        self._inner = paces  # alive as long as this: it holds the set rates
+        self._refused = refused
+
+    def __getitem__(self, kind: Kind) -> Pace:
+        return _HeardPace(self._inner[kind], lambda seconds: self._refused(kind, seconds))
+
+
+class _HeardPace(Pace):
+    """A pace that tells of refusals."""
+
+    def __init__(self, pace: Pace, tell: Callable[[float], None]) -> None:
+        self._pace = pace
+        self._tell = tell
+
+    @property
+    def rate(self) -> float:
+        return self._pace.rate
+
+    def hold(self, holder: Paces, rate: float) -> None:
+        self._pace.hold(holder, rate)
+
+    def wait(self) -> float:
+        return self._pace.wait()
+
+    def take(self) -> float:
+        return self._pace.take()
+
+    def answered(self) -> None:
+        self._pace.answered()
+
+    def refused(self, retry_after: float | None = None) -> None:
+        self._pace.refused(retry_after)
+        self._tell(self._pace.wait())

@@ -1,0 +1,78 @@
+"""A dry run in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from prefect_docjobs.cli.extract import documents_of
+from prefect_docjobs.cli.quiet import quiet_prefect
+from prefect_docjobs.cli.screen import messages, output
+from prefect_docjobs.models import Document
+from prefect_docjobs.pipeline.budget import Budget
+
+if TYPE_CHECKING:
+    from prefect_docjobs.pipeline.plan import Plan
+
+
+def run_plan(files: Iterable[str], job: str, budget: Budget | None, *, as_json: bool) -> int:
+    """Show what `extract` would do; nothing is sent.
+
+    Args:
+        files: Files, folders or https URLs.
+        job: Name of a saved job block.
+        budget: What may be bought; None for no limit.
+        as_json: A line of JSON for each document instead of a table.
+
+    Returns:
+        0; a plan has no failures.
+
+    Raises:
+        CommandFailed: There is no document.
+        ConfigurationError: There is no such job.
+    """
+    documents = documents_of(files)
+    quiet_prefect()
+    plan = asyncio.run(_planned(job, documents, budget or Budget()))
+    if as_json:
+        for row in plan.rows():
+            print(json.dumps(row))
+    else:
+        output().print(_table(plan))
+        messages().print(str(plan))
+    return 0
+
+
+async def _planned(job: str, documents: list[Document], budget: Budget) -> Plan:
+    from prefect_docjobs.tasks.plans import aplan_documents
+
+    # The function of the task: a look needs no task run.
+    return await aplan_documents.fn(
+        job,
+        documents,
+        budget=budget.most,
+        max_documents=budget.documents,
+        price_per_page=budget.price_per_page,
+    )
+
+
+def _table(plan: Plan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
+    table.add_column("Document", no_wrap=True, overflow="ellipsis", max_width=28)
+    table.add_column("Plan", no_wrap=True)
+    table.add_column("Pages", justify="right", no_wrap=True)
+    table.add_column("Cost", justify="right", no_wrap=True)
+    table.add_column("Why", ratio=1, no_wrap=True, overflow="ellipsis")
+    for planned in plan:
+        pages = "" if planned.pages is None else f"{planned.pages:,}{'' if planned.counted else '?'}"
+        cost = "" if planned.cost is None else f"{planned.cost:,g}"
+        why = planned.note or (planned.reason and f"before: {planned.reason}") or ""
+        verdict = planned.verdict.value.replace("_", " ")
+        table.add_row(Text(planned.document), verdict, pages, cost, Text(why))
+    return table

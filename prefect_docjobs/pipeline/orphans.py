@@ -1,0 +1,274 @@
+"""The jobs of an account as its service lists them, held against the ledger.
+
+An orphan is a job that the ledger does not know: submitted by hand, by another program, with another ledger,
+or by a run whose answer was lost. What it was submitted for cannot be told from the list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal
+
+from prefect_docjobs.errors import DocJobsError, Reason, Unsupported
+from prefect_docjobs.http import Http
+from prefect_docjobs.ledger import Record
+from prefect_docjobs.models import JobRef, JobState
+from prefect_docjobs.pipeline.imports import import_refs
+from prefect_docjobs.providers.base import JobPage, JobRow, Provider
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
+
+Action = Literal["report", "adopt", "cancel"]
+"""What to do with orphans: tell of them; write them into the ledger; stop those that still run."""
+
+SETTLED_AFTER = 600.0
+"""Seconds after which a job that the ledger does not know is an orphan: before, its submit may be under way,
+and the two clocks differ."""
+
+_PAGE = 100
+_PAGES = 200
+_CANCELS = 4  # at the same time
+
+
+class Standing(str, Enum):
+    """How a job of the service stands to the ledger.
+
+    `known`: it is there. `new`: it is not, but too young, or without a date, to be called an orphan.
+    `orphaned`: it is not. `adopted`: it was not, and is now. `cancelled`: likewise, and was told to stop.
+    """
+
+    KNOWN = "known"
+    NEW = "new"
+    ORPHANED = "orphaned"
+    ADOPTED = "adopted"
+    CANCELLED = "cancelled"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceJob:
+    """One job of the service.
+
+    Attributes:
+        ref: Its ref. An orphan's document is not known; it is named after the job, and its product is the
+            one that was asked with.
+        state: What it does.
+        standing: How it stands to the ledger.
+        created_at: When the service says that it began (UTC), where it does.
+        note: The document that it may belong to, or why it could not be cancelled.
+    """
+
+    ref: JobRef
+    state: JobState
+    standing: Standing
+    created_at: datetime | None = None
+    note: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """One flat row of plain JSON."""
+        return {
+            "job": self.ref.job_id,
+            "standing": self.standing.value,
+            "state": self.state.value,
+            "created_at": self.created_at.isoformat() if self.created_at else None,
+            "document": self.ref.document_name if self.standing is Standing.KNOWN else None,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """All jobs of an account since a time.
+
+    Attributes:
+        jobs: In the service's order.
+        complete: Whether its whole list was read; it ends after 20,000 jobs.
+    """
+
+    jobs: tuple[ServiceJob, ...] = ()
+    complete: bool = True
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Jobs of each standing."""
+        standings = [job.standing for job in self.jobs]
+        return {standing.value: standings.count(standing) for standing in Standing}
+
+
+async def reconcile(
+    provider: Provider,
+    http: Http,
+    ledger: Ledger,
+    *,
+    since: datetime | None = None,
+    action: Action = "report",
+    settled_after: float = SETTLED_AFTER,
+) -> Reconciliation:
+    """Hold the service's jobs against the ledger.
+
+    Args:
+        provider: The service; adopted jobs become jobs of its product.
+        http: A client of the account.
+        ledger: What is known.
+        since: Leave out jobs that began before; None for all.
+        action: What to do with orphans. Only jobs that may have a result are adopted, and only jobs that
+            have not ended are cancelled.
+        settled_after: Seconds; see `SETTLED_AFTER`.
+
+    Raises:
+        Unsupported: The service has no list of jobs, or cannot cancel.
+        ServiceError: It does not tell.
+        LedgerUnavailable: The ledger cannot be read or written.
+    """
+    _check(provider, action)
+    rows, complete = await _listed(provider, http, since)
+    before = datetime.now(timezone.utc) - timedelta(seconds=settled_after)
+    comparison = await _Comparison.of(provider, http, ledger, rows, before)
+    jobs = [comparison.job(job_id, row) for job_id, row in rows.items()]
+    if action == "adopt":
+        jobs = await _adopted(ledger, jobs)
+    elif action == "cancel":
+        jobs = await _cancelled(provider, http, jobs)
+    return Reconciliation(tuple(jobs), complete)
+
+
+def _check(provider: Provider, action: Action) -> None:
+    if not provider.capabilities.list_jobs:
+        raise Unsupported(
+            f"{provider.title} has no list of jobs, so nobody can find out which of its jobs are unknown "
+            "here. Jobs whose refs you have can be imported."
+        )
+    if action == "cancel" and not provider.capabilities.cancel:
+        raise Unsupported(f"{provider.title} cannot cancel a job. It runs to its end and is billed.")
+
+
+async def _listed(provider: Provider, http: Http, since: datetime | None) -> tuple[dict[str, JobRow], bool]:
+    """The jobs that began since then, or that have no date; and whether the whole list was read."""
+    rows: dict[str, JobRow] = {}
+    number = 0
+    async for page in _pages(provider, http):
+        number += 1
+        rows.update((job_id, row) for job_id, row in page.rows.items() if not _is_before(row, since))
+        if _ends_before(page, since):
+            return rows, True
+    return rows, number < _PAGES
+
+
+async def _pages(provider: Provider, http: Http) -> AsyncIterator[JobPage]:
+    for number in range(_PAGES):
+        page = await provider.list_jobs(http, skip=number * _PAGE, limit=_PAGE)
+        yield page
+        if len(page.rows) < _PAGE and (page.total is None or page.total <= (number + 1) * _PAGE):
+            return
+
+
+def _is_before(row: JobRow, since: datetime | None) -> bool:
+    return since is not None and row.created_at is not None and row.created_at < since
+
+
+def _ends_before(page: JobPage, since: datetime | None) -> bool:
+    """Whether all further pages are too old: this one is, and the newest jobs come first."""
+    if since is None or not page.rows:
+        return False
+    dates = [row.created_at for row in page.rows.values() if row.created_at is not None]
+    return len(dates) == len(page.rows) and dates[0] > dates[-1] and max(dates) < since
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What the ledger says of jobs.
+
+    Attributes:
+        known: Its records, by job id.
+        wanted: Names of documents whose submit is uncertain, by the ids of the jobs that may be theirs.
+        before: What began later may still be written down.
+    """
+
+    provider: Provider
+    http: Http
+    known: Mapping[str, Record]
+    wanted: Mapping[str, str]
+    before: datetime
+
+    @classmethod
+    async def of(
+        cls, provider: Provider, http: Http, ledger: Ledger, rows: Mapping[str, JobRow], before: datetime
+    ) -> _Comparison:
+        account: dict[str, Any] = {
+            "provider": provider.name,
+            "base_url": http.base_url,
+            "tenant": http.tenant,
+        }
+        found = await ledger.find(job_ids=list(rows), limit=max(1, 2 * len(rows)), **account)
+        unsure = await ledger.find(reasons=[Reason.UNCERTAIN], limit=10_000, **account)
+        return cls(
+            provider,
+            http,
+            {record.job_id: record for record in found if record.job_id},
+            {job_id: record.document_name for record in unsure for job_id in record.candidates},
+            before,
+        )
+
+    def job(self, job_id: str, row: JobRow) -> ServiceJob:
+        """The job, and how it stands."""
+        record = self.known.get(job_id)
+        if record is not None:
+            ref = record.ref or self._ref(job_id, row)
+            return ServiceJob(ref, row.state, Standing.KNOWN, row.created_at)
+        settled = row.created_at is not None and row.created_at < self.before
+        wanted = self.wanted.get(job_id)
+        return ServiceJob(
+            self._ref(job_id, row),
+            row.state,
+            Standing.ORPHANED if settled else Standing.NEW,
+            row.created_at,
+            f"may be the job of {wanted}" if wanted else None,
+        )
+
+    def _ref(self, job_id: str, row: JobRow) -> JobRef:
+        return JobRef(
+            provider=self.provider.name,
+            base_url=self.http.base_url,
+            tenant=self.http.tenant,
+            product=self.provider.product,
+            job_id=job_id,
+            document_name=f"job {job_id}",
+            submitted_at=row.created_at or datetime.now(timezone.utc),
+        )
+
+
+async def _adopted(ledger: Ledger, jobs: Iterable[ServiceJob]) -> list[ServiceJob]:
+    """The jobs, with those orphans in the ledger that may have a result."""
+    given = list(jobs)
+    without_result = (JobState.FAILED, JobState.CANCELLED)
+    refs = [job.ref for job in _orphans(given) if job.state not in without_result]
+    adopted = {ref.job_id for ref in (await import_refs(ledger, refs)).new}
+    return [replace(job, standing=Standing.ADOPTED) if job.ref.job_id in adopted else job for job in given]
+
+
+async def _cancelled(provider: Provider, http: Http, jobs: Iterable[ServiceJob]) -> list[ServiceJob]:
+    """The jobs, with those orphans stopped that still run."""
+    turns = asyncio.Semaphore(_CANCELS)
+
+    async def cancel(job: ServiceJob) -> ServiceJob:
+        if job.standing is not Standing.ORPHANED or job.state.is_terminal:
+            return job
+        async with turns:
+            try:
+                await provider.cancel(http, job.ref)
+            except DocJobsError as refused:
+                return replace(job, note=f"not cancelled: {refused}")
+        return replace(job, standing=Standing.CANCELLED)
+
+    return list(await asyncio.gather(*map(cancel, jobs)))
+
+
+def _orphans(jobs: Iterable[ServiceJob]) -> list[ServiceJob]:
+    return [job for job in jobs if job.standing is Standing.ORPHANED]

@@ -1,0 +1,85 @@
+"""What may be done again, reason by reason."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from support.ledgers import ref
+
+from prefect_docjobs.errors import Reason
+from prefect_docjobs.models import Outcome, Phase
+from prefect_docjobs.tasks.redrivable import AGAIN, Again, allowed, how_again, what_again
+
+PAID = [Reason.FAILED, Reason.EXPIRED, Reason.LOST_JOB, Reason.LOST_RESULT]
+NEVER = [
+    Reason.REJECTED,
+    Reason.INVALID_DOCUMENT,
+    Reason.UNAUTHORIZED,
+    Reason.CANCELLED,
+    Reason.BUDGET,
+]
+
+
+def row(reason: Reason | None, *, with_job: bool = False) -> Outcome:
+    job = ref() if with_job else None
+    return Outcome(document="a.pdf", ref=job, phase=Phase.WAIT, reason=reason, error="Said.")
+
+
+def step(
+    outcome: Outcome, *, resubmit: bool = False, on_uncertain: Literal["fail", "resubmit"] = "fail"
+) -> Again:
+    return allowed(outcome, resubmit=resubmit, on_uncertain=on_uncertain)
+
+
+def test_the_table_has_every_reason() -> None:
+    assert set(AGAIN) == set(Reason)
+
+
+@pytest.mark.parametrize("reason", [Reason.THROTTLED, Reason.UNAVAILABLE])
+def test_what_was_not_accepted_is_submitted(reason: Reason) -> None:
+    assert step(row(reason)) is Again.SUBMIT
+
+
+def test_what_took_too_long_is_waited_for_and_without_a_job_submitted() -> None:
+    assert step(row(Reason.TIMEOUT, with_job=True)) is Again.WAIT
+    assert step(row(Reason.TIMEOUT)) is Again.SUBMIT
+
+
+@pytest.mark.parametrize("reason", [Reason.THROTTLED, Reason.UNAVAILABLE])
+def test_a_job_that_is_known_is_never_submitted_a_second_time(reason: Reason) -> None:
+    assert step(row(reason, with_job=True)) is Again.WAIT
+
+
+@pytest.mark.parametrize("reason", PAID)
+def test_what_is_paid_for_is_bought_again_only_when_told(reason: Reason) -> None:
+    outcome = row(reason, with_job=True)
+    assert step(outcome) is step(outcome, on_uncertain="resubmit") is Again.NO
+    assert step(outcome, resubmit=True) is Again.RESUBMIT
+
+
+def test_an_uncertain_submit_is_repeated_only_as_on_uncertain_says() -> None:
+    outcome = row(Reason.UNCERTAIN)
+    assert step(outcome) is step(outcome, resubmit=True) is Again.NO
+    assert step(outcome, on_uncertain="resubmit") is Again.RESUBMIT
+
+
+@pytest.mark.parametrize("reason", NEVER)
+def test_what_has_to_be_mended_is_never_driven_again(reason: Reason) -> None:
+    for with_job in (True, False):
+        outcome = row(reason, with_job=with_job)
+        assert step(outcome, resubmit=True, on_uncertain="resubmit") is Again.NO
+
+
+def test_a_row_that_is_well_stays() -> None:
+    assert step(row(None, with_job=True), resubmit=True, on_uncertain="resubmit") is Again.NO
+    assert what_again(row(None)) is Again.NO
+
+
+def test_each_way_is_told_in_a_sentence_of_its_own() -> None:
+    told = {reason: how_again(row(reason, with_job=reason is Reason.TIMEOUT)) for reason in Reason}
+    assert "resubmit=True" in told[Reason.FAILED]
+    assert "on_uncertain='resubmit'" in told[Reason.UNCERTAIN]
+    assert "waited for" in told[Reason.TIMEOUT]
+    assert "submitted again" in told[Reason.THROTTLED]
+    assert len({told[reason] for reason in NEVER}) == len(NEVER)

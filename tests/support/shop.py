@@ -1,0 +1,160 @@
+"""A service, an account and a ledger, for tests of buying. Use it in a `patient_time` test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import text
+from support.ledgers import dead
+from support.services import KEY, ORIGIN, Recorder, provider
+
+from prefect_docjobs.http import Http
+from prefect_docjobs.ledger import Entry, Ledger, Record, entry_for
+from prefect_docjobs.models import Document, Outcome
+from prefect_docjobs.pipeline import Terms, extract_many
+from prefect_docjobs.providers import Provider
+from prefect_docjobs.simulator.app import create_app
+from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.settings import Settings
+
+TENANT = "acme"
+JOBS = {"duration": {"law": "fixed", "seconds": 10.0}}
+
+
+class Late(httpx.AsyncBaseTransport):
+    """Hands answers on late: `seconds` says how late, given the request."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+        self.seconds: Callable[[httpx.Request], float] = lambda request: 0.0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._inner.handle_async_request(request)
+        await asyncio.sleep(self.seconds(request))
+        return answer
+
+
+@dataclass
+class Shop:
+    """What is bought from, and what remembers it.
+
+    Attributes:
+        provider: The service.
+        http: The account.
+        world: What the service knows.
+        requests: All that it was asked.
+        late: How late answers arrive.
+        path: Of the ledger.
+        ledger: Opened.
+    """
+
+    provider: Provider
+    http: Http
+    world: World
+    requests: list[httpx.Request]
+    late: Late
+    path: Path
+    ledger: Ledger
+
+    @property
+    def submits(self) -> int:
+        """Accepted, by the service's own count."""
+        return sum(self.world.sightings.submits.values())
+
+    @property
+    def fetches(self) -> int:
+        return sum(job.fetches for job in self.world.all_jobs())
+
+    def set(self, **settings: Any) -> None:
+        """Change how the service behaves."""
+        self.world.settings = self.world.settings.merged(settings)
+
+    async def extract(
+        self,
+        *documents: Document,
+        ledger: Ledger | None = None,
+        provider: Provider | None = None,
+        timeout: float | None = None,
+        document_timeout: float | None = 3600.0,
+        **terms: Any,
+    ) -> Sequence[Outcome]:
+        """The outcomes in the order of the documents; `terms` as for `Terms`."""
+        outcomes = extract_many(
+            provider or self.provider,
+            self.http,
+            documents,
+            timeout=timeout,
+            document_timeout=document_timeout,
+            terms=Terms(**terms),
+            ledger=ledger or self.ledger,
+        )
+        async with aclosing(outcomes):
+            found = {index: outcome async for index, outcome in outcomes}
+        return [found[index] for index in range(len(documents))]
+
+    async def the_record(self) -> Record:
+        """The only row of the ledger."""
+        (record,) = await self.ledger.find()
+        return record
+
+    def entry(self, document: Document) -> Entry:
+        """What is written down for a document."""
+        return entry_for(
+            self.provider,
+            base_url=self.http.base_url,
+            tenant=TENANT,
+            name=document.name,
+            sha256=document.sha256,
+            size=document.size,
+        )
+
+    async def orphaned_intent(self, document: Document) -> Record:
+        """An intent whose worker has died."""
+        return await dead(self.ledger, await self.ledger.claim(self.entry(document)))
+
+    @asynccontextmanager
+    async def another_worker(self) -> AsyncIterator[Ledger]:
+        """The same ledger, opened by somebody else."""
+        async with Ledger(str(self.path)) as ledger:
+            yield ledger
+
+    @asynccontextmanager
+    async def refusing(self, what: str) -> AsyncIterator[None]:
+        """The database refuses to `INSERT`, or to `UPDATE`."""
+        await self._execute(
+            f"CREATE TRIGGER refusal BEFORE {what} ON docjobs_jobs BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+        yield
+        await self._execute("DROP TRIGGER refusal")
+
+    async def _execute(self, statement: str) -> None:
+        await self.ledger._database.run(lambda connection: connection.execute(text(statement)), writes=True)
+
+
+@asynccontextmanager
+async def shop(name: str, folder: Path, **settings: Any) -> AsyncIterator[Shop]:
+    """A service whose jobs take ten seconds, unless `settings` of the simulator say otherwise."""
+    clock = asyncio.get_running_loop().time
+    app = create_app(Settings().merged(JOBS).merged(settings), clock=clock)
+    recorder = Recorder(SimulatorTransport(app))
+    late = Late(recorder)
+    made = provider(name)
+    http = Http(
+        provider=name,
+        base_url=ORIGIN,
+        headers=made.auth_headers(KEY),
+        tenant=TENANT,
+        secrets=[KEY],
+        read_error=made.read_error,
+        transport=late,
+    )
+    path = folder / "ledger.db"
+    async with http, Ledger(str(path)) as ledger:
+        yield Shop(made, http, app.state.world, recorder.requests, late, path, ledger)

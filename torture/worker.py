@@ -1,0 +1,110 @@
+"""The process that is killed: it takes documents through all steps, and tells of each as it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.documents import invoices
+from bench.services import client, provider
+from prefect_docjobs.ledger import Ledger
+from prefect_docjobs.models import Outcome
+from prefect_docjobs.pipeline import OnUncertain, Terms, extract_many, lost_submits
+from torture.steps import STEPS, Trap
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker has to do.
+
+    Attributes:
+        service: Registry name.
+        base_url: Of the simulator.
+        ledger: Address.
+        documents: How many invoices, numbered from 0.
+        lease: Of the ledger, in seconds.
+        step: Where to die; None for nowhere.
+        nth: When this step is reached for the so manieth time.
+        on_uncertain: As for `extract_documents`.
+        in_flow: In a Prefect flow.
+    """
+
+    service: str
+    base_url: str
+    ledger: str
+    documents: int
+    lease: float = 1.0
+    step: str | None = None
+    nth: int = 1
+    on_uncertain: OnUncertain = "fail"
+    in_flow: bool = False
+
+    def as_argument(self) -> str:
+        """For the command line."""
+        return json.dumps(asdict(self))
+
+
+def tell(**news: Any) -> None:
+    """One line of JSON for the harness."""
+    print(json.dumps(news), flush=True)
+
+
+async def outcomes(work: Work) -> AsyncIterator[Outcome]:
+    """Each document's outcome, from the pipeline itself."""
+    terms = Terms(on_uncertain=work.on_uncertain)
+    async with (
+        client(work.service, work.base_url) as http,
+        Ledger(work.ledger, lease=work.lease) as ledger,
+        aclosing(
+            extract_many(
+                provider(work.service),
+                http,
+                invoices(work.documents),
+                terms=terms,
+                ledger=ledger,
+                timeout=120.0,
+            )
+        ) as ended,
+    ):
+        tell(ready=True)
+        async for _, outcome in ended:
+            yield outcome
+
+
+async def outcomes_of_a_flow(work: Work) -> AsyncIterator[Outcome]:
+    """The same through a flow and a task, where the environment says which server and which ledger."""
+    from torture.flow import batch
+
+    tell(ready=True)
+    for outcome in await batch(work):
+        yield outcome
+
+
+async def run(work: Work) -> None:
+    """Tell of every document; the last line says that all have ended."""
+    async for outcome in outcomes_of_a_flow(work) if work.in_flow else outcomes(work):
+        result = outcome.result
+        tell(
+            document=outcome.document,
+            reason=outcome.reason.value if outcome.reason else None,
+            error=outcome.error,
+            number=result.fields["invoice_number"].value if result else None,
+        )
+    tell(ended=True)
+
+
+def main(work: Work) -> None:
+    """Lay the trap, then work. The waits of a reconciliation are short: this service lists a job at once."""
+    lost_submits.GRACE, lost_submits.RECHECKS = 0.5, (0.2, 0.5)
+    if work.step:
+        STEPS[work.step](Trap(work.nth))
+    asyncio.run(run(work))
+
+
+if __name__ == "__main__":
+    main(Work(**json.loads(sys.argv[1])))
