@@ -42,7 +42,8 @@ from prefect_docjobs.waiter.watch import Forecast, Patience, Watch, ended, forec
 _log = logging.getLogger(__name__)
 _REFIT_EVERY = 1.0
 _LONGEST_PAUSE = 60.0
-_TICK = 0.01  # seconds; looks that are due within one begin together, for waking up costs more than looking
+_TOGETHER = 5e-6  # seconds for each job: looks due within them begin together, as waking up costs CPU, too
+_LONGEST_TICK = 0.05
 _EARLY = 10_000  # observations kept for jobs that nobody waits for yet
 
 
@@ -206,8 +207,12 @@ class Waiter:
                 self._look_at(chosen)
         if self._ready:  # the end of a look is news
             return self._ready.next_expiry
-        due = self._due[0][0] if self._due else math.inf
-        return due if due == math.inf else max(due, math.ceil(due / _TICK) * _TICK)
+        return self._on_a_tick(self._due[0][0]) if self._due else math.inf
+
+    def _on_a_tick(self, due: float) -> float:
+        """A moment not long after `due`, and the same for many of them."""
+        tick = min(max(_TOGETHER * len(self.watches), _TOGETHER), _LONGEST_TICK)
+        return max(due, math.ceil(due / tick) * tick)
 
     def _is_due(self, watch: Watch, now: float) -> None:
         sweeps = self.sweeps

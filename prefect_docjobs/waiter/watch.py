@@ -30,7 +30,7 @@ class Patience:
     refusals: int = 3
     not_found_grace: float = 30.0
     overrun: float = 1.0
-    looks: int = 12
+    looks: int = 16
     streams: int = 8
 
 

@@ -39,7 +39,7 @@ from prefect_docjobs.http import Http, Paces
 from prefect_docjobs.models import JobRef, JobState, JobStatus
 from prefect_docjobs.schedule import Durations
 from prefect_docjobs.simulator.virtual_time import VirtualLoop
-from prefect_docjobs.waiter import Waiter
+from prefect_docjobs.waiter import Patience, Waiter
 
 Script = Callable[[str, float], httpx.Response | Exception]
 
@@ -131,7 +131,7 @@ async def test_many_jobs_are_looked_at_together_within_the_gate() -> None:
         statuses = await asyncio.gather(*[waiter.done(ref(str(n))) for n in range(60)])
 
     assert [status.ref.job_id for status in statuses] == [str(n) for n in range(60)]
-    assert service.most == 12
+    assert service.most == Patience().looks
 
 
 @virtual_time
