@@ -7,10 +7,10 @@ SDKS := .venv-sdks/.ready
 SDKS_2025 := .venv-sdks-2025/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sdks lint format bench torture docs constraints clean
+.PHONY: help demo test test-sdks e2e lint format bench torture docs constraints clean
 
 help:  ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## Run sample documents through all four (simulated) services in a real Prefect flow
 	@$(BIN)/prefect-docjobs demo
@@ -20,6 +20,9 @@ test: $(READY)  ## Run the tests
 
 test-sdks: $(READY) $(SDKS) $(SDKS_2025)  ## Run the services' official SDKs against the simulator
 	$(BIN)/python -m pytest -m sdk tests/sdks $(ARGS)
+
+e2e: $(READY)  ## Suspend 50 flow runs at once on a real Prefect server, and resume them (10 minutes)
+	$(BIN)/python -m pytest -m e2e -s tests/prefect $(ARGS)
 
 lint: $(READY)  ## Check style, types and the import rules
 	$(BIN)/ruff check .

@@ -17,6 +17,11 @@ from torture.steps import STEPS
 Scenario = Callable[[], Verdict | None]
 
 _ALL = ("steps", "services", "ledgers", "workers", "random", "flows")
+_FLOW_STEPS = (
+    "after the intent",
+    "after submitted",
+    "received, not kept",
+)  # each with a Prefect server of its own
 _COLUMNS = (
     "documents", "kills", "delivered", "duplicates", "uncertain", "window", "crossed", "lost",
 )  # fmt: skip
@@ -53,7 +58,7 @@ def _scenarios(asked: argparse.Namespace) -> Iterator[Scenario]:
         "ledgers": _bad_ledgers,
         "workers": _workers,
         "random": partial(_random, asked=asked),
-        "flows": lambda service: iter([partial(scenarios.in_a_flow, service, "after submitted")]),
+        "flows": lambda service: (partial(scenarios.in_a_flow, service, step) for step in _FLOW_STEPS),
     }
     for kind in asked.only:
         for service in asked.services:

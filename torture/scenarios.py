@@ -177,9 +177,12 @@ def breaking_ledger(service: str) -> Verdict:
         ground.start(documents=0).rows()
         with _refused(ground.work.ledger, "UPDATE"):
             rows = ground.start().rows() or ()
+            bought = ground.simulator.report()["submits"]["total"]
         verdict = ground.verdict("a ledger that breaks after the intent")
     delivered = sum(row["reason"] is None for row in rows)
-    return verdict if delivered == FEW else verdict.blamed(f"Only {delivered} were delivered meanwhile.")
+    refused = sum(row["reason"] == "unavailable" for row in rows)  # their intents were: nothing was sent
+    held = 0 < delivered == bought and delivered + refused == FEW
+    return verdict if held else verdict.blamed(f"Of {bought} bought {delivered} were delivered meanwhile.")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from typing_extensions import Self
 
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
 from prefect_docjobs.blocks.run import DocJobRun
-from prefect_docjobs.blocks.sharing import HeardPaces, SharedRates
+from prefect_docjobs.blocks.sharing import SharedRates
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.http import Http, Kind, Limits, Paces, normalize_base_url, shared_paces
 from prefect_docjobs.models import Document, JobRef, Result
@@ -210,8 +210,13 @@ class DocJobsCredentials(DocJobsBlock, CredentialsBlock, ABC):
         if not self.share_rates:
             return shared_paces(*account, rates, documented=service.rates)
         shared = SharedRates.of(service.name, *account, rates)
-        paces = shared_paces(*account, rates, documented=service.rates, refill=shared.refill)
-        return HeardPaces(paces, shared.refused)
+        return shared_paces(
+            *account,
+            rates,
+            documented=service.rates,
+            refill=shared.refill,
+            on_refused=shared.refused,
+        )
 
     def _rates(self) -> dict[Kind, float]:
         given: dict[Kind, float | None] = {

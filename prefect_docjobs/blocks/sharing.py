@@ -14,13 +14,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import anyio
 
 from prefect_docjobs.errors import DocJobsError
-from prefect_docjobs.http import Kind, Lease, Pace, Paces
+from prefect_docjobs.http import Kind, Lease
 from prefect_docjobs.ledger import LedgerUnavailable
 from prefect_docjobs.ledger.setting import open_ledger
 
@@ -115,7 +115,7 @@ class SharedRates:
 
     async def refill(self, kind: str, wanted: int) -> Lease:  # noqa: ARG002 (a lease is a time, whatever the rate)
         """Lease turns, and return when the first of them has come; see `http.Refill`."""
-        rate = next((rate for shared, rate in self.rates.items() if shared == kind), None)
+        rate = self.rates.get(cast("Kind", kind))
         if rate is None:
             return Lease(_UNCOUNTED, math.inf)
         want = max(1, round(rate * _STRETCH))
@@ -137,47 +137,3 @@ class SharedRates:
             await _ask(lambda tokens: tokens.refused(self.account, kind, seconds))
         except DocJobsError as problem:
             _log.warning("Other workers are not told to pause: %s", problem)
-
-
-class HeardPaces(Paces):
-    """The paces of an account, where other processes hear of each refusal, too.
-
-    Args:
-        paces: The paces themselves.
-        refused: Told of the kind of request and the seconds of the pause.
-    """
-
-    def __init__(self, paces: Paces, refused: Callable[[Kind, float], None]) -> None:
-        self._inner = paces  # alive as long as this: it holds the set rates
-        self._refused = refused
-
-    def __getitem__(self, kind: Kind) -> Pace:
-        return _HeardPace(self._inner[kind], lambda seconds: self._refused(kind, seconds))
-
-
-class _HeardPace(Pace):
-    """A pace that tells of refusals."""
-
-    def __init__(self, pace: Pace, tell: Callable[[float], None]) -> None:
-        self._pace = pace
-        self._tell = tell
-
-    @property
-    def rate(self) -> float:
-        return self._pace.rate
-
-    def hold(self, holder: Paces, rate: float) -> None:
-        self._pace.hold(holder, rate)
-
-    def wait(self) -> float:
-        return self._pace.wait()
-
-    def take(self) -> float:
-        return self._pace.take()
-
-    def answered(self) -> None:
-        self._pace.answered()
-
-    def refused(self, retry_after: float | None = None) -> None:
-        self._pace.refused(retry_after)
-        self._tell(self._pace.wait())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
-from prefect_docjobs.blocks.base import DocJob, DocJobsCredentials, docs_url
+from prefect_docjobs.blocks.base import DocJob, DocJobsCredentials, checked_secret, docs_url
 
 
 class UnsiloedCredentials(DocJobsCredentials):
@@ -33,6 +33,20 @@ class UnsiloedCredentials(DocJobsCredentials):
         title="Base URL",
         description="Where the service is: scheme, host and port. The key goes nowhere else.",
     )
+    webhook_token: SecretStr | None = Field(
+        default=None,
+        title="Webhook token",
+        min_length=32,
+        description=(
+            "The last part of the path that its webhook calls, 32 letters, digits, - and _ or more: "
+            "Unsiloed signs nothing, so the path must not be guessed."
+        ),
+    )
+
+    @field_validator("webhook_token")
+    @classmethod
+    def _check_webhook_token(cls, token: SecretStr | None) -> SecretStr | None:
+        return checked_secret(token) if token else token
 
 
 class UnsiloedJob(DocJob):

@@ -192,3 +192,45 @@ def jobs(
         states=state, reasons=reason, provider=provider, flow_run_id=flow_run, since=since, limit=limit
     )
     show_jobs(filters, refs=import_, as_json=json)
+
+
+@app.command(sort_key=6)
+def webhooks(
+    *,
+    block: list[str],
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    insecure: Annotated[bool, Parameter(show_default=False)] = False,
+    max_body_mib: int = 20,
+    path_token_env: str | None = None,
+) -> None:
+    """Receive the results that services push, until Ctrl-C. Whoever waits for a job has it at once.
+
+    Args:
+        block: Name of a credentials block, such as mindee-credentials/main; may be repeated.
+        port: TCP port; 0 takes a free one.
+        host: Address to listen on. Have a proxy with TLS in front of it.
+        insecure: Take pushes of accounts without a secret: as hints to look, never as results.
+        max_body_mib: The largest push, in MiB.
+        path_token_env: Environment variable that holds the last part of the path of Unsiloed accounts whose
+            block has none.
+    """
+    from prefect_docjobs.cli.webhooks import receive_until_stopped
+
+    receive_until_stopped(
+        block, host, port, insecure=insecure, max_body_mib=max_body_mib, path_token_env=path_token_env
+    )
+
+
+@app.command(sort_key=7)
+def watch(*, stop_after: float | None = None) -> int:
+    """Wait for the jobs of all suspended flow runs, and resume the runs, until Ctrl-C.
+
+    Any number of them may run; what one held that was killed goes to the others within 15 seconds.
+
+    Args:
+        stop_after: Seconds after which it ends by itself.
+    """
+    from prefect_docjobs.cli.watch import watch_until_stopped
+
+    return watch_until_stopped(stop_after)

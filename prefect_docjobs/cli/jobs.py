@@ -22,7 +22,7 @@ from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import JobRef
-from prefect_docjobs.pipeline.imports import Imported, import_refs, read_refs
+from prefect_docjobs.pipeline.imports import Imported, import_refs, read_refs_file
 
 _AGO = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -111,11 +111,11 @@ def show_jobs(filters: Filters, *, refs: Path | None = None, as_json: bool = Fal
         as_json: A line of JSON for each record instead of a table.
 
     Raises:
-        CommandFailed: There is no ledger, or the file cannot be read.
-        ConfigurationError: A line of the file is no ref.
+        CommandFailed: There is no ledger.
+        ConfigurationError: The file cannot be read, or a line of it is no ref.
         LedgerUnavailable: The ledger cannot be read or written.
     """
-    given = None if refs is None else _read(refs)
+    given = None if refs is None else read_refs_file(refs)
     records, imported = asyncio.run(_found(filters, given))
     if imported:
         messages().print(f"{len(imported.new)} imported, {len(imported.known)} known already.")
@@ -127,14 +127,6 @@ def show_jobs(filters: Filters, *, refs: Path | None = None, as_json: bool = Fal
     output().print(_table(shown))
     more = "; there are more, see --limit" if len(records) > len(shown) else ""
     messages().print(f"{len(shown)} {'job' if len(shown) == 1 else 'jobs'}{more}.")
-
-
-def _read(path: Path) -> list[JobRef]:
-    try:
-        with path.open(encoding="utf-8") as lines:
-            return read_refs(lines)
-    except (OSError, UnicodeDecodeError) as problem:
-        raise CommandFailed(f"{path} cannot be read: {problem}.", WRONG_USE) from None
 
 
 async def _found(filters: Filters, refs: Sequence[JobRef] | None) -> tuple[list[Record], Imported | None]:

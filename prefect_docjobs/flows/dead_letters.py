@@ -18,6 +18,7 @@ from prefect_docjobs.errors import ConfigurationError, DocJobsError, Reason
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome, Phase
 from prefect_docjobs.models.jobs import Frozen
+from prefect_docjobs.tasks.accounts import destination_of
 from prefect_docjobs.tasks.journal import Log
 from prefect_docjobs.tasks.redrivable import Again, how_again, what_again
 
@@ -167,20 +168,11 @@ class LetterWriter:
             path=_writable(path) if path else None,
             url=document.url if document else None,
             sha256=digest,
-            **self._account(),
+            **destination_of(self.job),
             block=self.job.saved_name,
             candidates=candidates if row.reason is Reason.UNCERTAIN else (),
             flow_run_id=self.flow_run_id,
         )
-
-    def _account(self) -> dict[str, str]:
-        provider, account = self.job.provider(), self.job.credentials
-        return {
-            "provider": provider.name,
-            "product": provider.product,
-            "base_url": account.base_url,
-            "tenant": account.tenant_id,
-        }
 
     async def _candidates(self, digests: set[str]) -> dict[str, tuple[str, ...]]:
         """What the ledger knows of uncertain submits, by content."""

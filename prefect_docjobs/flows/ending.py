@@ -1,9 +1,10 @@
-"""What all flows of this package begin and end with: their files, their artifacts, a state that counts."""
+"""What the flows for many documents begin and end with: files, artifacts, a state that counts."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
 from prefect import State, runtime
 from prefect.states import Completed, Failed
@@ -17,6 +18,8 @@ from prefect_docjobs.flows.parameters import output_folder
 from prefect_docjobs.flows.report import Tally, summary
 from prefect_docjobs.tasks.journal import Log
 
+_Item = TypeVar("_Item")
+
 
 def result_files(output: str) -> ResultFiles:
     """The files of the flow run that is going on."""
@@ -29,23 +32,51 @@ def letter_writer(job: DocJob, log: Log) -> LetterWriter:
     return LetterWriter(job, str(runtime.flow_run.id), log)
 
 
-async def publish(run: ChunkedRun[Any], title: str, *, job: str, log: Log) -> None:
-    """Show a run that has ended as artifacts."""
+async def carry_out(
+    run: ChunkedRun[_Item],
+    items: Sequence[_Item],
+    *,
+    chunk_size: int,
+    source: str,
+    job: str,
+    max_failures: float | None,
+    nothing: str,
+    log: Log,
+) -> dict[str, Any]:
+    """Drive all items, write what comes out, show it as artifacts, and end as `max_failures` says.
+
+    Args:
+        run: What is done with them.
+        items: The documents or dead letters.
+        chunk_size: Items per task run.
+        source: Where the items come from, for the title of the summary.
+        job: The job, as people are told of it.
+        max_failures: How many documents may fail, see `too_many`; None: all but one.
+        nothing: The message of a run that has no items.
+        log: Of the flow run.
+
+    Returns:
+        For a flow to return: the totals and the paths of the files.
+
+    Raises:
+        OSError: The folder or a file cannot be made.
+    """
+    with run.files.written():
+        await run.through(items, chunk_size, log)
+    await _publish(run, f"{source} through {job}", job=job, log=log)
+    state = _state_of(run.tally, run.files, max_failures=max_failures, nothing=nothing)
+    # Prefect takes the run's state from here and hands the caller the state's data.
+    return cast("dict[str, Any]", state)
+
+
+async def _publish(run: ChunkedRun[Any], title: str, *, job: str, log: Log) -> None:
     await publish_table(run.table, run.files, job=job, log=log)
     await publish_summary(summary(title, run.tally, run.files, elapsed=run.elapsed), job=job, log=log)
 
 
-def state_of(
+def _state_of(
     tally: Tally, files: ResultFiles, *, max_failures: float | None, nothing: str
 ) -> State[dict[str, Any]]:
-    """The state that a run ends with, when everything is written.
-
-    Args:
-        tally: The sums of the run.
-        files: Where its results are.
-        max_failures: How many documents may fail, see `too_many`; None: all but one.
-        nothing: The message of a run that had no documents.
-    """
     if too_many(tally, max_failures):
         limit = "" if max_failures is None else f", more than max_failures={max_failures:g} allows"
         return Failed(message=f"{tally.sentence()}{limit}. See {files.path(FAILURES)}")

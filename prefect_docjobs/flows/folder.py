@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import anyio.to_thread
 from prefect import flow, runtime
+from prefect.utilities.annotations import quote
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
-from prefect_docjobs.flows.ending import letter_writer, publish, result_files, state_of
+from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
 from prefect_docjobs.flows.files import is_ours
 from prefect_docjobs.flows.parameters import (
     Amount,
@@ -50,6 +51,7 @@ async def extract_folder(
     *,
     pattern: str = "*",
     recursive: bool = False,
+    names: list[str] | None = None,
     output: str = "docjobs-out",
     chunk_size: AtLeastOne = 100,
     timeout: Seconds | None = None,
@@ -71,6 +73,8 @@ async def extract_folder(
         job: Name of a saved job block, such as mindee-job/invoices.
         pattern: Which files, such as *.pdf. Hidden files are left out.
         recursive: Take the files of sub-folders too.
+        names: Only these of them, by their paths inside the folder, as an event of announce_documents names
+            them. Empty: all.
         output: Folder for results.jsonl, failures.jsonl and rows.jsonl. Files of an earlier run are
             replaced; {date} becomes the date on which the run is scheduled (UTC).
         chunk_size: Documents per task run; four task runs go on at a time.
@@ -94,19 +98,22 @@ async def extract_folder(
         ConfigurationError: There is no such job.
     """
     log, block = run_log(), await the_job(job)
-    list_documents = partial(_documents, folder, pattern, recursive=recursive, at_most=max_documents)
-    documents = await anyio.to_thread.run_sync(list_documents)
+    list_documents = partial(_documents, folder, pattern, names, recursive=recursive)
+    documents = (await anyio.to_thread.run_sync(list_documents))[:max_documents]
     log.info("Found %d documents in %s", len(documents), folder)
     limit = budget_of(budget, None, price_per_page)
     work = _Extraction(block, document_timeout, on_uncertain, limit, letter_writer(block, log))
     run = ChunkedRun(work, result_files(output), timeout)
-    with run.files.written():
-        await run.through(documents, chunk_size, log)
-    await publish(run, f"{folder} through {job_label(job)}", job=job_label(job), log=log)
-    nothing = f"No file in {folder} matches {pattern}."
-    state = state_of(run.tally, run.files, max_failures=max_failures, nothing=nothing)
-    # Prefect takes the run's state from here and hands the caller the state's data.
-    return cast("dict[str, Any]", state)
+    return await carry_out(
+        run,
+        documents,
+        chunk_size=chunk_size,
+        source=folder,
+        job=job_label(job),
+        max_failures=max_failures,
+        nothing=f"No file in {folder} matches {pattern}.",
+        log=log,
+    )
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ class _Extraction:
     async def drive(self, items: Sequence[Document], *, numbers: str, timeout: float | None) -> Batch:
         return await aextract_documents.with_options(task_run_name=f"extract {numbers}")(
             self.job,
-            items,
+            quote(items),  # Prefect does not look into it, and hands it on unwrapped
             timeout=timeout,
             document_timeout=self.document_timeout,
             on_uncertain=self.on_uncertain,
@@ -133,6 +140,10 @@ class _Extraction:
         return await self.writer.letters(items, batch)
 
 
-def _documents(folder: str, pattern: str, *, recursive: bool, at_most: int | None) -> list[Document]:
+def _documents(folder: str, pattern: str, names: Sequence[str] | None, *, recursive: bool) -> list[Document]:
     found = Document.from_folder(folder, pattern, recursive=recursive)
-    return [document for document in found if document.path and not is_ours(document.path)][:at_most]
+    given = [document for document in found if document.path and not is_ours(document.path)]
+    if names is None:
+        return given
+    wanted = set(names)
+    return [document for document in given if document.name in wanted]

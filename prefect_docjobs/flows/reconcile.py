@@ -17,14 +17,14 @@ from prefect_docjobs.blocks.buying import the_ledger
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.flows.artifacts import artifact_key
 from prefect_docjobs.flows.parameters import JobParameter, job_label
+from prefect_docjobs.flows.report import TABLE_ROWS
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import JobRef
-from prefect_docjobs.pipeline.imports import import_refs, read_refs
+from prefect_docjobs.pipeline.imports import import_refs, read_refs_file
 from prefect_docjobs.pipeline.orphans import SETTLED_AFTER, Action, Reconciliation, Standing, reconcile
 from prefect_docjobs.tasks.arguments import the_job
 from prefect_docjobs.tasks.journal import Log, run_log
 
-_TABLE_ROWS = 500
 _ORDER = (Standing.ORPHANED, Standing.CANCELLED, Standing.ADOPTED, Standing.NEW, Standing.KNOWN)
 
 
@@ -64,7 +64,7 @@ async def reconcile_jobs(
         ConfigurationError: There is no such job, no ledger, or the file holds something else.
     """
     log, block = run_log(), await the_job(job)
-    given = await anyio.to_thread.run_sync(_read, refs) if refs else []
+    given = await anyio.to_thread.run_sync(read_refs_file, Path(refs)) if refs else []
     since = None if hours is None else datetime.now(timezone.utc) - timedelta(hours=hours)
     async with block.credentials.get_client() as http, the_ledger() as ledger:
         imported = await _imported(ledger, given, log)
@@ -74,14 +74,6 @@ async def reconcile_jobs(
     await _publish(found, job_label(job), log)
     # Prefect takes the run's state from here and hands the caller the state's data.
     return cast("dict[str, Any]", _state(found, imported))
-
-
-def _read(path: str) -> list[JobRef]:
-    try:
-        with Path(path).expanduser().open(encoding="utf-8") as lines:
-            return read_refs(lines)
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ConfigurationError(f"{path} cannot be read: {problem}.") from None
 
 
 async def _imported(ledger: Ledger | None, refs: Sequence[JobRef], log: Log) -> int:
@@ -103,9 +95,9 @@ async def _publish(found: Reconciliation, job: str, log: Log) -> None:
     jobs = sorted(found.jobs, key=lambda job: _ORDER.index(job.standing))
     if not jobs:
         return
-    left_out = max(0, len(jobs) - _TABLE_ROWS)
+    left_out = max(0, len(jobs) - TABLE_ROWS)
     missing = f"{left_out:,} more jobs are not shown." if left_out else None
-    rows = [job.row() for job in jobs[:_TABLE_ROWS]]
+    rows = [job.row() for job in jobs[:TABLE_ROWS]]
     try:
         await acreate_table_artifact(table=rows, key=artifact_key("jobs", job), description=missing)
     except Exception as problem:  # noqa: BLE001 (the jobs are reconciled whatever Prefect answers)

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import anyio.to_thread
 from prefect import flow, runtime
@@ -15,12 +15,13 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter, read_dead_letters
-from prefect_docjobs.flows.ending import letter_writer, publish, result_files, state_of
+from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
 from prefect_docjobs.flows.files import ResultFiles
 from prefect_docjobs.flows.parameters import AtLeastOne, JobParameter, MaxFailures, Seconds, job_label
 from prefect_docjobs.models import Batch
 from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import aredrive, cancel_remote_jobs
+from prefect_docjobs.tasks.accounts import destination_of
 from prefect_docjobs.tasks.arguments import the_job
 from prefect_docjobs.tasks.journal import run_log
 from prefect_docjobs.tasks.redrivable import Again, allowed
@@ -83,13 +84,16 @@ async def redrive_failures(
         _check_account(letter, block)
     work = _Redrive(block, resubmit, on_uncertain, document_timeout, letter_writer(block, log))
     run = ChunkedRun(work, files, timeout)
-    with run.files.written():
-        await run.through(letters, chunk_size, log)
-    await publish(run, f"{dead_letter} through {job_label(job)}", job=job_label(job), log=log)
-    nothing = f"There are no dead letters in {dead_letter}."
-    state = state_of(run.tally, run.files, max_failures=max_failures, nothing=nothing)
-    # Prefect takes the run's state from here and hands the caller the state's data.
-    return cast("dict[str, Any]", state)
+    return await carry_out(
+        run,
+        letters,
+        chunk_size=chunk_size,
+        source=dead_letter,
+        job=job_label(job),
+        max_failures=max_failures,
+        nothing=f"There are no dead letters in {dead_letter}.",
+        log=log,
+    )
 
 
 @dataclass(frozen=True)
@@ -139,14 +143,7 @@ def _read(path: Path, files: ResultFiles) -> list[DeadLetter]:
 
 def _check_account(letter: DeadLetter, job: DocJob) -> None:
     """Never send a document to another service or account than the one that it was meant for."""
-    provider, account = job.provider(), job.credentials
-    here = {
-        "provider": provider.name,
-        "product": provider.product,
-        "base_url": account.base_url,
-        "tenant": account.tenant_id,
-    }
-    for name, ours in here.items():
+    for name, ours in destination_of(job).items():
         theirs = getattr(letter, name)
         if theirs is not None and theirs != ours:
             raise ConfigurationError(

@@ -86,10 +86,10 @@ class ResultTable:
     def add(self, first: int, batch: Batch) -> None:
         """Add a batch that has ended, whose first document is number `first` of the run."""
         self._documents += len(batch)
-        for number, outcome in enumerate(batch, first):
-            kept = self._delivered if outcome.ok else self._failed
+        for index, head in enumerate(batch.heads):
+            kept = self._delivered if head.ok else self._failed
             if len(kept) < TABLE_ROWS:
-                kept.append((number, _row(outcome)))
+                kept.append((first + index, _row(batch[index])))  # which may read the disk
 
     @property
     def left_out(self) -> int:

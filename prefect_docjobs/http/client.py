@@ -41,6 +41,10 @@ _LARGE = 1 << 18  # bytes of a body that is sent in pieces
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
+InDoubt = Callable[[bool], None]
+"""Told whether what is being submitted may have been accepted by now."""
+
+
 @functools.cache
 def shared_ssl_context() -> ssl.SSLContext:
     """One TLS context for the process: building one costs about 60 ms, sharing one costs nothing."""
@@ -175,20 +179,29 @@ class Http:
         """How fast requests of this kind may be sent now."""
         return self._paces[kind]
 
-    async def submit(self, request: Request, *, on_sent: Callable[[], None] | None = None) -> Answer:
+    async def submit(self, request: Request, *, in_doubt: InDoubt | None = None) -> Answer:
         """Send a request that costs money. Repeated only when it surely was not accepted.
 
         That is: on 429, on 503, and when no connection was made.
 
         Args:
             request: What to send.
-            on_sent: Called before each time that it is sent: until then it surely was not.
+            in_doubt: Told True before each time that it is sent, and False when that was surely refused.
 
         Raises:
             SubmitUncertain: The request was sent and its answer lost, or means nothing (5xx, a redirect).
             ServiceError: It was refused.
         """
-        once = partial(self._once, self._submits, request, "submit", on_sent=on_sent)
+        sending = partial(self._once, self._submits, request, "submit", in_doubt=in_doubt)
+
+        async def once() -> Answer:
+            try:
+                return await sending()
+            except Exception as error:
+                if in_doubt and may_repeat_submit(error):
+                    in_doubt(False)
+                raise
+
         return await self._repeat(once, self.limits.attempts, may_repeat_submit)
 
     @asynccontextmanager
@@ -253,15 +266,15 @@ class Http:
         kind: Kind,
         *,
         turn_taken: bool = False,
-        on_sent: Callable[[], None] | None = None,
+        in_doubt: InDoubt | None = None,
     ) -> Answer:
         url = self.own(request.path)
         if not turn_taken:
             await self.turn(kind)
         with self._translated(request, paid=kind == "submit"):
             async with self._gate:
-                if on_sent:
-                    on_sent()
+                if in_doubt:
+                    in_doubt(True)
                 if request.method == "GET" and self._lean:
                     answer = await self._lean.get(url, request)
                 else:

@@ -16,7 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from prefect_docjobs.http.leases import Leases, Refill
@@ -25,11 +26,17 @@ from prefect_docjobs.http.rate import Rate
 Kind = Literal["submit", "status", "result"]
 """The kinds of request that services limit apart."""
 
+OnRefused: TypeAlias = Callable[[Kind, float], None]
+"""Told of each 429: the kind of request, and the seconds for which everybody pauses now."""
+
 KINDS: tuple[Kind, ...] = ("submit", "status", "result")
 _PRESENT = 5.0  # seconds over which the present rate is measured
 _INSTANT = 0.25  # of requests within it nobody can say how fast they came
 _MINUTE = 60.0
 _MARGIN = 0.97  # of a set rate: two clocks never agree to the millisecond
+# Seconds by which a turn may be taken late, as any wake-up is, and the line behind it does not move. In no
+# second there are more turns than the set rate for that: 1 + _LATE is below 1 / _MARGIN.
+_LATE = 0.03
 _SHORTEST_PAUSE = 0.5  # so that what was under way is answered before the pause ends
 _LONGEST_PAUSE = 60.0
 
@@ -57,6 +64,7 @@ class Pace:
         documented: Requests per second that the service documents; where a first refusal leads to.
         clock: Monotonic seconds.
         leases: Turns that are shared with other processes; then one of them is needed, too.
+        on_refused: Called with the seconds of the pause after each `refused`, in its thread.
     """
 
     def __init__(
@@ -66,12 +74,14 @@ class Pace:
         documented: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         leases: Leases | None = None,
+        on_refused: Callable[[float], None] | None = None,
     ) -> None:
         self._own_limit = math.inf if rate is None else rate * _MARGIN
         self._rate = Rate(self._own_limit, documented)
         self._limits: WeakKeyDictionary[Paces, float] = WeakKeyDictionary()
         self._clock = clock
         self._leases = leases
+        self._on_refused = on_refused
         self._lock = threading.Lock()
         self._refusals = 0  # since the last answer
         self._free_at = -math.inf
@@ -107,7 +117,8 @@ class Pace:
             if self._leases:
                 self._leases.take()
             now = self._clock()
-            self._free_at = now + 1.0 / self._rate.at(now)
+            late = now - self._free_at
+            self._free_at = (self._free_at if late <= _LATE else now) + 1.0 / self._rate.at(now)
             self._count(now)
             return 0.0
 
@@ -128,12 +139,18 @@ class Pace:
         with self._lock:
             now = self._clock()
             if now >= self._paused_until:  # a refusal during the pause answers an earlier request
-                answered = self._answered.until(now) / _MINUTE
-                self._rate.lower(now, asked=self._asked_rate(now), answered=answered)
-                rate = self._rate.at(now)
-                self._pause(now, max(_SHORTEST_PAUSE, 2.0 ** min(self._refusals, 10) / rate))
-                self._refusals += 1
+                self._slow_down(now)
             self._pause(now, retry_after or 0.0)
+            seconds = self._paused_until - now
+        if self._on_refused:
+            self._on_refused(seconds)
+
+    def _slow_down(self, now: float) -> None:
+        answered = self._answered.until(now) / _MINUTE
+        self._rate.lower(now, asked=self._asked_rate(now), answered=answered)
+        rate = self._rate.at(now)
+        self._pause(now, max(_SHORTEST_PAUSE, 2.0 ** min(self._refusals, 10) / rate))
+        self._refusals += 1
 
     def _pause(self, now: float, seconds: float) -> None:
         """Hold everybody back. A pause is no part of the measured rate: nobody could ask."""
@@ -182,6 +199,7 @@ class Paces:
         documented: Those that the service documents.
         clock: Monotonic seconds.
         refill: Where turns come from that several processes share; without, this process has its own.
+        on_refused: Told of each refusal, as other processes may have to be.
     """
 
     def __init__(
@@ -191,6 +209,7 @@ class Paces:
         documented: Mapping[Kind, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
         refill: Refill | None = None,
+        on_refused: OnRefused | None = None,
     ) -> None:
         rates, documented = rates or {}, documented or {}
         self._held: WeakValueDictionary[tuple[tuple[Kind, float], ...], Paces] = WeakValueDictionary()
@@ -200,6 +219,7 @@ class Paces:
                 documented=documented.get(kind),
                 clock=clock,
                 leases=Leases(kind, refill, clock) if refill else None,
+                on_refused=partial(on_refused, kind) if on_refused else None,
             )
             for kind in KINDS
         }
@@ -230,6 +250,7 @@ def shared_paces(
     *,
     documented: Mapping[Kind, float] | None = None,
     refill: Refill | None = None,
+    on_refused: OnRefused | None = None,
 ) -> Paces:
     """The paces that all clients of one account share in this process.
 
@@ -240,9 +261,10 @@ def shared_paces(
             one account set different ones, the lowest counts for all.
         documented: Requests per second that the service documents; the first client's count.
         refill: Where turns come from that several processes share; the first client's counts.
+        on_refused: Told of each refusal; the first client's counts.
     """
     with _sharing:
         if (base_url, tenant) not in _shared:
-            _shared[base_url, tenant] = Paces(documented=documented, refill=refill)
+            _shared[base_url, tenant] = Paces(documented=documented, refill=refill, on_refused=on_refused)
         paces = _shared[base_url, tenant]
         return paces.held_to(rates) if rates else paces

@@ -10,25 +10,45 @@ from prefect_docjobs.ledger.keys import entry_for
 from prefect_docjobs.ledger.records import Entry, Record, State, Step, Totals, next_step
 
 __all__ = [
+    "Account",
+    "Arrival",
     "Bodies",
     "ClaimLost",
     "Entry",
     "FileBodies",
+    "Inbox",
+    "Kept",
     "Ledger",
     "LedgerUnavailable",
     "Record",
     "State",
     "Step",
     "Totals",
+    "Wait",
+    "WaitState",
+    "Waits",
     "entry_for",
     "next_step",
 ]
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger.bodies import Bodies, FileBodies
+    from prefect_docjobs.ledger.inbox import Account, Arrival, Inbox, Kept
     from prefect_docjobs.ledger.store import Ledger
+    from prefect_docjobs.ledger.waits import Wait, Waits, WaitState
 else:
-    _HOMES = {"Bodies": "bodies", "FileBodies": "bodies", "Ledger": "store"}
+    _HOMES = {
+        "Account": "inbox",
+        "Arrival": "inbox",
+        "Bodies": "bodies",
+        "FileBodies": "bodies",
+        "Inbox": "inbox",
+        "Kept": "inbox",
+        "Ledger": "store",
+        "Wait": "waits",
+        "WaitState": "waits",
+        "Waits": "waits",
+    }
 
     def __getattr__(name: str) -> Any:
         """Import what needs the database on first use."""

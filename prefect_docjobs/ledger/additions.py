@@ -14,11 +14,10 @@ from prefect_docjobs.ledger.writes import Addition, After, Holder, OfRecord, Val
 from prefect_docjobs.models import JobRef
 
 
-@dataclass(frozen=True, slots=True)
-class Claim(Addition):
-    """An intent."""
+@dataclass(frozen=True)
+class _Intent(Addition):
+    """A row for what is going to be submitted."""
 
-    adds_key: ClassVar[bool] = True
     withdrawable: ClassVar[bool] = True
     entry: Entry
     claim: str = field(default_factory=new_claim)
@@ -32,6 +31,13 @@ class Claim(Addition):
     def row(self, holder: Holder) -> Values:
         return _new_row(self.entry, self.claim, holder)
 
+
+@dataclass(frozen=True, slots=True)
+class Claim(_Intent):
+    """An intent."""
+
+    adds_key: ClassVar[bool] = True
+
     @override
     def judge(self, after: After) -> Record | None:
         row = after.by_key.get(self.entry.key)
@@ -39,17 +45,13 @@ class Claim(Addition):
 
 
 @dataclass(frozen=True, slots=True)
-class Renew(OfRecord, Addition):
+class Renew(_Intent, OfRecord):
     """A new intent in the place of a record that nobody holds; the old one becomes history."""
-
-    withdrawable: ClassVar[bool] = True
-    entry: Entry
-    claim: str = field(default_factory=new_claim)
 
     @property
     @override
-    def key(self) -> str:
-        return self.entry.key
+    def row_id(self) -> int:
+        return self.record.id
 
     @override
     def row(self, holder: Holder) -> Values:

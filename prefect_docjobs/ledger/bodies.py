@@ -16,6 +16,7 @@ INLINE = 256 << 10
 """Bytes, compressed, up to which a result is kept in its row."""
 
 _LEVEL = 6
+_LARGE_LEVEL = 1  # of what would take long: seven times as fast, and a quarter larger
 _AT_ONCE = 64 << 10  # bytes that are compressed without a thread: about 1 ms
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -87,7 +88,7 @@ async def compress(body: bytes) -> bytes:
     """`body` as zlib data, which carries a checksum."""
     if len(body) <= _AT_ONCE:
         return zlib.compress(body, _LEVEL)
-    return await anyio.to_thread.run_sync(zlib.compress, body, _LEVEL)
+    return await anyio.to_thread.run_sync(zlib.compress, body, _LARGE_LEVEL)
 
 
 async def decompress(data: bytes) -> bytes:

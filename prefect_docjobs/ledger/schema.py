@@ -19,7 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration that this version of the package knows."""
 
 VERSION_TABLE = "docjobs_version"
@@ -82,6 +82,44 @@ tokens = Table(
     Column("kind", String(32), primary_key=True),
     Column("free_at", _Time, nullable=False),
     Column("paused_until", _Time, nullable=False),
+)
+
+pushes = Table(
+    "docjobs_pushes",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),  # of account and body: a replay is the same
+    Column("account", String(512), nullable=False),
+    Column("job_id", Text),
+    Column("alias", Text),
+    Column("state", String(16)),
+    Column("raw_state", Text),
+    Column("error", Text),
+    Column("received_at", _Time, nullable=False),
+    Column("expires_at", _Time, nullable=False),
+    Column("body_size", _Long),
+    Column("body", LargeBinary),
+    Index("docjobs_pushes_account", "account", "id"),
+    Index("docjobs_pushes_expires_at", "expires_at"),
+    sqlite_autoincrement=True,
+)
+
+waits = Table(
+    "docjobs_waits",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("flow_run_id", String(64), nullable=False),
+    Column("job", Text, nullable=False),
+    Column("refs", LargeBinary, nullable=False),  # compressed JSON
+    Column("document_timeout", _Time),
+    Column("deadline", _Time),
+    Column("state", String(16), nullable=False),
+    Column("owner", String(255), nullable=False),
+    Column("lease_until", _Time, nullable=False),
+    Column("created_at", _Time, nullable=False),
+    Column("ended_at", _Time),
+    Index("docjobs_waits_state", "state"),
+    Index("docjobs_waits_flow_run_id", "flow_run_id"),
 )
 
 

@@ -22,12 +22,14 @@ from prefect_docjobs.ledger.bodies import INLINE, Bodies, FileBodies, compress, 
 from prefect_docjobs.ledger.database import open_database, parse_address, shown
 from prefect_docjobs.ledger.errors import ClaimLost, LedgerUnavailable
 from prefect_docjobs.ledger.holdings import Holdings
+from prefect_docjobs.ledger.inbox import Inbox
 from prefect_docjobs.ledger.migrate import migrate
 from prefect_docjobs.ledger.reading import Reader
 from prefect_docjobs.ledger.records import Entry, Record, State
 from prefect_docjobs.ledger.rows import chunks
 from prefect_docjobs.ledger.schema import jobs
 from prefect_docjobs.ledger.tokens import Tokens
+from prefect_docjobs.ledger.waits import Waits
 from prefect_docjobs.ledger.writer import Writer
 from prefect_docjobs.ledger.writes import Holder, Values, Write
 from prefect_docjobs.models import JobRef
@@ -261,6 +263,16 @@ class Ledger(Reader):
         """The request budget that all processes with this ledger share."""
         return Tokens(self._database)
 
+    @property
+    def waits(self) -> Waits:
+        """The flow runs that wait for jobs without a process."""
+        return Waits(self._database)
+
+    @property
+    def inbox(self) -> Inbox:
+        """The pushes that were received."""
+        return Inbox(self._database, self._bodies, self.owner)
+
     # -- how it is done
 
     async def _advance(self, record: Record, target: State, news: Values) -> Record:
@@ -344,5 +356,5 @@ def _sure(record: Record | None) -> Record:
 def _no_body(record: Record, what: str) -> LedgerUnavailable:
     return LedgerUnavailable(
         f"{record.document_name}: the kept result of record {record.id} {what}. "
-        "Restore it, or redrive the document with resubmit=True."
+        "Restore it, or run with reuse_days=0, which buys the document again."
     )

@@ -17,7 +17,7 @@ import anyio
 
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef, Outcome, Phase
-from prefect_docjobs.pipeline.line import Line, Observe
+from prefect_docjobs.pipeline.line import FETCHES, Line, Observe
 from prefect_docjobs.pipeline.purchases import SUBMITS, Purchases, Terms, Unrecorded
 from prefect_docjobs.pipeline.recorded import Recorded
 from prefect_docjobs.providers.base import Provider
@@ -33,7 +33,6 @@ Foresee = Callable[[Forecast], None]
 Outcomes: TypeAlias = AsyncGenerator[tuple[int, Outcome], None]
 
 _Item = TypeVar("_Item")
-_FETCHES = 8
 
 
 def purchases(provider: Provider, http: Http, terms: Terms | None, ledger: Ledger | None) -> Purchases:
@@ -81,6 +80,7 @@ async def wait_many(
     async with (
         waiter(provider, http, document_timeout) as waiting,
         purchases(provider, http, None, ledger) as buying,
+        buying.told_to(waiting),
     ):
         await buying.look_up(refs)
         waiting.on_forecast = foresee
@@ -102,7 +102,7 @@ async def fetch_many(
     async with purchases(provider, http, None, ledger) as buying:
         await buying.look_up(refs)
         line = Line(buying, observe=observe)
-        async with aclosing(_completed(line.fetch, refs, limit=_FETCHES)) as outcomes:
+        async with aclosing(_completed(line.fetch, refs, limit=FETCHES)) as outcomes:
             async for done in outcomes:
                 yield done
 
@@ -129,6 +129,7 @@ async def extract_many(
     async with (
         waiter(provider, http, document_timeout) as waiting,
         purchases(provider, http, terms, ledger) as buying,
+        buying.told_to(waiting),
     ):
         line = Line(buying, waiting, _deadline(timeout), document_timeout, observe)
         if foresee:

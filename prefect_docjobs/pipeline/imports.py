@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -47,6 +48,19 @@ def read_refs(lines: Iterable[str]) -> list[JobRef]:
     """
     read = (_ref(number, line) for number, line in enumerate(lines, 1) if line.strip())
     return [ref for ref in read if ref is not None]
+
+
+def read_refs_file(path: Path) -> list[JobRef]:
+    """The refs in a file; see `read_refs`. A leading ~ is somebody's home.
+
+    Raises:
+        ConfigurationError: It cannot be read, or a line is no ref.
+    """
+    try:
+        with path.expanduser().open(encoding="utf-8") as lines:
+            return read_refs(lines)
+    except (OSError, RuntimeError, UnicodeDecodeError) as problem:  # RuntimeError: ~ of nobody
+        raise ConfigurationError(f"{path} cannot be read: {problem}.") from None
 
 
 def _ref(number: int, line: str) -> JobRef | None:

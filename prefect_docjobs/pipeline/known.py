@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import httpx
 
 from prefect_docjobs.errors import (
@@ -52,5 +54,10 @@ def completed(ref: JobRef, record: Record | None) -> JobRef:
 
 def kept_answer(record: Record, body: bytes) -> Answer:
     """A kept result, as it came."""
-    headers = httpx.Headers({"content-type": record.content_type} if record.content_type else {})
-    return Answer(status=200, headers=headers, body=body, received_at=record.fetched_at or record.updated_at)
+    return answer_of(body, record.content_type, record.fetched_at or record.updated_at)
+
+
+def answer_of(body: bytes, content_type: str | None, received_at: datetime) -> Answer:
+    """A result that came some other way, as if it had just been fetched."""
+    headers = httpx.Headers({"content-type": content_type} if content_type else {})
+    return Answer(status=200, headers=headers, body=body, received_at=received_at)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -22,7 +22,8 @@ Observe = Callable[[int, Outcome], None]
 
 _log = logging.getLogger(__name__)
 _FETCH_GRACE = 30.0
-_FETCHES = 8
+FETCHES = 8
+"""Results that are fetched at the same time."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Line:
     deadline: float | None = None
     document_timeout: float | None = None
     observe: Observe | None = None
-    fetches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_FETCHES))
+    fetches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FETCHES))
 
     # -- one step, or all of them
 
@@ -53,10 +54,8 @@ class Line:
 
     async def wait(self, index: int, ref: JobRef) -> Outcome:
         """Wait for a job that was submitted before."""
-        outcome, started = (
-            Outcome(document=ref.document_name, ref=ref, phase=Phase.WAIT),
-            anyio.current_time(),
-        )
+        outcome = Outcome(document=ref.document_name, ref=ref, phase=Phase.WAIT)
+        started = anyio.current_time()
         outcome, purchase = await self._taken_up(index, outcome, ref, started)
         if outcome.ok:
             outcome, purchase = await self._wait(index, outcome, purchase, started, age_of(ref))
@@ -74,9 +73,7 @@ class Line:
         started = anyio.current_time()
         if self.deadline is not None and started >= self.deadline:
             late = JobTimeout("The time limit passed before the document was submitted.")
-            return await self._failed(
-                index, Outcome(document=document.name).failed(Phase.SUBMIT, late, seconds=_since(started))
-            )
+            return self._told(index, _failed(Outcome(document=document.name), Phase.SUBMIT, late, started))
         outcome, purchase = await self._submit(index, document, hold=True)
         if purchase is not None:
             age = age_of(purchase.ref) if purchase.reused else 0.0
@@ -93,9 +90,7 @@ class Line:
             with _typed(Phase.SUBMIT, document.name):
                 purchase = await self.purchases.submit(document, hold=hold, until=self._until(started))
         except DocJobsError as error:
-            return await self._failed(
-                index, outcome.failed(Phase.SUBMIT, error, seconds=_since(started))
-            ), None
+            return self._told(index, _failed(outcome, Phase.SUBMIT, error, started)), None
         known = {"ref": purchase.ref, "reused": purchase.reused, "seconds": _since(started)}
         return self._told(index, outcome.model_copy(update=known)), purchase
 
@@ -107,9 +102,7 @@ class Line:
             with _typed(outcome.phase, outcome.document, ref):
                 purchase = await self.purchases.take_up(ref, to_fetch=to_fetch, until=self._until(started))
         except DocJobsError as error:
-            return await self._failed(
-                index, outcome.failed(outcome.phase, error, seconds=_since(started))
-            ), Purchase(ref)
+            return self._told(index, _failed(outcome, outcome.phase, error, started)), Purchase(ref)
         return outcome, purchase
 
     async def _wait(
@@ -119,9 +112,8 @@ class Line:
             with _typed(Phase.WAIT, outcome.document, purchase.ref):
                 status = purchase.status or await self._end_of(purchase.ref, age)
         except DocJobsError as error:
-            return await self._failed(
-                index, outcome.failed(Phase.WAIT, error, seconds=_since(started)), purchase
-            ), purchase
+            failed = _failed(outcome, Phase.WAIT, error, started)
+            return await self._given_up(index, failed, purchase), purchase
         if purchase.status is None:
             purchase = await self.purchases.done(purchase, status.ref)
         seen = {"phase": Phase.WAIT, "status": status, "ref": status.ref, "seconds": _since(started)}
@@ -139,9 +131,7 @@ class Line:
                     result = self.purchases.provider.read_result(purchase.ref, answer)
                     await self.purchases.billed(purchase, result.usage)
         except DocJobsError as error:
-            return await self._failed(
-                index, outcome.failed(Phase.FETCH, error, seconds=_since(started)), purchase
-            )
+            return await self._given_up(index, _failed(outcome, Phase.FETCH, error, started), purchase)
         ended = {"phase": Phase.DONE, "result": result, "ref": result.ref, "seconds": _since(started)}
         return self._told(index, outcome.model_copy(update=ended))
 
@@ -153,14 +143,12 @@ class Line:
 
     def _in_time(self) -> AbstractContextManager[object]:
         """A result that is there is paid for, so fetching it may go on a little past the deadline."""
-        left = (
-            None if self.deadline is None else max(0.0, self.deadline - anyio.current_time()) + _FETCH_GRACE
-        )
-        return anyio.fail_after(left)
+        if self.deadline is None:
+            return nullcontext()
+        return anyio.fail_after(max(0.0, self.deadline - anyio.current_time()) + _FETCH_GRACE)
 
-    async def _failed(self, index: int, failed: Outcome, purchase: Purchase | None = None) -> Outcome:
-        if purchase is not None:
-            await self.purchases.failed(purchase, failed)
+    async def _given_up(self, index: int, failed: Outcome, purchase: Purchase) -> Outcome:
+        await self.purchases.failed(purchase, failed)
         return self._told(index, failed)
 
     def _told(self, index: int, outcome: Outcome) -> Outcome:
@@ -192,6 +180,10 @@ def _typed(phase: Phase, document: str, ref: JobRef | None = None) -> Iterator[N
 def age_of(ref: JobRef) -> float:
     """Seconds since the submit by the wall clock; a clock that runs behind counts as zero."""
     return max(0.0, (datetime.now(timezone.utc) - ref.submitted_at).total_seconds())
+
+
+def _failed(outcome: Outcome, phase: Phase, error: DocJobsError, started: float) -> Outcome:
+    return outcome.failed(phase, error, seconds=_since(started))
 
 
 def _since(started: float) -> float:

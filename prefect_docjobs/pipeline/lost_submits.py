@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Record
-from prefect_docjobs.providers.base import JobPage, Provider
+from prefect_docjobs.pipeline.listing import PAGE, JobListing
+from prefect_docjobs.providers.base import Provider
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
@@ -25,8 +27,6 @@ RECHECKS: Sequence[float] = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 _LONGEST = 1_800.0  # seconds; no submit that was intended longer ago can still be under way
 _SLACK = timedelta(minutes=5)  # between the service's clock and the database's
-_PAGE = 100
-_PAGES = 200  # read at most; what lies further back cannot be told
 
 
 class LostSubmits:
@@ -83,38 +83,14 @@ class LostSubmits:
             return self._jobs
 
     async def _listed(self, since: datetime) -> dict[str, datetime | None] | None:
+        listing = JobListing(self._provider, self._http, since)
         jobs: dict[str, datetime | None] = {}
         try:
-            async for page, is_last in self._pages():
-                jobs.update((job_id, row.created_at) for job_id, row in page.rows.items())
-                if is_last or _is_older(page, since):
-                    return jobs
+            async with aclosing(listing.pages()) as pages:
+                async for _, page in pages:
+                    if page.total is None and len(page.rows) >= PAGE:
+                        return None  # there is more, and nobody knows how much
+                    jobs.update((job_id, row.created_at) for job_id, row in page.rows.items())
         except DocJobsError as error:
             _log.warning("The list of jobs of %s cannot be read: %s", self._provider.title, error)
-        return None
-
-    async def _pages(self) -> AsyncIterator[tuple[JobPage, bool]]:
-        """Pages, the newest jobs first however the service lists them, and whether it is the last one."""
-        first = await self._page(0)
-        if first.total is None and len(first.rows) >= _PAGE:
-            return  # there is more, and nobody knows how much
-        total = first.total if first.total is not None else len(first.rows)
-        skips = list(range(0, max(1, total), _PAGE))
-        if _is_oldest_first(first):
-            skips.reverse()
-        for number, skip in enumerate(skips[:_PAGES], 1):
-            yield (await self._page(skip) if skip else first), number == len(skips)
-
-    async def _page(self, skip: int) -> JobPage:
-        return await self._provider.list_jobs(self._http, skip=skip, limit=_PAGE)
-
-
-def _is_oldest_first(page: JobPage) -> bool:
-    dates = [row.created_at for row in page.rows.values() if row.created_at is not None]
-    return len(dates) > 1 and dates[0] < dates[-1]
-
-
-def _is_older(page: JobPage, since: datetime) -> bool:
-    """Whether all jobs of a page began before then, and so all on the pages that follow."""
-    dates = [row.created_at for row in page.rows.values()]
-    return bool(dates) and all(date is not None and date < since for date in dates)
+        return jobs if listing.complete else None

@@ -7,7 +7,7 @@ or by a run whose answer was lost. What it was submitted for cannot be told from
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -18,7 +18,8 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Record
 from prefect_docjobs.models import JobRef, JobState
 from prefect_docjobs.pipeline.imports import import_refs
-from prefect_docjobs.providers.base import JobPage, JobRow, Provider
+from prefect_docjobs.pipeline.listing import JobListing
+from prefect_docjobs.providers.base import JobRow, Provider
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
@@ -30,8 +31,6 @@ SETTLED_AFTER = 600.0
 """Seconds after which a job that the ledger does not know is an orphan: before, its submit may be under way,
 and the two clocks differ."""
 
-_PAGE = 100
-_PAGES = 200
 _CANCELS = 4  # at the same time
 
 
@@ -151,34 +150,14 @@ def _check(provider: Provider, action: Action) -> None:
 
 async def _listed(provider: Provider, http: Http, since: datetime | None) -> tuple[dict[str, JobRow], bool]:
     """The jobs that began since then, or that have no date; and whether the whole list was read."""
-    rows: dict[str, JobRow] = {}
-    number = 0
-    async for page in _pages(provider, http):
-        number += 1
-        rows.update((job_id, row) for job_id, row in page.rows.items() if not _is_before(row, since))
-        if _ends_before(page, since):
-            return rows, True
-    return rows, number < _PAGES
-
-
-async def _pages(provider: Provider, http: Http) -> AsyncIterator[JobPage]:
-    for number in range(_PAGES):
-        page = await provider.list_jobs(http, skip=number * _PAGE, limit=_PAGE)
-        yield page
-        if len(page.rows) < _PAGE and (page.total is None or page.total <= (number + 1) * _PAGE):
-            return
+    listing = JobListing(provider, http, since)
+    pages = {skip: page async for skip, page in listing.pages()}
+    in_order = (item for skip in sorted(pages) for item in pages[skip].rows.items())
+    return {job_id: row for job_id, row in in_order if not _is_before(row, since)}, listing.complete
 
 
 def _is_before(row: JobRow, since: datetime | None) -> bool:
     return since is not None and row.created_at is not None and row.created_at < since
-
-
-def _ends_before(page: JobPage, since: datetime | None) -> bool:
-    """Whether all further pages are too old: this one is, and the newest jobs come first."""
-    if since is None or not page.rows:
-        return False
-    dates = [row.created_at for row in page.rows.values() if row.created_at is not None]
-    return len(dates) == len(page.rows) and dates[0] > dates[-1] and max(dates) < since
 
 
 @dataclass(frozen=True, slots=True)

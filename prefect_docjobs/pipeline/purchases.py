@@ -9,18 +9,21 @@ import asyncio
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from typing_extensions import Self
 
 from prefect_docjobs.errors import DocJobsError, SubmitUncertain
-from prefect_docjobs.http import Answer, Http
+from prefect_docjobs.http import Answer, Http, InDoubt
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Usage
 from prefect_docjobs.pipeline.budget import Budget
+from prefect_docjobs.pipeline.pages import Pages
 from prefect_docjobs.providers.base import Provider
+from prefect_docjobs.waiter import Waiter
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ class Terms:
     Attributes:
         on_uncertain: What to do when a submit's answer is lost.
         reuse_for: Seconds after a submit during which its result is used again for the same content; None for
-            ever, 0 never. Work in flight is always taken up.
+            ever, 0 never. Work in flight is always taken up, and what the same flow run has bought.
         flow_run_id: The flow run that buys, where there is one.
         task_run_id: The task run likewise.
         scope: Names the call: documents given by URL are the same within one call only.
@@ -81,11 +84,6 @@ class Purchase:
         seen_at = self.record.done_at or self.record.fetched_at or self.record.updated_at
         return JobStatus(ref=self.ref, state=JobState.SUCCEEDED, seen_at=seen_at)
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether the result lies in the ledger."""
-        return self.record is not None and self.record.state is State.FETCHED
-
 
 class Purchases(ABC):
     """Submits, and keeps what is fetched. Use it as an async context manager."""
@@ -96,12 +94,17 @@ class Purchases(ABC):
         self.terms = terms
         self.turns = asyncio.Semaphore(SUBMITS)
         self._documents: dict[str, str | None] = {}
+        self._in_doubt: dict[int, Pages] = {}
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         return None
+
+    def told_to(self, waiter: Waiter) -> AbstractAsyncContextManager[None]:  # noqa: ARG002
+        """Tell `waiter` what services say of jobs by themselves, while the context is open."""
+        return nullcontext()
 
     @abstractmethod
     async def submit(self, document: Document, *, hold: bool, until: float = math.inf) -> Purchase:
@@ -139,18 +142,26 @@ class Purchases(ABC):
     async def failed(self, purchase: Purchase, outcome: Outcome) -> None:  # noqa: B027 (nowhere to write)
         """Note that there is no result."""
 
-    async def send(self, document: Document, *, on_sent: Callable[[], None] | None = None) -> JobRef:
-        """Submit, within the budget. What may have been accepted stays spent."""
+    async def send(self, document: Document, *, in_doubt: InDoubt | None = None) -> JobRef:
+        """Submit, within the budget. What may have been accepted stays spent, until `not_accepted`."""
         budget = self.terms.budget
         if budget is None:
-            return await self.provider.submit(self.http, document, on_sent=on_sent)
+            return await self.provider.submit(self.http, document, in_doubt=in_doubt)
         pages = await budget.take(document)
         try:
-            return await self.provider.submit(self.http, document, on_sent=on_sent)
-        except DocJobsError as error:
-            if not isinstance(error, SubmitUncertain):
-                budget.give_back(pages)
+            return await self.provider.submit(self.http, document, in_doubt=in_doubt)
+        except SubmitUncertain:
+            self._in_doubt[id(document)] = pages
             raise
+        except DocJobsError:
+            budget.give_back(pages)
+            raise
+
+    def not_accepted(self, document: Document) -> None:
+        """Note that a submit which had been uncertain costs nothing after all."""
+        pages = self._in_doubt.pop(id(document), None)
+        if pages is not None and self.terms.budget is not None:
+            self.terms.budget.give_back(pages)
 
     def check_is_new(self, ref: JobRef) -> None:
         """Raise `SubmitUncertain` when the service gives one job to two documents."""

@@ -7,7 +7,8 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from prefect_docjobs.errors import (
     ResultLost,
     SubmitUncertain,
 )
-from prefect_docjobs.http import Answer, Http
+from prefect_docjobs.http import Answer, Http, InDoubt
 from prefect_docjobs.ledger import (
     ClaimLost,
     Entry,
@@ -33,6 +34,7 @@ from prefect_docjobs.ledger import (
     next_step,
 )
 from prefect_docjobs.models import Document, JobRef, Outcome, Usage
+from prefect_docjobs.pipeline.arrivals import Arrivals
 from prefect_docjobs.pipeline.budget import OverBudget
 from prefect_docjobs.pipeline.bystanders import Bystanders
 from prefect_docjobs.pipeline.finishing import insist, seen_through
@@ -41,13 +43,12 @@ from prefect_docjobs.pipeline.known import completed, kept_answer, recorded_fail
 from prefect_docjobs.pipeline.lost_submits import LostSubmits
 from prefect_docjobs.pipeline.purchases import Purchase, Purchases, Terms
 from prefect_docjobs.pipeline.turns import Turn
-from prefect_docjobs.providers.base import Provider
+from prefect_docjobs.providers.base import SMALL, Provider
+from prefect_docjobs.waiter import Waiter
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
-
 _log = logging.getLogger(__name__)
-_SMALL = 1 << 20  # bytes; hashing these takes a millisecond, not worth a trip to a thread
 _BUYS = 3  # submits of one document in one call, all but the last surely not accepted
 
 
@@ -67,6 +68,7 @@ class Recorded(Purchases):
         super().__init__(provider, http, terms if terms.scope else replace(terms, scope=uuid.uuid4().hex))
         self._ledger = ledger
         self._bystanders = Bystanders(ledger)
+        self._arrivals = Arrivals(provider, http, ledger)
         self._lost = LostSubmits(provider, http, ledger)
         self._known: dict[str, Record] = {}
         self._began = time.monotonic()
@@ -81,6 +83,10 @@ class Recorded(Purchases):
     async def _let_go(self, record: Record) -> None:
         if self._ledger.holds(record):
             await self._best_effort(self._ledger.let_go(record))
+
+    def told_to(self, waiter: Waiter) -> AbstractAsyncContextManager[None]:
+        """See `Purchases.told_to`."""
+        return self._arrivals.told_to(waiter)
 
     # -- a document becomes a job
 
@@ -99,6 +105,8 @@ class Recorded(Purchases):
                 self._in_hand[settled.record.id] = settled.record
                 buys_left -= 1
                 record = await self._reconciled(settled, last=not buys_left)
+                if record is settled.record:
+                    self.not_accepted(document)
                 buys_left = 1 if record and record.state is State.FAILED else buys_left
             else:
                 await self._bystanders.wait(settled, until)
@@ -129,7 +137,10 @@ class Recorded(Purchases):
 
     def _step(self, record: Record) -> Step:
         terms, mine = self.terms, record.mine
-        step = next_step(record, mine=mine, reuse_for=terms.reuse_for, on_uncertain=terms.on_uncertain)
+        # A retry or a replay of a flow run goes on with what the run has bought, whatever `reuse_for` says.
+        replays = terms.flow_run_id is not None and record.flow_run_id == terms.flow_run_id
+        reuse_for = None if replays else terms.reuse_for
+        step = next_step(record, mine=mine, reuse_for=reuse_for, on_uncertain=terms.on_uncertain)
         # What was intended since this call began has been bought again already.
         is_earlier = record.age > time.monotonic() - self._began
         again = terms.resubmit and is_earlier and record.reason is not Reason.UNCERTAIN
@@ -137,17 +148,17 @@ class Recorded(Purchases):
 
     async def _buy(self, document: Document, intent: Record, turn: Turn) -> Purchase | _Unsure | None:
         """Submit once; None when the intent was no longer ours when its turn came."""
-        sent = False
+        may_be_accepted = False
 
-        def note() -> None:
-            nonlocal sent
-            if not self._ledger.holds(intent):
+        def note(in_doubt: bool) -> None:
+            nonlocal may_be_accepted
+            if in_doubt and not self._ledger.holds(intent):
                 raise ClaimLost(f"{document.name}: the lease ran out before it was sent.")
-            sent = True
+            may_be_accepted = in_doubt
 
         try:
             buying = self._bought(document, intent, turn, note)
-            return await seen_through(buying, matters=lambda: sent)
+            return await seen_through(buying, matters=lambda: may_be_accepted)
         except ClaimLost:
             await self._best_effort(self._ledger.released(intent))
             return None
@@ -156,15 +167,15 @@ class Recorded(Purchases):
         except DocJobsError:
             raise
         except BaseException:
-            if not sent:  # else it stays an open intent, to be reconciled
+            if not may_be_accepted:  # else it stays an open intent, to be reconciled
                 await self._best_effort(self._ledger.released(intent))
             raise
 
     async def _bought(
-        self, document: Document, intent: Record, turn: Turn, note: Callable[[], None]
+        self, document: Document, intent: Record, turn: Turn, note: InDoubt
     ) -> Purchase | _Unsure:
         try:
-            ref = await self.send(document, on_sent=note)
+            ref = await self.send(document, in_doubt=note)
         except (SubmitUncertain, ClaimLost):
             raise
         except OverBudget:  # a later run may buy it; a record of each run that did not would be no use
@@ -227,7 +238,7 @@ class Recorded(Purchases):
                 block=self.terms.block,
             )
 
-        return made() if (document.size or 0) <= _SMALL else await anyio.to_thread.run_sync(made)
+        return made() if (document.size or 0) <= SMALL else await anyio.to_thread.run_sync(made)
 
     # -- a job goes on
 
@@ -272,10 +283,20 @@ class Recorded(Purchases):
 
     async def done(self, purchase: Purchase, ref: JobRef) -> Purchase:
         """See `Purchases.done`. Not being able to write it costs one more look, no more."""
+        self._arrivals.ended(ref)
         record = purchase.record
         if record is not None and record.mine:
-            record = await self._best_effort(self._ledger.done(record, ref)) or record
+            record = await self._best_effort(self._noted(record, ref)) or record
         return replace(purchase, ref=ref, record=record)
+
+    async def _noted(self, record: Record, ref: JobRef) -> Record:
+        try:
+            return await self._ledger.done(record, ref)
+        except ClaimLost:
+            now = await self._ledger.record(record.id)
+            if now is None or now.state is not State.FETCHED or now.job_id != ref.job_id:
+                raise
+            return now  # a push has brought the result
 
     async def fetch(self, purchase: Purchase) -> tuple[Answer, Purchase]:
         """See `Purchases.fetch`."""
@@ -286,7 +307,8 @@ class Recorded(Purchases):
         if record is not None and record.state is State.FETCHED:
             return kept_answer(record, await self._ledger.body(record)), purchase
         try:
-            answer = await self.provider.fetch(self.http, purchase.ref)
+            pushed = await self._arrivals.result(purchase.ref)
+            answer = pushed or await self.provider.fetch(self.http, purchase.ref)
         except ResultLost:
             record = await self._ledger.record(record.id) if record else None
             if record is None or record.state is not State.FETCHED:

@@ -41,7 +41,11 @@ async def wait_one(
     ledger: Ledger | None = None,
 ) -> JobStatus:
     """Wait until one job has succeeded; see `Waiter.done` for the errors."""
-    async with waiter(provider, http, timeout) as waiting, purchases(provider, http, None, ledger) as buying:
+    async with (
+        waiter(provider, http, timeout) as waiting,
+        purchases(provider, http, None, ledger) as buying,
+        buying.told_to(waiting),
+    ):
         await buying.look_up([ref])
         purchase = await buying.take_up(ref, to_fetch=False)
         if purchase.status:

@@ -13,8 +13,6 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -32,116 +30,28 @@ from prefect_docjobs.errors import (
     Unreadable,
     Unsupported,
 )
-from prefect_docjobs.http import Answer, Http, Kind, Request, error_for
-from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
+from prefect_docjobs.http import Answer, Http, InDoubt, Kind, Request, error_for
+from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
+from prefect_docjobs.providers.messages import Capabilities, JobPage, JobRow, Polling, Push, Submitted
 from prefect_docjobs.providers.values import segment
 
+__all__ = [
+    "SMALL",
+    "Capabilities",
+    "JobPage",
+    "JobRow",
+    "Polling",
+    "Provider",
+    "Push",
+    "Submitted",
+    "new_alias",
+    "sign",
+    "verify_signature",
+]
+
 _UNTYPED = "application/octet-stream"
-_SMALL = 1 << 20  # bytes; reading and hashing these takes a millisecond, not worth a trip to a thread
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a service can do, so that callers choose and never guess.
-
-    Attributes:
-        list_jobs: One request observes many jobs (`Provider.list_jobs`).
-        stream: The service tells the end of a job on an open connection (`Provider.stream`).
-        cancel: A running job can be stopped (`Provider.cancel`).
-        push: The service calls a webhook that can be verified (`Provider.read_push`).
-        url_input: The service downloads documents from https addresses itself.
-        media_types: What the service documents as accepted; None where it does not say.
-        max_bytes: Largest document that the service documents; None where it does not say.
-    """
-
-    list_jobs: bool = False
-    stream: bool = False
-    cancel: bool = False
-    push: bool = False
-    url_input: bool = False
-    media_types: frozenset[str] | None = None
-    max_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Polling:
-    """When to look at a job, in seconds, as the service or its own SDK recommends.
-
-    Attributes:
-        first: After the submit.
-        every: Between two looks.
-        at_least: The service's documented minimum between two looks.
-    """
-
-    first: float
-    every: float
-    at_least: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """What the answer to a submit says about the new job."""
-
-    job_id: str
-    alias: str | None = None
-    result_url: str | None = None
-    document_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """One job of a list; the fields are those of `JobStatus`, and when it was created (UTC)."""
-
-    state: JobState
-    raw_state: str | None = None
-    error: Problem | None = None
-    expired: bool = False
-    took: float | None = None
-    created_at: datetime | None = None
-
-    def status(self, ref: JobRef, seen_at: datetime) -> JobStatus:
-        """The row as an observation of the job that `ref` names."""
-        return JobStatus(
-            ref=ref,
-            state=self.state,
-            raw_state=self.raw_state,
-            error=self.error,
-            expired=self.expired,
-            took=self.took,
-            seen_at=seen_at,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class JobPage:
-    """One page of a list of jobs.
-
-    Attributes:
-        rows: By job id, in the service's order.
-        seen_at: When the answer arrived (UTC).
-        total: Jobs in the whole list, or None.
-    """
-
-    rows: Mapping[str, JobRow]
-    seen_at: datetime
-    total: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """A verified webhook call. It names its job by `job_id`, by `alias`, or by both.
-
-    Attributes:
-        state: SUCCEEDED or FAILED.
-        payload: The whole call as JSON; `Provider.read_result` takes it where the job succeeded.
-    """
-
-    state: JobState
-    payload: Any
-    raw_state: str | None = None
-    job_id: str | None = None
-    alias: str | None = None
-    error: Problem | None = None
+SMALL = 1 << 20
+"""Bytes; reading and hashing these takes a millisecond, not worth a trip to a thread."""
 
 
 class Provider(ABC):
@@ -180,6 +90,11 @@ class Provider(ABC):
     def variant(self) -> str:
         """What else decides how long a job takes, such as the service's model; may be empty."""
         return ""
+
+    @property
+    def asks_for_pushes(self) -> bool:
+        """Whether each submit names the webhooks to call."""
+        return False
 
     @classmethod
     @abstractmethod
@@ -221,10 +136,8 @@ class Provider(ABC):
 
     # -- the verbs
 
-    async def submit(
-        self, http: Http, document: Document, *, on_sent: Callable[[], None] | None = None
-    ) -> JobRef:
-        """Submit a document: one request, one bill. `on_sent` is called before it is sent.
+    async def submit(self, http: Http, document: Document, *, in_doubt: InDoubt | None = None) -> JobRef:
+        """Submit a document: one request, one bill. `in_doubt` is told as by `Http.submit`.
 
         Raises:
             InvalidDocument: Nothing was sent; the document is at fault.
@@ -236,7 +149,7 @@ class Provider(ABC):
         alias = new_alias()
         try:
             size, sha256, request = await self._prepared(document, alias)
-            answer = await http.submit(request, on_sent=on_sent)
+            answer = await http.submit(request, in_doubt=in_doubt)
             submitted = self._read_submitted(answer)
         except DocJobsError as error:
             raise error.about(document.name) from None
@@ -348,7 +261,7 @@ class Provider(ABC):
         def prepare() -> tuple[int | None, str | None, Request]:
             return document.size, document.sha256, self.submit_request(document, alias=alias)
 
-        if (document.size or 0) <= _SMALL:
+        if (document.size or 0) <= SMALL:
             return prepare()
         return await anyio.to_thread.run_sync(prepare)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ NO_REASON = "The service gave no reason."
 _DATE = TypeAdapter(datetime)
 _LONGEST_MESSAGE = 500
 _LONGEST_CODE = 100
+_LONGEST_DATE = 64
 
 
 # -------------------------------------------------------------------------------------------------- strict
@@ -116,8 +118,11 @@ def objects(value: object) -> list[dict[str, Any]]:
 
 def date(value: object) -> datetime | None:
     """A date in UTC, None for anything else; one without a zone is taken as UTC."""
-    if not isinstance(value, str):
-        return None
+    return _date(value) if isinstance(value, str) and len(value) <= _LONGEST_DATE else None
+
+
+@lru_cache(maxsize=4096)  # a list that is read again and again is mostly the same jobs
+def _date(value: str) -> datetime | None:
     try:
         found = _DATE.validate_python(value)
         return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)

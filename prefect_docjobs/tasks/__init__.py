@@ -14,7 +14,6 @@ from prefect_docjobs.tasks.many import (
     await_for_jobs,
     extract_documents,
     fetch_results,
-    sense_jobs,
     submit_documents,
     wait_for_jobs,
 )
@@ -28,6 +27,7 @@ from prefect_docjobs.tasks.one import (
 )
 from prefect_docjobs.tasks.plans import aplan_documents, plan_documents
 from prefect_docjobs.tasks.redriving import aredrive, redrive
+from prefect_docjobs.tasks.sensing import sense_jobs
 from prefect_docjobs.tasks.transactions import cancel_bought_jobs
 from prefect_docjobs.tasks.twins import BlockingCall
 

@@ -1,4 +1,4 @@
-"""Whose account a job is in: the saved block that its record names, or the key in the environment."""
+"""How the account of a job is reached: by the saved block of its record, or the key in the environment."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ WITHOUT_A_BLOCK: Mapping[str, Callable[[str, Record], DocJob]] = MappingProxyTyp
 """A job block from a key, for each service that can cancel."""
 
 
+_ACCOUNT = ("provider", "base_url", "tenant")
+
+
+def destination_of(job: DocJob) -> dict[str, str]:
+    """Where the documents of a job block go, under the names that refs and records have for it.
+
+    Returns:
+        `provider`, `product`, `base_url` and `tenant`.
+    """
+    provider, account = job.provider(), job.credentials
+    return {
+        "provider": provider.name,
+        "product": provider.product,
+        "base_url": account.base_url,
+        "tenant": account.tenant_id,
+    }
+
+
 async def job_of(record: Record) -> DocJob:
     """A job block that can look at, and cancel, the job of a record.
 
@@ -38,9 +56,8 @@ async def job_of(record: Record) -> DocJob:
         job = await the_job(record.block)
     else:
         job = _of_the_environment(record)
-    account = job.credentials
-    here = (job.provider().name, account.base_url, account.tenant_id)
-    if here != (record.provider, record.base_url, record.tenant):
+    here = destination_of(job)
+    if any(here[name] != getattr(record, name) for name in _ACCOUNT):
         where = record.block or provider_class(record.provider).env_key
         raise ConfigurationError(
             f"{where} is another account than the {record.provider} account {record.tenant!r} at "

@@ -13,6 +13,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events import emit_event
 
 from prefect_docjobs.models import JobRef, Outcome, Phase
+from prefect_docjobs.models.job_events import event_payload, event_resource
 
 _AT_ONCE = 100
 _NAMES: Mapping[Phase, str] = {Phase.SUBMIT: "submitted", Phase.WAIT: "completed"}
@@ -37,26 +38,10 @@ class Events:
         """Hand what was collected to Prefect, which sends it in the background."""
         waiting, self._waiting = self._waiting, []
         for name, outcome, ref in waiting:
-            emit_event(f"docjobs.job.{name}", resource=_resource(ref), payload=_payload(outcome, ref))
-
-
-def _resource(ref: JobRef) -> dict[str, str]:
-    return {
-        "prefect.resource.id": f"docjobs.job.{ref.provider}.{ref.job_id}",
-        "prefect.resource.name": ref.document_name,
-        "docjobs.provider": ref.provider,
-        "docjobs.product": ref.product,
-        "docjobs.tenant": ref.tenant,
-    }
+            emit_event(f"docjobs.job.{name}", resource=event_resource(ref), payload=_payload(outcome, ref))
 
 
 def _payload(outcome: Outcome, ref: JobRef) -> dict[str, Any]:
-    return {
-        "provider": ref.provider,
-        "job_id": ref.job_id,
-        "document": ref.document_name,
-        "sha256": ref.document_sha256,
-        "phase": outcome.phase.value,
-        "reason": outcome.reason.value if outcome.reason else None,
-        "seconds": outcome.seconds,
-    }
+    reason = outcome.reason.value if outcome.reason else None
+    phase, seconds = outcome.phase.value, outcome.seconds
+    return event_payload(ref.provider, ref.job_id, ref, phase=phase, reason=reason, seconds=seconds)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from anyio import move_on_after
@@ -16,6 +15,7 @@ from prefect.artifacts import ProgressArtifact, aupdate_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger
+from typing_extensions import Self
 
 from prefect_docjobs.models import Batch, JobRef, Outcome, Phase
 from prefect_docjobs.pipeline import Foresee
@@ -26,7 +26,9 @@ from prefect_docjobs.waiter import Forecast
 Log: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 
 _STEPS = 10  # lines that tell how far a batch is
-_UPDATE_EVERY = 1.0
+_REFS_AT_ONCE = 25  # in one line: sending a line to Prefect costs as much CPU as several requests
+_REFS_WITHIN = 1.0  # seconds; Prefect sends its lines every two
+_UPDATE_EVERY = 2.0
 _LAST_UPDATE_WITHIN = 5.0
 
 
@@ -56,55 +58,84 @@ def foreseeing(foresee: Foresee) -> Iterator[None]:
         _foreseen.reset(token)
 
 
-@dataclass
 class Journal:
-    """Tells the log and Prefect's events what becomes of the documents of a batch."""
+    """Tells the log and Prefect's events what becomes of the documents of a batch; an async context manager.
 
-    log: Log
-    done: int = 0
-    failed: int = 0
-    forecast: Forecast | None = None
-    events: Events = field(default_factory=Events)
+    Args:
+        log: Where the lines go.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self._done = self._failed = 0
+        self._forecast: Forecast | None = None
+        self._events = Events()
+        self._refs: list[JobRef] = []
+        self._telling: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Tell what was collected, whatever ended the batch."""
+        self._tell_refs()
+        self._events.flush()
 
     def foresee(self, forecast: Forecast) -> None:
         """Note when the rest will be done."""
-        self.forecast = forecast
+        self._forecast = forecast
         if also := _foreseen.get():
             also(forecast)
 
     def observe(self, index: int, outcome: Outcome) -> None:  # noqa: ARG002 (the pipeline gives it)
         """Note one step of a document: its ref as soon as it is known, and a failure."""
-        self.events.observe(outcome)
+        self._events.observe(outcome)
         if not outcome.ok:
             self.log.warning(
                 "%s: %s in %s: %s", outcome.document, outcome.reason, outcome.phase, outcome.error
             )
         elif outcome.phase is Phase.SUBMIT and outcome.ref is not None:
-            log_ref(self.log, outcome.ref)
+            self._collect(outcome.ref)
 
     def ended(self, outcome: Outcome, total: int) -> None:
         """Note the end of one of `total` documents; a line for every tenth of them."""
-        self.done += 1
-        self.failed += not outcome.ok
-        if total >= _STEPS and self.done * _STEPS // total > (self.done - 1) * _STEPS // total:
-            left = f", {self.forecast}" if self.forecast and self.done < total else ""
-            self.log.info("%d of %d ended, %d of them failed%s", self.done, total, self.failed, left)
+        self._done += 1
+        self._failed += not outcome.ok
+        if total >= _STEPS and self._done * _STEPS // total > (self._done - 1) * _STEPS // total:
+            left = f", {self._forecast}" if self._forecast and self._done < total else ""
+            self.log.info("%d of %d ended, %d of them failed%s", self._done, total, self._failed, left)
 
     def close(self, batch: Batch) -> None:
         """Sum up a batch that has ended."""
-        self.events.flush()
-        reasons = ", ".join(f"{number} {reason}" for reason, number in batch.totals["reasons"].items())
+        totals = batch.totals
+        reasons = ", ".join(f"{number} {reason}" for reason, number in totals["reasons"].items())
         self.log.info(
             "%s: %d ok, %d failed%s",
             count(len(batch), "document"),
-            len(batch) - len(batch.failures),
-            len(batch.failures),
+            len(batch) - totals["failed"],
+            totals["failed"],
             f" ({reasons})" if reasons else "",
         )
 
+    def _collect(self, ref: JobRef) -> None:
+        self._refs.append(ref)
+        if len(self._refs) >= _REFS_AT_ONCE:
+            self._tell_refs()
+        elif self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(_REFS_WITHIN, self._tell_refs)
+
+    def _tell_refs(self) -> None:
+        """Write new jobs' refs into the log: with them jobs can be taken up again whatever happens next."""
+        if self._telling is not None:
+            self._telling.cancel()
+        told, self._refs, self._telling = self._refs, [], None
+        if told:
+            refs = ", ".join(ref.model_dump_json(exclude_none=True) for ref in told)
+            self.log.info("%s submitted, with the refs [%s]", count(len(told), "job"), refs)
+
 
 class Progress:
-    """A progress artifact of the run: updated at most once a second, and never a reason to fail or to wait.
+    """A progress artifact of the run: updated every two seconds, and never a reason to fail or to wait.
 
     Args:
         total: Documents in the batch.

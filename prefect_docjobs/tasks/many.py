@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
-from prefect_docjobs.errors import ConfigurationError, Unsupported
+from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome
 from prefect_docjobs.models.batches import BatchBuilder
 from prefect_docjobs.pipeline import OnUncertain, extract_many, fetch_many, submit_many, wait_many
@@ -61,15 +61,15 @@ async def asubmit_documents(
     Raises:
         ConfigurationError: The job, a document or a limit is no such thing. Nothing was sent.
     """
-    block, given, journal = await the_job(job), the_documents(documents), Journal(run_log())
+    block, given, log = await the_job(job), the_documents(documents), run_log()
     limit = budget_of(budget, max_documents, price_per_page)
     terms = terms_of(block, on_uncertain, reuse_days, limit)
-    async with block.credentials.get_client() as http, the_ledger() as ledger:
+    async with block.credentials.get_client() as http, the_ledger() as ledger, Journal(log) as journal:
         outcomes = submit_many(
             block.provider(), http, given, terms=terms, ledger=ledger, observe=journal.observe
         )
         batch = await _batch(outcomes, len(given), journal)
-    _tell_costs(journal.log, batch, limit, is_shared=limit is budget)
+    _tell_costs(log, batch, limit, is_shared=limit is budget)
     return batch
 
 
@@ -92,9 +92,9 @@ async def await_for_jobs(
     Raises:
         ConfigurationError: The job or a ref is no such thing.
     """
-    block, rows, journal = await the_job(job), the_outcomes(refs), Journal(run_log())
+    block, rows, log = await the_job(job), the_outcomes(refs), run_log()
     waiting = open_refs(rows)
-    async with block.credentials.get_client() as http, the_ledger() as ledger:
+    async with block.credentials.get_client() as http, the_ledger() as ledger, Journal(log) as journal:
         outcomes = wait_many(
             block.provider(),
             http,
@@ -122,9 +122,9 @@ async def afetch_results(job: Job, refs: Jobs) -> Batch:
     Raises:
         ConfigurationError: The job or a ref is no such thing.
     """
-    block, rows, journal = await the_job(job), the_outcomes(refs), Journal(run_log())
+    block, rows, log = await the_job(job), the_outcomes(refs), run_log()
     fetching = open_refs(rows)
-    async with block.credentials.get_client() as http, the_ledger() as ledger:
+    async with block.credentials.get_client() as http, the_ledger() as ledger, Journal(log) as journal:
         outcomes = fetch_many(
             block.provider(), http, list(fetching.values()), ledger=ledger, observe=journal.observe
         )
@@ -176,7 +176,7 @@ async def aextract_documents(
     block, given, log = await the_job(job), the_documents(documents), run_log()
     if concurrency < 1:
         raise ConfigurationError("concurrency must be at least 1.")
-    provider, journal = block.provider(), Journal(log)
+    provider = block.provider()
     what = f"{count(len(given), 'document')} through {provider.title}"
     log.info("Extracting %s (%s)", what, provider.product)
     limit = budget_of(budget, max_documents, price_per_page)
@@ -184,6 +184,7 @@ async def aextract_documents(
     async with (
         block.credentials.get_client() as http,
         the_ledger() as ledger,
+        Journal(log) as journal,
         Progress(len(given), what).shown(log) as progress,
     ):
 
@@ -239,35 +240,6 @@ async def as_jobs_complete(
         async with _closed_at_the_end(outcomes):
             async for _, outcome in outcomes:
                 yield outcome
-
-
-async def sense_jobs(
-    job: Job,
-    refs: Jobs,
-    *,
-    mode: Literal["poke", "suspend"] = "poke",
-    timeout: float | None = None,
-    document_timeout: float | None = 3600.0,
-) -> Batch:
-    """Wait, in the body of an async flow, for jobs that may have been submitted elsewhere.
-
-    Args:
-        job: A job block, or the name of a saved one; the one that the documents were submitted with.
-        refs: The jobs, also as the JSON that came as a flow's parameter.
-        mode: `poke` keeps the process, and waits in one task run.
-        timeout: Seconds for the whole call; None for no limit.
-        document_timeout: Seconds for each job; None for no limit.
-
-    Raises:
-        Unsupported: `mode="suspend"`.
-        ConfigurationError: The job or a ref is no such thing.
-    """
-    if mode != "poke":
-        raise Unsupported(
-            f"sense_jobs has no mode {mode!r} in this version. Use mode='poke', or end the flow run and "
-            "give the refs as JSON to a later one."
-        )
-    return await await_for_jobs(job, refs, timeout=timeout, document_timeout=document_timeout)
 
 
 submit_documents = plain_twin(asubmit_documents)

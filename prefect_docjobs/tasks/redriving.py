@@ -77,9 +77,9 @@ async def aredrive(
         len(rows), len(plan.submits), len(plan.waits), len(rows) - len(plan.submits) - len(plan.waits),
     )  # fmt: skip
     terms = replace(terms_of(block, on_uncertain, reuse_days), resubmit=resubmit)
-    async with block.credentials.get_client() as http, the_ledger() as ledger:
+    async with block.credentials.get_client() as http, the_ledger() as ledger, Journal(log) as journal:
         redriving = _Redriving(
-            block.provider(), http, ledger, terms, timeout, document_timeout, concurrency, Journal(log)
+            block.provider(), http, ledger, terms, timeout, document_timeout, concurrency, journal
         )
         return await redriving.batch(rows, plan)
 

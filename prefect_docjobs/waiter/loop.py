@@ -141,6 +141,13 @@ class Waiter:
             while len(self._early) > _EARLY:
                 del self._early[next(iter(self._early))]
 
+    def expect_pushes(self, expected: bool) -> None:
+        """Look as a watchdog only, for somebody calls `tell` when jobs end; or look for oneself again."""
+        if expected is not self.pushes:
+            self.pushes = expected
+            for watch in self.watches.values():
+                self.put(watch, self.next_look(watch))
+
     def forecast(self, *, to_come: int = 0, each: float = 0.0) -> Forecast:
         """When the jobs that are waited for will be done.
 

@@ -225,7 +225,7 @@ class Sweeps:
         if page.total is not None:
             self._total = page.total
         if self._oldest_first is None:
-            self._oldest_first = _is_oldest_first(page)
+            self._oldest_first = page.oldest_first
         return page, asked_at
 
     def _pages(self, wanted: dict[str, Watch]) -> Iterator[int]:
@@ -300,20 +300,8 @@ class Sweeps:
         """Whether no job that is still looked for can stand on a later page."""
         if skip + _PAGE >= self._total:
             return True
-        dates = _dates(page)
+        dates = page.dates
         if self._oldest_first or not dates:
             return False
         oldest = min(watch.ref.submitted_at for watch in left.values())
         return min(dates) < oldest - _SLACK
-
-
-def _dates(page: JobPage) -> list[datetime]:
-    return [row.created_at for row in page.rows.values() if row.created_at is not None]
-
-
-def _is_oldest_first(page: JobPage) -> bool | None:
-    """The order of a list, from the dates of one page; None when they do not tell."""
-    dates = _dates(page)
-    if len(dates) < 2 or dates[0] == dates[-1]:
-        return None
-    return dates[0] < dates[-1]

@@ -37,13 +37,15 @@ class TestHelp:
     ) -> None:
         assert main(["--help"]) == 0
         listed = re.findall(r"^│ (\w+)  ", capsys.readouterr().out, re.MULTILINE)
-        assert listed == ["demo", "extract", "simulate", "providers", "jobs"]
+        assert listed == ["demo", "extract", "simulate", "providers", "jobs", "webhooks", "watch"]
 
     def test_no_command_at_all_shows_it(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 0
         assert "Usage: prefect-docjobs" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("command", ["demo", "extract", "simulate", "providers", "jobs"])
+    @pytest.mark.parametrize(
+        "command", ["demo", "extract", "simulate", "providers", "jobs", "webhooks", "watch"]
+    )
     def test_each_option_is_explained(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([command, "--help"]) == 0
         options = re.findall(

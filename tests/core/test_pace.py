@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import gc
 import math
+import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
@@ -16,8 +19,8 @@ import pytest
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import Throttled
-from prefect_docjobs.http import Http, Pace, Paces, Request, shared_paces
-from prefect_docjobs.http.pace import KINDS
+from prefect_docjobs.http import Http, Kind, Pace, Paces, Request, shared_paces
+from prefect_docjobs.http.pace import _LATE, KINDS
 
 
 @dataclass
@@ -122,6 +125,56 @@ def test_a_turn_is_taken_only_when_it_is_now() -> None:
     assert wait == pace.take() == pace.wait() > 0.9
     clock.now += wait
     assert pace.take() == 0.0
+
+
+async def taken(pace: Pace, seconds: float, late: Callable[[], float]) -> list[float]:
+    """When somebody gets turns who always wants one, and wakes up so many seconds late."""
+    now = asyncio.get_running_loop().time
+    until, times = now() + seconds, []
+    while now() < until:
+        if wait := pace.take():
+            await asyncio.sleep(wait + late())
+        else:
+            times.append(now())
+    return times
+
+
+def most_within(window: float, times: list[float]) -> int:
+    """The most turns in any stretch of time that is shorter than `window`."""
+    return max(bisect.bisect_left(times, first + window) - place for place, first in enumerate(times))
+
+
+@virtual_time
+async def test_turns_that_are_taken_a_little_late_cost_nothing_of_the_rate() -> None:
+    pace = Pace(100.0, clock=asyncio.get_running_loop().time)
+    times = await taken(pace, 60.0, lambda: 0.005)
+    assert 0.95 * 100 * 60 <= len(times) <= 100 * 60
+
+
+@pytest.mark.parametrize("rate", [1.0, 10.0, 33.0, 100.0, 400.0])
+@pytest.mark.parametrize("latest", [0.005, 0.03, 0.2])
+def test_however_late_turns_are_taken_no_second_has_more_than_the_set_rate(
+    rate: float, latest: float
+) -> None:
+    late = random.Random(7)
+
+    @virtual_time
+    async def times() -> list[float]:
+        pace = Pace(rate, clock=asyncio.get_running_loop().time)
+        return await taken(pace, 60.0, lambda: late.uniform(0.0, latest))
+
+    turns = times()
+    assert most_within(1.0, turns) <= rate
+    assert most_within(0.1, turns) <= math.ceil((0.1 + _LATE) * rate)
+
+
+@virtual_time
+async def test_a_turn_that_is_taken_much_later_moves_the_line() -> None:
+    pace = Pace(100.0, clock=asyncio.get_running_loop().time)
+    assert pace.take() == 0.0
+    await asyncio.sleep(1.0)
+    assert pace.take() == 0.0
+    assert pace.take() == pytest.approx(1 / 97)
 
 
 @pytest.mark.parametrize("rate", [0.01, 10.0])
@@ -346,6 +399,20 @@ def test_every_kind_of_request_has_a_pace_of_its_own() -> None:
     assert paces["status"].wait() == 30.0
     assert paces["submit"].wait() == paces["result"].wait() == 0.0
     assert [paces[kind].rate < math.inf for kind in KINDS] == [True, True, False]
+
+
+def test_who_has_to_know_hears_of_each_refusal_how_long_the_pause_is_by_now() -> None:
+    clock = Clock()
+    heard: list[tuple[Kind, float, float]] = []
+    paces = Paces(
+        clock=clock, on_refused=lambda kind, seconds: heard.append((kind, seconds, paces[kind].wait()))
+    )
+    paces["status"].refused(30.0)
+    clock.now += 10.0
+    paces["status"].refused(5.0)
+    paces["submit"].refused(7.0)
+
+    assert heard == [("status", 30.0, 30.0), ("status", 20.0, 20.0), ("submit", 7.0, 7.0)]
 
 
 def test_paces_are_shared_by_account_and_by_nobody_else() -> None:

@@ -15,7 +15,7 @@ from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.ledger import Ledger, State
 from prefect_docjobs.models import Outcome, Phase
 from prefect_docjobs.pipeline import extract_many, fetch_many, wait_many
-from prefect_docjobs.pipeline.imports import entry_of_job, import_refs, read_refs
+from prefect_docjobs.pipeline.imports import entry_of_job, import_refs, read_refs, read_refs_file
 
 
 @pytest_asyncio.fixture
@@ -57,6 +57,17 @@ class TestReading:
     def test_what_is_no_ref_is_named_by_its_line(self, line: str, what: str) -> None:
         with pytest.raises(ConfigurationError, match=what):
             read_refs([json.dumps(mindee("a")), line])
+
+    def test_a_file_has_a_ref_in_each_line(self, tmp_path: Path) -> None:
+        file = tmp_path / "refs.jsonl"
+        file.write_text(f"{json.dumps(mindee('a'))}\n\n{json.dumps(mindee('b'))}\n")
+        assert [read.job_id for read in read_refs_file(file)] == ["a", "b"]
+
+    def test_a_file_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        (latin := tmp_path / "latin.jsonl").write_bytes(b"\xe4\n")
+        for path in (latin, tmp_path / "missing.jsonl", tmp_path, Path("~nobody-of-this-name/refs.jsonl")):
+            with pytest.raises(ConfigurationError, match=f"{path.name} cannot be read"):
+                read_refs_file(path)
 
 
 async def test_refs_are_imported_as_submitted_and_free_for_anybody(ledger: Ledger) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from support.services import Connected, connected, invoice
+from support.toy import BEGAN, URL, Account, Listed
 
 from prefect_docjobs.errors import Reason, Unsupported
+from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger, State, entry_for
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.pipeline import Terms, fetch_many, submit_many, wait_many
@@ -80,6 +82,17 @@ async def test_jobs_from_before_are_left_out(service: Connected, ledger: Ledger)
     later = datetime.now(timezone.utc) + timedelta(hours=1)
     assert (await reconciled(service, ledger, since=later)).jobs == ()
     assert len((await reconciled(service, ledger, since=later - timedelta(hours=2))).jobs) == 2
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+async def test_jobs_are_in_the_order_of_the_service(oldest_first: bool, ledger: Ledger) -> None:
+    at = Account(oldest_first=oldest_first, takes=(0.0, 0.0))
+    at.add_old(345)
+    http = Http(provider="toy", base_url=URL, headers={}, tenant="acme")
+    found = await reconcile(Listed(account=at), http, ledger, since=BEGAN - timedelta(minutes=300))
+    made = [job.created_at for job in found.jobs]
+    assert made == sorted(made, reverse=not oldest_first)  # type: ignore[type-var]
+    assert len(made) == 240
 
 
 async def test_a_report_changes_nothing(service: Connected, ledger: Ledger) -> None:

@@ -35,7 +35,7 @@ PROVIDER_SECTIONS = [
     "Limits",
     "Oddities and unknowns",
 ]
-_COMMAND = re.compile(r"(?:\.venv/bin/|(?<![\w./-]))(make|prefect-docjobs) +([a-z][a-z-]*)")
+_COMMAND = re.compile(r"(?:\.venv/bin/|(?<![\w./-]))(make|prefect-docjobs) +([a-z][a-z0-9-]*)")
 
 
 # ------------------------------------------------------------------------------------------------------ links
@@ -245,7 +245,8 @@ def test_the_simulators_report_is_explained() -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_every_command_that_a_page_names_exists(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
     commands = {name for name in app if not name.startswith("-")}
     known = {"make": targets, "prefect-docjobs": commands}
     named = [match.groups() for text in _shell(page) for match in _COMMAND.finditer(text)]

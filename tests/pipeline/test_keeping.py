@@ -20,7 +20,7 @@ from prefect_docjobs.ledger import State
 from prefect_docjobs.models import JobRef, Result
 from prefect_docjobs.providers.mindee import Mindee
 
-ONCE = {"single_use_results": True}
+ONCE: dict[str, Any] = {"single_use_results": True}
 
 
 class Unreading(Mindee):
@@ -113,6 +113,19 @@ async def test_cancelling_before_a_submit_is_sent_leaves_no_intent(tmp_path: Pat
     async with shop("mindee", tmp_path) as at:
         at.http.pace("submit").refused(60.0)
         await cancelled_after(at, 1.0, 3)
+        assert not await at.ledger.find()
+        assert at.submits == 0
+
+
+@patient_time
+async def test_cancelling_between_a_refusal_and_the_next_try_leaves_no_intent(tmp_path: Path) -> None:
+    busy: dict[str, Any] = {
+        "faults": {"submit": {"unavailable": 1.0}},
+        "retry_after": {"form": "seconds", "seconds": 20.0},
+    }
+    async with shop("mindee", tmp_path, **busy) as at:
+        await cancelled_after(at, 5.0, 3)
+        assert [request.method for request in at.requests] == ["POST"] * 3
         assert not await at.ledger.find()
         assert at.submits == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.ledgers import dead, later
@@ -68,6 +69,17 @@ async def test_another_setting_is_another_purchase(tmp_path: Path) -> None:
         await at.extract(invoice(1))
         await at.extract(invoice(1), provider=other)
         assert at.submits == 2
+
+
+@patient_time
+async def test_a_flow_run_that_is_replayed_buys_nothing_again_though_results_are_not_reused(
+    tmp_path: Path,
+) -> None:
+    async with shop("numind", tmp_path) as at:
+        for run, submits in (("one", 1), ("one", 1), ("another", 2)):
+            (outcome,) = await at.extract(invoice(1), reuse_for=0.0, flow_run_id=run)
+            assert outcome.ok
+            assert at.submits == submits
 
 
 @pytest.mark.parametrize(("reuse_for", "submits"), [(0.0, 2), (50.0, 2), (150.0, 1), (None, 1)])
@@ -179,7 +191,7 @@ async def test_what_a_single_wait_finds_is_written_down(tmp_path: Path) -> None:
 )
 @patient_time
 async def test_a_document_that_was_refused_is_submitted_by_the_next_run(
-    tmp_path: Path, refusal: dict[str, object], reason: Reason
+    tmp_path: Path, refusal: dict[str, Any], reason: Reason
 ) -> None:
     async with shop("numind", tmp_path, **refusal) as at:
         (refused,) = await at.extract(invoice(1))

@@ -16,15 +16,16 @@ from support.shop import Shop, shop
 from support.toy import Toy
 
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.http import Http
+from prefect_docjobs.http import Http, InDoubt
 from prefect_docjobs.ledger import Ledger, State
 from prefect_docjobs.models import Document, JobRef
 from prefect_docjobs.pipeline import submit_many
+from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.providers.base import JobPage
 from prefect_docjobs.providers.numind import NuMind
 
-LOST = {"faults": {"submit": {"lost": 1.0}}}
-CUT_OFF = {"faults": {"submit": {"dropped": 1.0}}}
+LOST: dict[str, Any] = {"faults": {"submit": {"lost": 1.0}}}
+CUT_OFF: dict[str, Any] = {"faults": {"submit": {"dropped": 1.0}}}
 
 
 @patient_time
@@ -116,9 +117,10 @@ async def test_a_submit_that_the_list_proves_not_accepted_is_made_again_in_the_s
 ) -> None:
     async with shop("numind", tmp_path, **CUT_OFF) as at:
         asyncio.get_running_loop().call_later(10.0, lambda: at.set(faults=None))
-        (outcome,) = await at.extract(invoice(1))
+        budget = Budget(1)
+        (outcome,) = await at.extract(invoice(1), budget=budget)
         assert outcome.ok
-        assert at.submits == 1
+        assert (at.submits, budget.pages, budget.bought) == (1, 1, 1)
 
 
 @patient_time
@@ -181,13 +183,11 @@ def delayed(at: Shop, before: Callable[[], Any]) -> NuMind:
     begun: list[bool] = []
 
     class Delayed(NuMind):
-        async def submit(
-            self, http: Http, document: Document, *, on_sent: Callable[[], None] | None = None
-        ) -> JobRef:
+        async def submit(self, http: Http, document: Document, *, in_doubt: InDoubt | None = None) -> JobRef:
             if not begun:
                 begun.append(True)
                 await before()
-            return await super().submit(http, document, on_sent=on_sent)
+            return await super().submit(http, document, in_doubt=in_doubt)
 
     return Delayed(template=at.provider.template)  # type: ignore[attr-defined]
 

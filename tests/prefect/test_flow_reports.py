@@ -22,6 +22,7 @@ from prefect_docjobs.flows.folder import extract_folder
 from prefect_docjobs.flows.parameters import output_folder
 from prefect_docjobs.flows.report import TABLE_ROWS, ResultTable, Tally, percentile, summary
 from prefect_docjobs.models import Batch, Field, JobRef, Outcome, Phase, Result, Usage
+from prefect_docjobs.models.batches import LazyOutcomes
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=timezone.utc)
 
@@ -146,6 +147,28 @@ def test_the_table_holds_failures_first_and_says_how_many_documents_it_leaves_ou
     assert {row["outcome"] for row in rows[:4]} == {"failed"}
     assert {row["outcome"] for row in rows[4:]} == {"delivered"}
     assert table.left_out == 700
+
+
+class Watched(LazyOutcomes):
+    """Outcomes that know which of them were read whole."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        super().__init__(outcomes, (None,) * len(outcomes))
+        self.read: list[int] = []
+
+    def _item(self, index: int) -> Outcome:
+        self.read.append(index)
+        return super()._item(index)
+
+
+def test_only_results_that_are_in_the_table_are_read() -> None:
+    table = ResultTable()
+    batches = [Watched(*(delivered(f"{number}.pdf") for number in range(300))) for _ in range(3)]
+    for place, outcomes in enumerate(batches):
+        table.add(300 * place, Batch(outcomes))
+    assert [len(outcomes.read) for outcomes in batches] == [300, 200, 0]
+    assert len(table.rows()) == TABLE_ROWS
+    assert table.left_out == 400
 
 
 def test_a_table_of_failures_alone_is_bounded_too() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import logging
 import pickle
 import signal
@@ -56,7 +57,6 @@ from prefect_docjobs.errors import (
     JobTimeout,
     Reason,
     RefMismatch,
-    Unsupported,
 )
 from prefect_docjobs.models import Phase
 from prefect_docjobs.simulator.server import Running, run_in_thread
@@ -386,7 +386,10 @@ async def test_extract_delivers_every_document_but_the_bad_one(
     assert [row.reason for row in batch] == [Reason.INVALID_DOCUMENT, *[None] * 10]
     assert [says(result) for result in batch.results] == [(f"N-{n:05}", n + 0.5) for n in range(30, 40)]
     lines = [f"{record.levelname} {record.getMessage()}" for record in records]
-    assert sum("its ref is {" in line for line in lines) == 10
+    told = [line.partition("with the refs ")[2] for line in lines if " with the refs " in line]
+    logged = {JobRef.model_validate(ref).job_id for line in told for ref in json.loads(line)}
+    assert logged == {row.ref.job_id for row in batch if row.ref}
+    assert len(logged) == 10
     assert any(line.startswith("WARNING invoice.pdf: invalid_document in submit") for line in lines)
     assert "INFO 11 documents: 10 ok, 1 failed (1 invalid_document)" in lines
     assert "INFO 11 of 11 ended, 1 of them failed" in lines
@@ -472,8 +475,3 @@ async def test_sense_jobs_waits_in_a_flow_for_refs_that_came_as_json(named: str)
 
     seen = await senses([aged(ref).model_dump(mode="json") for ref in submitted.refs])
     assert [row.status.state for row in seen if row.status] == [JobState.SUCCEEDED] * 2
-
-
-async def test_sense_jobs_says_that_it_cannot_suspend(job: DocJob) -> None:
-    with pytest.raises(Unsupported, match="Use mode='poke'"):
-        await sense_jobs(job, [], mode="suspend")

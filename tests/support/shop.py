@@ -22,6 +22,7 @@ from prefect_docjobs.providers import Provider
 from prefect_docjobs.simulator.app import create_app
 from prefect_docjobs.simulator.engine import World
 from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.pushes import Pushes
 from prefect_docjobs.simulator.settings import Settings
 
 TENANT = "acme"
@@ -51,6 +52,7 @@ class Shop:
         world: What the service knows.
         requests: All that it was asked.
         late: How late answers arrive.
+        pushes: The service's webhook calls; somebody has to run them.
         path: Of the ledger.
         ledger: Opened.
     """
@@ -60,6 +62,7 @@ class Shop:
     world: World
     requests: list[httpx.Request]
     late: Late
+    pushes: Pushes
     path: Path
     ledger: Ledger
 
@@ -83,6 +86,7 @@ class Shop:
         provider: Provider | None = None,
         timeout: float | None = None,
         document_timeout: float | None = 3600.0,
+        concurrency: int = 1000,
         **terms: Any,
     ) -> Sequence[Outcome]:
         """The outcomes in the order of the documents; `terms` as for `Terms`."""
@@ -92,6 +96,7 @@ class Shop:
             documents,
             timeout=timeout,
             document_timeout=document_timeout,
+            concurrency=concurrency,
             terms=Terms(**terms),
             ledger=ledger or self.ledger,
         )
@@ -139,10 +144,13 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop(name: str, folder: Path, **settings: Any) -> AsyncIterator[Shop]:
+async def shop(
+    name: str, folder: Path, *, push_transport: httpx.AsyncBaseTransport | None = None, **settings: Any
+) -> AsyncIterator[Shop]:
     """A service whose jobs take ten seconds, unless `settings` of the simulator say otherwise."""
     clock = asyncio.get_running_loop().time
-    app = create_app(Settings().merged(JOBS).merged(settings), clock=clock)
+    configured = Settings().merged(JOBS).merged(settings)
+    app = create_app(configured, clock=clock, push_transport=push_transport)
     recorder = Recorder(SimulatorTransport(app))
     late = Late(recorder)
     made = provider(name)
@@ -157,4 +165,5 @@ async def shop(name: str, folder: Path, **settings: Any) -> AsyncIterator[Shop]:
     )
     path = folder / "ledger.db"
     async with http, Ledger(str(path)) as ledger:
-        yield Shop(made, http, app.state.world, recorder.requests, late, path, ledger)
+        state = app.state
+        yield Shop(made, http, state.world, recorder.requests, late, state.pushes, path, ledger)

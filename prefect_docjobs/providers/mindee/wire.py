@@ -119,6 +119,11 @@ class Mindee(Provider):
         """The raw key: no `Token`, no `Bearer` (Mindee V2 OpenAPI, `APIKeyHeader`)."""
         return {"Authorization": api_key}
 
+    @property
+    def asks_for_pushes(self) -> bool:
+        """Whether `webhook_ids` are given."""
+        return bool(self.webhook_ids)
+
     # -- submit
 
     def check(self, document: Document) -> None:

@@ -77,7 +77,11 @@ def job_status(ref: JobRef, answer: Answer) -> JobStatus:
 
 def job_problem(job: Mapping[str, Any]) -> Problem | None:
     """What a JobResponse says about its failure, once it ended so; a JobStatusResponse says nothing."""
-    if job_state(job) not in {JobState.FAILED, JobState.CANCELLED}:
+    return _problem_of(job, job_state(job))
+
+
+def _problem_of(job: Mapping[str, Any], state: JobState) -> Problem | None:
+    if state not in {JobState.FAILED, JobState.CANCELLED}:
         return None
     return problem(job.get("errorMessage"), job.get("errorCode"))
 
@@ -148,7 +152,7 @@ def _facts(job: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "state": state,
         "raw_state": job["status"],
-        "error": job_problem(job),
+        "error": _problem_of(job, state),
         "expired": state is JobState.FAILED and timed_out(job),
         "took": seconds_between(job.get("createdAt"), job.get("completedAt")) if state.is_terminal else None,
     }

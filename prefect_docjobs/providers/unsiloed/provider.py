@@ -104,7 +104,7 @@ class Unsiloed(Provider):
     # pages disagree about the file types that each product takes, so none is refused here.
     # Unsiloed docs, parse-document.mdx: 60 requests in 60 s per organisation.
     rates: ClassVar[Mapping[Kind, float]] = MappingProxyType({"submit": 0.25, "status": 0.5, "result": 0.25})
-    capabilities: ClassVar[Capabilities] = Capabilities(url_input=True, max_bytes=500 << 20)
+    capabilities: ClassVar[Capabilities] = Capabilities(hints=True, url_input=True, max_bytes=500 << 20)
 
     product: Product = "extract"
     routes: Routes = "product"

@@ -1,0 +1,44 @@
+"""The watcher in a terminal, or under a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+
+from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
+
+_TERMINATED = 128 + signal.SIGTERM
+
+
+def watch_until_stopped(stop_after: float | None = None) -> int:
+    """Watch until Ctrl-C or SIGTERM; what is held is given back first.
+
+    Args:
+        stop_after: Seconds after which it ends by itself; None for never.
+
+    Returns:
+        The exit code: 0, or 143 when terminated.
+
+    Raises:
+        CommandFailed: No Prefect API is set.
+        ConfigurationError: There is no ledger.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        raise CommandFailed(
+            "No Prefect server is set, so no run can be resumed: prefect config set PREFECT_API_URL=…",
+            WRONG_USE,
+        )
+    return asyncio.run(_watch(stop_after))
+
+
+async def _watch(stop_after: float | None) -> int:
+    from prefect_docjobs.flows.watching import watch
+
+    watching = asyncio.create_task(watch(stop_after))
+    with suppress(NotImplementedError):  # on Windows there is no SIGTERM to wait for
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, watching.cancel)
+    await asyncio.wait([watching])
+    return _TERMINATED if watching.cancelled() else watching.result() or 0

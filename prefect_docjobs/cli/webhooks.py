@@ -1,0 +1,161 @@
+"""The receiver of pushes in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
+from prefect_docjobs.cli.quiet import quiet_prefect
+from prefect_docjobs.cli.screen import output
+from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.webhooks import ReceiverLimits, WebhookAccount, create_app
+from prefect_docjobs.webhooks.server import Receiver
+
+_LAST_PORT = 65535
+_LARGEST_BODY_MIB = 512
+_BODIES_IN_MEMORY = 4  # of the largest size
+_TERMINATED = 128 + signal.SIGTERM
+
+
+def receive_until_stopped(
+    blocks: Sequence[str],
+    host: str,
+    port: int,
+    *,
+    insecure: bool,
+    max_body_mib: int,
+    path_token_env: str | None,
+) -> None:
+    """Receive pushes for the accounts of saved blocks until Ctrl-C or SIGTERM; what is under way is finished.
+
+    Args:
+        blocks: Names of credentials blocks, such as `mindee-credentials/main`.
+        host: Address to listen on.
+        port: TCP port; 0 takes a free one.
+        insecure: Take pushes of accounts without a secret, as hints.
+        max_body_mib: The largest push.
+        path_token_env: Environment variable with the path token of Unsiloed accounts that have none.
+
+    Raises:
+        CommandFailed: The call makes no sense, or the address cannot be listened on.
+        ConfigurationError: A block is not there, or has no secret.
+    """
+    if not 0 <= port <= _LAST_PORT:
+        raise CommandFailed(f"There is no port {port}. Give one from 0 to {_LAST_PORT}.", WRONG_USE)
+    if not 1 <= max_body_mib <= _LARGEST_BODY_MIB:
+        raise CommandFailed(f"--max-body-mib must be 1 to {_LARGEST_BODY_MIB}.", WRONG_USE)
+    if not blocks:
+        raise CommandFailed("Name a credentials block: --block mindee-credentials/main", WRONG_USE)
+    size = max_body_mib << 20
+    limits = ReceiverLimits(body_bytes=size, memory_bytes=size * _BODIES_IN_MEMORY)
+    token = _path_token(path_token_env)
+    quiet_prefect()
+    with _logging(), _stopped_by_a_signal():
+        asyncio.run(_receive(blocks, token, host, port, insecure=insecure, limits=limits))
+
+
+async def _receive(
+    blocks: Sequence[str],
+    path_token: str | None,
+    host: str,
+    port: int,
+    *,
+    insecure: bool,
+    limits: ReceiverLimits,
+) -> None:
+    from prefect_docjobs.blocks.buying import the_ledger
+
+    accounts = [await _account(name, path_token) for name in blocks]
+
+    def started(bound: int) -> None:
+        paths = "\n".join(f"  {account.name:<16} {account.path}" for account in accounts)
+        output().print(
+            f"Receiving on http://{host}:{bound}. Paths to enter at the services, behind your public "
+            f"https address:\n{paths}\nCtrl-C stops.",
+            soft_wrap=True,
+            markup=False,
+        )
+
+    async with the_ledger() as ledger:
+        app = create_app(accounts, ledger=ledger, insecure=insecure, limits=limits)
+        server = Receiver(app, host, port, started)
+        try:
+            await server.serve()
+        except SystemExit:
+            if server.started:
+                raise
+            why = "Choose another with --port or --host."
+            raise CommandFailed(f"Cannot listen on {host} port {port}. {why}", WRONG_USE) from None
+
+
+async def _account(name: str, path_token: str | None) -> WebhookAccount:
+    """The account of a saved credentials block."""
+    from prefect.blocks.core import Block
+
+    from prefect_docjobs.blocks import UnsiloedCredentials
+    from prefect_docjobs.blocks.base import DocJobsCredentials, PushingCredentials
+
+    try:
+        block: object = await Block.aload(name)
+    except ValueError as problem:
+        raise ConfigurationError(f"There is no block {name}: {problem}") from None
+    if not isinstance(block, DocJobsCredentials):
+        raise ConfigurationError(f"{name} is no credentials block of prefect-docjobs.")
+    secrets: tuple[str, ...] = ()
+    token = None
+    if isinstance(block, PushingCredentials):
+        secrets = tuple(secret.get_secret_value() for secret in block.webhook_secrets)
+    elif isinstance(block, UnsiloedCredentials):
+        token = block.webhook_token.get_secret_value() if block.webhook_token else path_token
+    return WebhookAccount(
+        name=name.rpartition("/")[2],
+        provider=block.get_block_type_slug().removesuffix("-credentials").replace("-", "_"),
+        base_url=block.base_url,
+        tenant=block.tenant_id,
+        secrets=secrets,
+        path_token=token,
+    )
+
+
+def _path_token(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    token = os.environ.get(variable, "").strip()
+    if not token:
+        raise CommandFailed(f"The environment variable {variable} is not set.", WRONG_USE)
+    return token
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    """Each push as a line of JSON on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("prefect_docjobs.webhooks")
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.level, log.propagate = before
+
+
+@contextmanager
+def _stopped_by_a_signal() -> Iterator[None]:
+    """A stop that was asked for is no failure; the server has finished its work by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    except SystemExit as end:
+        if end.code != _TERMINATED:
+            raise

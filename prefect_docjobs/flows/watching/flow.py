@@ -1,0 +1,50 @@
+"""The flow that watches, for a deployment; the command runs the same."""
+
+# No `from __future__ import annotations`: a flow that is served is loaded by its path, and Prefect 3.8 does
+# not find the types of its parameters then.
+
+import asyncio
+from contextlib import suppress
+
+from prefect import flow
+
+from prefect_docjobs.blocks.buying import the_ledger
+from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.flows.parameters import Seconds
+from prefect_docjobs.flows.watching.accounts import Accounts, Service
+from prefect_docjobs.flows.watching.runs import PrefectRuns
+from prefect_docjobs.flows.watching.watcher import Watcher
+from prefect_docjobs.tasks.arguments import the_job
+from prefect_docjobs.tasks.journal import run_log
+
+
+@flow(name="watch-jobs")
+async def watch_jobs(*, stop_after: Seconds | None = None) -> None:
+    """Wait for the jobs of all suspended flow runs, and resume the runs when their jobs have ended.
+
+    It runs until it is cancelled. It may die at any time, and any number of them may run: what one held goes
+    to the others within 15 seconds.
+
+    Args:
+        stop_after: Seconds after which it ends by itself, for schedules that start it anew. Empty: never.
+
+    Raises:
+        ConfigurationError: There is no ledger.
+    """
+    await watch(stop_after)
+
+
+async def watch(stop_after: float | None = None) -> None:
+    """Do what `watch_jobs` does, without a flow run."""
+    async with the_ledger() as ledger:
+        if ledger is None:
+            raise ConfigurationError("There is nothing to watch: PREFECT_DOCJOBS_LEDGER is empty.")
+        async with PrefectRuns() as runs:
+            watcher = Watcher(ledger, Accounts(ledger, _service), runs, run_log())
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(watcher.run(), stop_after)
+
+
+async def _service(job: str) -> Service:
+    block = await the_job(job)
+    return Service(block.provider(), block.credentials.get_client())

@@ -1,0 +1,111 @@
+"""What a call says: its signature is checked first, and only then is it read. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefect_docjobs.errors import InvalidPush
+from prefect_docjobs.models import JobState, Problem
+from prefect_docjobs.webhooks.accounts import WebhookAccount, token_fits
+from prefect_docjobs.webhooks.outcomes import Declined, Outcome
+
+_MOST_ID = 512  # characters of a job id that nobody vouches for
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One push that may be kept.
+
+    Attributes:
+        digest: The same for a replay, and for nothing else.
+        job_id: The service's id of the job, where it is named.
+        alias: The key that was sent with the document, where it is named.
+        state: What became of the job; None for a hint.
+        raw_state: The service's own word.
+        error: What the service said of a failed job.
+        body: The whole result.
+    """
+
+    digest: str
+    job_id: str | None
+    alias: str | None = None
+    state: JobState | None = None
+    raw_state: str | None = None
+    error: Problem | None = None
+    body: bytes | None = None
+
+
+def read_signed(account: WebhookAccount, headers: Mapping[str, str], body: bytes) -> Call:
+    """A call of a service that signs. Without a configured secret it is a hint.
+
+    Raises:
+        Declined: REFUSED where the signature does not fit, MALFORMED where it is not the service's JSON.
+    """
+    if account.secrets:
+        try:
+            account.service.verify_push(headers, body, account.secrets)
+        except InvalidPush:
+            raise Declined(Outcome.REFUSED) from None
+    _check_encoding(body)
+    try:
+        push = account.service.read_push(body)
+    except InvalidPush:
+        raise Declined(Outcome.MALFORMED) from None
+    if not account.secrets:
+        return Call(_digest(account, b"hint", body), _unvouched(push.job_id), _unvouched(push.alias))
+    whole = body if push.state is JobState.SUCCEEDED else None
+    digest = _digest(account, b"push", body)
+    return Call(digest, push.job_id, push.alias, push.state, push.raw_state, push.error, whole)
+
+
+def read_hint(account: WebhookAccount, token: str, body: bytes) -> Call:
+    """A call that proves nothing but the token in its path: the id of a job to look at, and no more.
+
+    Raises:
+        Declined: REFUSED where the token is another, MALFORMED where no job is named.
+    """
+    if account.path_token is not None and not token_fits(account, token):
+        raise Declined(Outcome.REFUSED)
+    _check_encoding(body)
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Declined(Outcome.MALFORMED) from None
+    job_id = _unvouched(_job_id_in(payload))
+    if job_id is None:
+        raise Declined(Outcome.MALFORMED)
+    return Call(_digest(account, b"hint", body), job_id)
+
+
+def _check_encoding(body: bytes) -> None:
+    """JSON is UTF-8; the parser would take UTF-16 and UTF-32, which it tells by their zero bytes, too."""
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Declined(Outcome.MALFORMED) from None
+    if b"\x00" in body[:4]:
+        raise Declined(Outcome.MALFORMED)
+
+
+def _digest(account: WebhookAccount, kind: bytes, body: bytes) -> str:
+    """A forged hint must not pass for a replay of the push that is signed: hence the kind."""
+    whose = f"{account.provider} {account.base_url} {account.tenant}\n".encode("utf-8", "replace")
+    digest = hashlib.sha256(kind + b" " + whose)
+    digest.update(body)
+    return digest.hexdigest()
+
+
+def _job_id_in(payload: Any) -> Any:
+    """`job_id` of the object, or of the `data` or the `job` in it; the form is not documented for certain."""
+    if not isinstance(payload, dict):
+        return None
+    inner = [payload[name] for name in ("data", "job") if isinstance(payload.get(name), dict)]
+    return next((it["job_id"] for it in (payload, *inner) if it.get("job_id") is not None), None)
+
+
+def _unvouched(text: Any) -> str | None:
+    return text if isinstance(text, str) and 0 < len(text.strip()) <= len(text) <= _MOST_ID else None

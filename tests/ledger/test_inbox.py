@@ -1,0 +1,336 @@
+"""The inbox: a push is kept once, a result goes where it belongs, and nobody misses one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Select, text
+from support.ledgers import entry, ref
+
+from prefect_docjobs.errors import Reason
+from prefect_docjobs.ledger import Account, Arrival, Kept, Ledger, Record, State, database, inbox, migrate
+from prefect_docjobs.models import JobState, Problem
+
+ACME = Account("toy", "https://toy.test", "acme")
+OTHER = Account("toy", "https://toy.test", "another")
+BODY = b'{"inference": "whole"}'
+WEEK = 7 * 86_400.0
+
+
+async def push(ledger: Ledger, digest: str, **facts: Any) -> Kept:
+    """Keep a success of `job-a` with its body, unless `facts` say otherwise."""
+    known: dict[str, Any] = {
+        "job_id": "job-a",
+        "alias": None,
+        "state": JobState.SUCCEEDED,
+        "raw_state": None,
+        "error": None,
+        "body": BODY,
+        "keep_for": WEEK,
+    }
+    known.update(facts)
+    account = known.pop("account", ACME)
+    return await ledger.inbox.keep(account, digest=digest.rjust(64, "0"), **known)
+
+
+async def arrived(ledger: Ledger, **facts: Any) -> list[Arrival]:
+    return await ledger.inbox.arrived(facts.pop("account", ACME), **{"within": 15.0, **facts})
+
+
+async def submitted(ledger: Ledger, name: str = "a", **facts: Any) -> Record:
+    job = ref(f"job-{name}", document_name=f"{name}.pdf", **facts)
+    return await ledger.submitted(await ledger.claim(entry(name)), job)
+
+
+async def run(ledger: Ledger, statement: str) -> None:
+    await ledger._database.run(lambda connection: connection.execute(text(statement)), writes=True)
+
+
+# ------------------------------------------------------------------------------------------- keeping
+
+
+async def test_a_push_of_an_unknown_job_is_kept_whole(ledger: Ledger, other: Ledger) -> None:
+    assert await push(ledger, "1", alias="docjobs-1", raw_state="Processed") == Kept(is_new=True)
+    (arrival,) = await arrived(other)
+    assert (arrival.job_id, arrival.alias, arrival.state) == ("job-a", "docjobs-1", JobState.SUCCEEDED)
+    assert (arrival.raw_state, arrival.has_body) == ("Processed", True)
+    assert arrival.received_at.tzinfo is not None
+    assert await other.inbox.body(arrival.id) == BODY
+
+
+async def test_a_replay_changes_nothing(ledger: Ledger, other: Ledger) -> None:
+    await push(ledger, "1")
+    for _ in range(3):
+        assert await push(other, "1", state=JobState.FAILED, body=None) == Kept(is_new=False)
+    assert [it.state for it in await arrived(ledger)] == [JobState.SUCCEEDED]
+
+
+async def test_of_many_equal_pushes_at_once_one_is_new(ledger: Ledger, other: Ledger) -> None:
+    kept = await asyncio.gather(*(push(one, "1") for one in (ledger, other) for _ in range(10)))
+    assert sum(it.is_new for it in kept) == 1
+    assert len(await arrived(ledger)) == 1
+
+
+async def test_a_hint_proves_nothing_and_changes_no_record(ledger: Ledger) -> None:
+    record = await submitted(ledger)
+    kept = await push(ledger, "1", state=None)
+    assert kept.record is not None
+    assert kept.record.state is State.SUBMITTED
+    assert ledger.holds(record)
+    (arrival,) = await arrived(ledger)
+    assert arrival.state is None
+
+
+async def test_a_failure_is_told_with_what_the_service_said(ledger: Ledger) -> None:
+    problem = Problem(message="Inference failed", code="500-012", details=[{"pointer": "#/a"}])
+    await push(ledger, "1", state=JobState.FAILED, error=problem, body=None)
+    (arrival,) = await arrived(ledger)
+    assert (arrival.state, arrival.error, arrival.has_body) == (JobState.FAILED, problem, False)
+    assert await ledger.inbox.body(arrival.id) is None
+
+
+async def test_text_that_no_database_takes_does_not_keep_a_push_out(ledger: Ledger) -> None:
+    problem = Problem(message="\ud800 and \x00", details={"\udfff": "\x00"})
+    await push(
+        ledger, "1", job_id="a\x00b", alias="\ud800", raw_state="\x00", error=problem, state=JobState.FAILED
+    )
+    (arrival,) = await arrived(ledger)
+    assert (arrival.job_id, arrival.alias, arrival.raw_state) == ("a_b", "_", "_")
+    assert arrival.error is not None
+    assert arrival.error.message.startswith("_ and ")
+
+
+# ------------------------------------------------------------------------------- results into records
+
+
+async def test_a_pushed_result_ends_its_record(ledger: Ledger, other: Ledger) -> None:
+    record = await submitted(ledger)
+    kept = await push(other, "1")
+    assert kept.record is not None
+    assert (kept.record.id, kept.record.state, kept.record.job_id) == (record.id, State.FETCHED, "job-a")
+    now = await ledger.record(record.id)
+    assert now is not None
+    assert (now.state, now.body_size, now.content_type) == (State.FETCHED, len(BODY), "application/json")
+    assert (now.version, now.lease_left <= 0.0, now.fetched_at is not None) == (
+        record.version + 1,
+        True,
+        True,
+    )
+    assert (now.ref, now.reason) == (record.ref, None)
+    assert await ledger.body(now) == BODY
+    (arrival,) = await arrived(ledger)
+    assert (arrival.state, arrival.has_body) == (JobState.SUCCEEDED, False)
+    assert await ledger.inbox.body(arrival.id) is None
+
+
+async def test_who_held_the_record_and_fetched_too_finds_the_pushed_result(
+    ledger: Ledger, other: Ledger
+) -> None:
+    record = await submitted(ledger)
+    await push(other, "1")
+    found = await ledger.fetched(record, ref(), b"fetched as well")
+    assert (found.state, found.mine) == (State.FETCHED, False)
+    assert await ledger.body(found) == BODY
+
+
+async def test_a_record_that_was_given_up_gets_its_result(ledger: Ledger) -> None:
+    failed = await ledger.failed(await submitted(ledger), Reason.TIMEOUT, "our patience ended")
+    kept = await push(ledger, "1")
+    assert kept.record is not None
+    assert (kept.record.id, kept.record.state, kept.record.error) == (failed.id, State.FETCHED, None)
+
+
+async def test_a_fetched_record_stays_as_it_is(ledger: Ledger) -> None:
+    record = await ledger.fetched(await submitted(ledger), ref(), b"fetched")
+    kept = await push(ledger, "1")
+    assert kept.record is not None
+    assert (kept.record.version, kept.is_new) == (record.version, True)
+    assert await ledger.body(record) == b"fetched"
+
+
+async def test_a_failure_changes_no_record(ledger: Ledger) -> None:
+    record = await submitted(ledger)
+    kept = await push(ledger, "1", state=JobState.FAILED, error=Problem(message="no"), body=None)
+    assert kept.record is not None
+    assert (kept.record.state, kept.record.version) == (State.SUBMITTED, record.version)
+
+
+@pytest.mark.parametrize("account", [OTHER, Account("toy", "https://else.test", "acme")])
+async def test_the_push_of_another_account_changes_no_record(ledger: Ledger, account: Account) -> None:
+    record = await submitted(ledger)
+    assert await push(ledger, "1", account=account) == Kept(is_new=True)
+    now = await ledger.record(record.id)
+    assert now is not None
+    assert (now.state, now.version) == (State.SUBMITTED, record.version)
+    assert await arrived(ledger) == []
+    assert len(await arrived(ledger, account=account)) == 1
+
+
+async def test_a_result_without_a_job_id_finds_its_record_by_the_alias(ledger: Ledger) -> None:
+    for name, alias in {"a": "x%_\\'\"é", "b": "x%_\\'\"éé", "c": None}.items():
+        await submitted(ledger, name, alias=alias)
+    kept = await push(ledger, "1", job_id=None, alias="x%_\\'\"é")
+    assert kept.record is not None
+    assert (kept.record.job_id, kept.record.state) == ("job-a", State.FETCHED)
+    assert len(await ledger.find(states=[State.SUBMITTED])) == 2
+
+
+async def test_an_alias_that_two_records_share_finds_none(ledger: Ledger) -> None:
+    first = await submitted(ledger, "a", alias="fixed")
+    await ledger.fetched(first, ref("job-a", alias="fixed"), b"fetched")
+    await submitted(ledger, "b", alias="fixed")
+    assert await push(ledger, "1", job_id=None, alias="fixed") == Kept(is_new=True)
+    (arrival,) = await arrived(ledger)
+    assert arrival.has_body
+
+
+async def test_a_failure_finds_its_open_record_by_the_alias(ledger: Ledger) -> None:
+    record = await submitted(ledger, alias="docjobs-1")
+    kept = await push(ledger, "1", job_id=None, alias="docjobs-1", state=JobState.FAILED, body=None)
+    assert kept.record is not None
+    assert kept.record.id == record.id
+
+
+async def test_a_large_result_goes_where_the_ledgers_own_go(ledger: Ledger) -> None:
+    body = random.Random(1).randbytes(400_000)
+    early = await push(ledger, "1", job_id="job-early", body=body)
+    assert early.record is None
+    (arrival,) = await arrived(ledger)
+    assert await ledger.inbox.body(arrival.id) == body
+
+    await submitted(ledger)
+    kept = await push(ledger, "2", body=body)
+    assert kept.record is not None
+    assert await ledger.body(kept.record) == body
+    files = [path for path in _folder(ledger).glob("*") if path.is_file()]
+    assert len(files) == (1 if ledger._bodies else 0)
+
+
+def _folder(ledger: Ledger) -> Path:
+    path = Path(ledger._url.database or "")
+    return path.with_name(f"{path.name}.bodies")
+
+
+# ------------------------------------------------------------------------------------------- arrivals
+
+
+async def test_arrivals_come_oldest_first_and_page_by_page(ledger: Ledger) -> None:
+    for number in range(7):
+        await push(ledger, str(number), job_id=f"job-{number}")
+    seen: list[str | None] = []
+    after = 0
+    while page := [it for it in await arrived(ledger, within=0.0, after=after, limit=3) if it.id > after]:
+        assert len(page) <= 3
+        seen += [it.job_id for it in page]
+        after = page[-1].id
+    assert seen == [f"job-{number}" for number in range(7)]
+
+
+async def test_a_push_that_was_committed_late_is_not_missed(ledger: Ledger) -> None:
+    """An id that is smaller than one that was seen already: PostgreSQL gives ids before the commit."""
+    await push(ledger, "1", job_id="slow")
+    await push(ledger, "2", job_id="quick")
+    slow, quick = await arrived(ledger)
+    again = [it.id for it in await arrived(ledger, after=quick.id)]
+    assert again == ([] if ledger._database.name == "sqlite" else [slow.id, quick.id])
+    await run(ledger, "UPDATE docjobs_pushes SET received_at = received_at - 16")
+    assert await arrived(ledger, after=quick.id) == []
+    assert [it.id for it in await arrived(ledger, after=slow.id)] == [quick.id]
+
+
+async def test_concurrent_pushes_all_arrive_at_a_reader_that_never_stops(
+    ledger: Ledger, other: Ledger
+) -> None:
+    known: dict[int, Arrival] = {}
+
+    async def read() -> None:
+        arrivals = await arrived(ledger, after=max(known, default=0))
+        known.update({it.id: it for it in arrivals})
+
+    async def write(number: int) -> None:
+        await push(other if number % 2 else ledger, str(number), job_id=f"job-{number}")
+
+    writing = [asyncio.create_task(write(number)) for number in range(100)]
+    while not all(task.done() for task in writing):
+        await read()
+    await asyncio.gather(*writing)
+    await read()
+    assert {it.job_id for it in known.values()} == {f"job-{number}" for number in range(100)}
+
+
+@pytest.mark.parametrize("question", [inbox._NEWER, inbox._AGAIN], ids=["newer", "again"])
+async def test_asking_for_arrivals_is_served_by_an_index_and_reads_no_body(
+    ledger: Ledger, question: Select[Any]
+) -> None:
+    asked = {"account": "toy", "after": 5000, "since": 3000, "within": 15.0, "most": 1000}
+
+    def plan(connection: Connection) -> str:
+        sqlite = connection.dialect.name == "sqlite"
+        if not sqlite:
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        compiled = question.params(asked).compile(
+            dialect=connection.dialect, compile_kwargs={"literal_binds": True}
+        )
+        explain = "EXPLAIN QUERY PLAN" if sqlite else "EXPLAIN"
+        return str(connection.exec_driver_sql(f"{explain} {compiled}").all())
+
+    assert "docjobs_pushes_account" in await ledger._database.run(plan)
+    assert "body" not in question.selected_columns
+
+
+# -------------------------------------------------------------------------------------------- pruning
+
+
+async def test_what_has_expired_is_dropped_and_nothing_else(ledger: Ledger) -> None:
+    for number in range(450):
+        await push(ledger, f"old{number}", job_id=f"old-{number}", keep_for=-1.0, body=None)
+    await push(ledger, "new", job_id="new")
+    assert await ledger.inbox.prune() == 450
+    assert await ledger.inbox.prune() == 0
+    assert [it.job_id for it in await arrived(ledger)] == ["new"]
+
+
+# ---------------------------------------------------------------------------------------- the upgrade
+
+
+async def test_a_ledger_of_the_first_version_is_upgraded_with_its_rows(url: str) -> None:
+    await _make_first_version(url)
+    async with Ledger(url) as ledger:
+        (record,) = await ledger.find()
+        assert (record.document_name, record.state, record.job_id) == ("old.pdf", State.SUBMITTED, "job-a")
+        kept = await push(ledger, "1")
+        assert kept.record is not None
+        assert kept.record.state is State.FETCHED
+
+
+async def _make_first_version(url: str) -> None:
+    """The tables as migration 0001 left them, with one submitted job."""
+
+    def upgrade(connection: Connection) -> None:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(Path(migrate.__file__).with_name("migrations")))
+        command.upgrade(config, "0001")
+        row = {
+            "key": "old", "state": "submitted", "attempt": 1, "claim": "c", "version": 1, "owner": "o",
+            "lease_until": 0, "provider": "toy", "base_url": "https://toy.test", "tenant": "acme",
+            "product": "extraction", "document_name": "old.pdf", "job_id": "job-a",
+            "ref": ref().model_dump_json(), "intended_at": 1, "updated_at": 1,
+        }  # fmt: skip
+        names = ", ".join(row)
+        values = ", ".join(f":{name}" for name in row)
+        connection.execute(text(f"INSERT INTO docjobs_jobs ({names}) VALUES ({values})"), row)
+
+    opened = database.open_database(database.parse_address(url))
+    await opened.run(upgrade, writes=True)
+    await opened.aclose()
+
+
+def test_an_account_has_one_name_that_the_tables_take() -> None:
+    assert ACME.key == "toy https://toy.test acme"
+    assert len(Account("toy", "https://toy.test", "x" * 600).key) == 512

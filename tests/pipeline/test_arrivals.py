@@ -1,0 +1,213 @@
+"""Pushes that lie in the ledger's inbox: whoever waits for their jobs hears of them, and does not fetch."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.patient_time import patient_time
+from support.services import ORIGIN, invoice, says
+from support.shop import TENANT, Shop, shop
+
+from prefect_docjobs.errors import Reason
+from prefect_docjobs.ledger import Account, Ledger, State
+from prefect_docjobs.models import JobState
+from prefect_docjobs.providers import provider_class
+
+HOOK = {"webhooks": {"url": "https://receiver.test/{service}"}}
+
+
+@dataclass
+class Receiver(httpx.AsyncBaseTransport):
+    """Another process: it keeps what the service pushes in the same ledger.
+
+    Attributes:
+        tenant: For which account it takes the pushes to be.
+        kept: How many pushes were new, and how many were not.
+        late: Seconds by which it is late.
+        lossy: Told of the number of a push from 0; whether it gets lost.
+    """
+
+    name: str
+    tenant: str = TENANT
+    late: float = 0.0
+    lossy: Callable[[int], bool] = lambda number: False
+    ledger: Ledger | None = None
+    kept: list[bool] = field(default_factory=list)
+    number: int = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        number, self.number = self.number, self.number + 1
+        if self.lossy(number):
+            return httpx.Response(200)
+        body = await request.aread()
+        await asyncio.sleep(self.late)
+        self.kept.append(await keep(self.ledger, self.name, body, tenant=self.tenant))
+        return httpx.Response(200)
+
+
+async def keep(ledger: Ledger | None, name: str, body: bytes, *, tenant: str = TENANT) -> bool:
+    """Keep a push as the receiver does."""
+    assert ledger
+    push = provider_class(name).read_push(body)
+    kept = await ledger.inbox.keep(
+        Account(name, ORIGIN, tenant),
+        job_id=push.job_id,
+        alias=push.alias,
+        state=push.state,
+        raw_state=push.raw_state,
+        error=push.error,
+        digest=hashlib.sha256(tenant.encode() + body).hexdigest(),
+        body=body if push.state is JobState.SUCCEEDED else None,
+        keep_for=3600.0,
+    )
+    return kept.is_new
+
+
+@asynccontextmanager
+async def pushing(
+    name: str, folder: Path, receiver: Receiver | None = None, **settings: Any
+) -> AsyncIterator[tuple[Shop, Receiver]]:
+    """A shop whose service pushes to a receiver with the same ledger."""
+    receiver = receiver or Receiver(name)
+    async with (
+        shop(name, folder, push_transport=receiver, **HOOK, **settings) as at,
+        at.another_worker() as receiver.ledger,
+    ):
+        running = asyncio.create_task(at.pushes.run())
+        yield at, receiver
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("name", ["mindee", "mindee_v1"])
+@patient_time
+async def test_a_push_ends_the_wait_within_a_quarter_of_a_second_and_nothing_is_fetched(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow: dict[str, Any] = {"duration": {"law": "fixed", "seconds": 1000.3}}
+    async with pushing(name, tmp_path, **slow) as (at, receiver):
+        began = asyncio.get_running_loop().time()
+        (row,) = await at.extract(invoice(1))
+        assert row.result
+        assert says(row.result)[0] == "N-00001"
+        assert 1000.3 <= asyncio.get_running_loop().time() - began < 1000.6
+        assert receiver.kept == [True]
+        assert (at.submits, at.fetches) == (1, 0)
+        assert (await at.the_record()).state is State.FETCHED
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@patient_time
+async def test_a_push_that_comes_before_the_answer_to_the_submit_is_not_lost(tmp_path: Path) -> None:
+    async with pushing("mindee", tmp_path) as (at, receiver):
+        at.late.seconds = lambda request: 30.0 if request.method == "POST" else 0.0
+        (row,) = await at.extract(invoice(1))
+        assert row.result
+        assert receiver.kept == [True]
+        assert at.fetches == 0
+        assert (await at.the_record()).state is State.FETCHED
+        (again,) = await at.extract(invoice(1))
+        assert again.result
+        assert again.result.raw == row.result.raw
+
+
+@patient_time
+async def test_a_pushed_failure_is_found_by_its_alias(tmp_path: Path) -> None:
+    async with pushing("mindee", tmp_path, failed_share=1.0) as (at, receiver):
+        (row,) = await at.extract(invoice(1))
+        assert row.reason is Reason.FAILED
+        assert receiver.kept == [True]
+        (record,) = await at.ledger.find()
+        assert (record.state, record.reason) == (State.FAILED, Reason.FAILED)
+
+
+@patient_time
+async def test_pushes_of_another_account_end_nothing(tmp_path: Path) -> None:
+    receiver = Receiver("mindee", tenant="somebody else")
+    async with pushing("mindee", tmp_path, receiver) as (at, _):
+        (row,) = await at.extract(invoice(1))
+        assert row.result
+        assert receiver.kept == [True]
+        assert at.fetches == 1
+
+
+@patient_time
+async def test_twice_late_and_lost_every_document_still_ends_once(tmp_path: Path) -> None:
+    receiver = Receiver("mindee", late=7.0, lossy=lambda number: number % 3 == 0)
+    twice = {"webhooks": {**HOOK["webhooks"], "twice_share": 0.5}}
+    async with (
+        shop("mindee", tmp_path, push_transport=receiver, failed_share=0.2, **twice) as at,
+        at.another_worker() as receiver.ledger,
+    ):
+        running = asyncio.create_task(at.pushes.run())
+        rows = await at.extract(*(invoice(number) for number in range(40)))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert at.submits == len(rows) == 40
+        assert {row.reason for row in rows} == {None, Reason.FAILED}
+        for number, row in enumerate(rows):
+            assert row.result is None or says(row.result)[0] == f"N-{number:05}"
+        assert len(await at.ledger.find()) == 40
+
+
+@patient_time
+async def test_when_pushes_stop_although_jobs_end_that_is_said_once_and_looks_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = Receiver("mindee", lossy=lambda number: number >= 10)
+    async with pushing("mindee", tmp_path, receiver) as (at, _):
+        rows = await at.extract(*(invoice(number) for number in range(10)))
+        assert all(row.result for row in rows)
+        assert at.fetches == 0
+        rows = await at.extract(*(invoice(number) for number in range(10, 60)), concurrency=2)
+        assert all(row.result for row in rows)
+        told = [record.getMessage() for record in caplog.records if "no push" in record.getMessage()]
+        assert len(told) == 1
+        assert "signing secret" in told[0]
+
+
+@patient_time
+async def test_looks_are_a_watchdog_while_pushes_come(tmp_path: Path) -> None:
+    async with pushing("mindee", tmp_path) as (at, _):
+        await at.extract(*(invoice(number) for number in range(10)), concurrency=1)
+        before = len(at.requests)
+        await at.extract(*(invoice(number) for number in range(10, 40)), concurrency=1)
+        looks = sum(request.method == "GET" for request in at.requests[before:])
+        # The first three of a call are looked at as if nothing were pushed, the others about when they end.
+        assert looks <= 3 * 4 + 27
+
+
+@patient_time
+async def test_a_hint_makes_the_waiter_look_and_proves_nothing(tmp_path: Path) -> None:
+    async with shop("unsiloed", tmp_path, duration={"law": "fixed", "seconds": 500.0}) as at:
+
+        async def hint(seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            job_id = at.world.all_jobs()[0].id
+            what: dict[str, Any] = {
+                "job_id": job_id,
+                "alias": None,
+                "state": None,
+                "raw_state": None,
+                "error": None,
+            }
+            digest = hashlib.sha256(json.dumps([job_id, seconds]).encode()).hexdigest()
+            account = Account("unsiloed", ORIGIN, TENANT)
+            await at.ledger.inbox.keep(account, **what, digest=digest, body=None, keep_for=60.0)
+
+        hints = asyncio.gather(hint(100.0), hint(500.5))
+        began = asyncio.get_running_loop().time()
+        (row,) = await at.extract(invoice(1))
+        await hints
+        assert row.result
+        assert 500.5 <= asyncio.get_running_loop().time() - began < 501.5
