@@ -63,10 +63,12 @@ class Journal:
 
     Args:
         log: Where the lines go.
+        has_ledger: New jobs are written down, so the log need not have their refs.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, *, has_ledger: bool = False) -> None:
         self.log = log
+        self._has_ledger = has_ledger
         self._done = self._failed = 0
         self._forecast: Forecast | None = None
         self._events = Events()
@@ -125,11 +127,13 @@ class Journal:
             self._telling = asyncio.get_running_loop().call_later(_REFS_WITHIN, self._tell_refs)
 
     def _tell_refs(self) -> None:
-        """Write new jobs' refs into the log: with them jobs can be taken up again whatever happens next."""
+        """Tell of new jobs. Their refs must be somewhere, so that they can be taken up again."""
         if self._telling is not None:
             self._telling.cancel()
         told, self._refs, self._telling = self._refs, [], None
-        if told:
+        if told and self._has_ledger:
+            self.log.info("%s submitted, written down in the ledger", count(len(told), "job"))
+        elif told:
             refs = ", ".join(ref.model_dump_json(exclude_none=True) for ref in told)
             self.log.info("%s submitted, with the refs [%s]", count(len(told), "job"), refs)
 

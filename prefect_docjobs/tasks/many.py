@@ -64,7 +64,11 @@ async def asubmit_documents(
     block, given, log = await the_job(job), the_documents(documents), run_log()
     limit = budget_of(budget, max_documents, price_per_page)
     terms = terms_of(block, on_uncertain, reuse_days, limit)
-    async with block.credentials.get_client() as http, the_ledger() as ledger, Journal(log) as journal:
+    async with (
+        block.credentials.get_client() as http,
+        the_ledger() as ledger,
+        Journal(log, has_ledger=ledger is not None) as journal,
+    ):
         outcomes = submit_many(
             block.provider(), http, given, terms=terms, ledger=ledger, observe=journal.observe
         )
@@ -94,7 +98,11 @@ async def await_for_jobs(
     """
     block, rows, log = await the_job(job), the_outcomes(refs), run_log()
     waiting = open_refs(rows)
-    async with block.credentials.get_client() as http, the_ledger() as ledger, Journal(log) as journal:
+    async with (
+        block.credentials.get_client() as http,
+        the_ledger() as ledger,
+        Journal(log, has_ledger=ledger is not None) as journal,
+    ):
         outcomes = wait_many(
             block.provider(),
             http,
@@ -124,7 +132,11 @@ async def afetch_results(job: Job, refs: Jobs) -> Batch:
     """
     block, rows, log = await the_job(job), the_outcomes(refs), run_log()
     fetching = open_refs(rows)
-    async with block.credentials.get_client() as http, the_ledger() as ledger, Journal(log) as journal:
+    async with (
+        block.credentials.get_client() as http,
+        the_ledger() as ledger,
+        Journal(log, has_ledger=ledger is not None) as journal,
+    ):
         outcomes = fetch_many(
             block.provider(), http, list(fetching.values()), ledger=ledger, observe=journal.observe
         )
@@ -184,7 +196,7 @@ async def aextract_documents(
     async with (
         block.credentials.get_client() as http,
         the_ledger() as ledger,
-        Journal(log) as journal,
+        Journal(log, has_ledger=ledger is not None) as journal,
         Progress(len(given), what).shown(log) as progress,
     ):
 

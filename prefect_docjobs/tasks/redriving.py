@@ -77,7 +77,11 @@ async def aredrive(
         len(rows), len(plan.submits), len(plan.waits), len(rows) - len(plan.submits) - len(plan.waits),
     )  # fmt: skip
     terms = replace(terms_of(block, on_uncertain, reuse_days), resubmit=resubmit)
-    async with block.credentials.get_client() as http, the_ledger() as ledger, Journal(log) as journal:
+    async with (
+        block.credentials.get_client() as http,
+        the_ledger() as ledger,
+        Journal(log, has_ledger=ledger is not None) as journal,
+    ):
         redriving = _Redriving(
             block.provider(), http, ledger, terms, timeout, document_timeout, concurrency, journal
         )

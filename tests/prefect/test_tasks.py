@@ -376,8 +376,10 @@ def test_a_batch_in_a_sync_flow(job: DocJob) -> None:
 
 
 async def test_extract_delivers_every_document_but_the_bad_one(
-    job: DocJob, records: list[logging.LogRecord]
+    job: DocJob, records: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", "")
+
     @flow
     async def extracts() -> Batch:
         return await aextract_documents(job, [MISSING, *(invoice(number) for number in range(30, 40))])
@@ -393,6 +395,17 @@ async def test_extract_delivers_every_document_but_the_bad_one(
     assert any(line.startswith("WARNING invoice.pdf: invalid_document in submit") for line in lines)
     assert "INFO 11 documents: 10 ok, 1 failed (1 invalid_document)" in lines
     assert "INFO 11 of 11 ended, 1 of them failed" in lines
+
+
+async def test_with_a_ledger_the_log_has_no_refs(job: DocJob, records: list[logging.LogRecord]) -> None:
+    @flow
+    async def submits() -> Batch:
+        return await asubmit_documents(job, [invoice(number) for number in range(500, 510)])
+
+    batch = await submits()
+    text = "\n".join(record.getMessage() for record in records)
+    assert "submitted, written down in the ledger" in text
+    assert not [row for row in batch if row.ref is None or row.ref.job_id in text]
 
 
 async def test_extract_shows_a_progress_bar_that_ends_at_one_hundred(job: DocJob) -> None:
