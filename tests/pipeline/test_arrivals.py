@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import Account, Ledger, State
 from prefect_docjobs.models import JobState
 from prefect_docjobs.providers import provider_class
+from prefect_docjobs.providers.mindee import Mindee
 
+WEBHOOKS = ("0f0e0d0c-0000-4000-8000-00000000beef",)
 HOOK = {"webhooks": {"url": "https://receiver.test/{service}"}}
 
 
@@ -71,6 +74,11 @@ async def keep(ledger: Ledger | None, name: str, body: bytes, *, tenant: str = T
         keep_for=3600.0,
     )
     return kept.is_new
+
+
+def of_a_new_model() -> Mindee:
+    """A service of whose jobs nothing is known, whatever other tests of this process have taught."""
+    return Mindee(model_id=str(uuid.uuid4()), webhook_ids=WEBHOOKS)
 
 
 @asynccontextmanager
@@ -166,10 +174,12 @@ async def test_when_pushes_stop_although_jobs_end_that_is_said_once_and_looks_go
 ) -> None:
     receiver = Receiver("mindee", lossy=lambda number: number >= 10)
     async with pushing("mindee", tmp_path, receiver) as (at, _):
-        rows = await at.extract(*(invoice(number) for number in range(10)))
+        service = of_a_new_model()
+        rows = await at.extract(*(invoice(number) for number in range(10)), provider=service)
         assert all(row.result for row in rows)
         assert at.fetches == 0
-        rows = await at.extract(*(invoice(number) for number in range(10, 60)), concurrency=2)
+        rest = (invoice(number) for number in range(10, 60))
+        rows = await at.extract(*rest, provider=service, concurrency=2)
         assert all(row.result for row in rows)
         told = [record.getMessage() for record in caplog.records if "no push" in record.getMessage()]
         assert len(told) == 1
@@ -177,14 +187,21 @@ async def test_when_pushes_stop_although_jobs_end_that_is_said_once_and_looks_go
 
 
 @patient_time
-async def test_looks_are_a_watchdog_while_pushes_come(tmp_path: Path) -> None:
-    async with pushing("mindee", tmp_path) as (at, _):
-        await at.extract(*(invoice(number) for number in range(10)), concurrency=1)
-        before = len(at.requests)
-        await at.extract(*(invoice(number) for number in range(10, 40)), concurrency=1)
-        looks = sum(request.method == "GET" for request in at.requests[before:])
-        # The first three of a call are looked at as if nothing were pushed, the others about when they end.
-        assert looks <= 3 * 4 + 27
+async def test_looks_are_a_watchdog_while_pushes_come(tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def looks(folder: Path, *, lost: bool) -> int:
+        """At 30 jobs, after 20 others were learned from."""
+        receiver = Receiver("mindee", lossy=lambda number: lost)
+        spread = {"law": "uniform", "low": 20.0, "high": 60.0}
+        service = of_a_new_model()
+        async with pushing("mindee", folder, receiver, duration=spread) as (at, _):
+            await at.extract(*(invoice(number) for number in range(20)), provider=service)
+            before = len(at.requests)
+            await at.extract(*(invoice(number) for number in range(20, 50)), provider=service, concurrency=1)
+            return sum("/jobs/" in request.url.path for request in at.requests[before:])
+
+    with_pushes = await looks(tmp_path_factory.mktemp("told"), lost=False)
+    without = await looks(tmp_path_factory.mktemp("lost"), lost=True)
+    assert with_pushes < without / 2
 
 
 @patient_time

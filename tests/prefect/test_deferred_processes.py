@@ -153,7 +153,7 @@ async def test_fifty_runs_are_suspended_at_once_and_hold_no_worker(tmp_path: Pat
     print(
         f"\n{number} runs of 10 documents: all suspended after {suspended:.0f} s. "
         f"The runner meanwhile: {(idle.cpu - before.cpu) / 0.2:.1f} % of a core, {idle.memory >> 20} MiB, "
-        f"processes of runs: {idle.children}; "
+        f"{len(idle.children)} processes of runs; "
         f"the watcher: {(watched.cpu - watching.cpu) / 0.2:.1f} %, {watched.memory >> 20} MiB. "
         f"It was killed when {resumed} were resumed, "
         f"and all had ended {ended:.0f} s after their jobs. "
