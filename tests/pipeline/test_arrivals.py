@@ -119,12 +119,13 @@ async def test_a_push_ends_the_wait_within_a_quarter_of_a_second_and_nothing_is_
 async def test_a_push_that_comes_before_the_answer_to_the_submit_is_not_lost(tmp_path: Path) -> None:
     async with pushing("mindee", tmp_path) as (at, receiver):
         at.late.seconds = lambda request: 30.0 if request.method == "POST" else 0.0
-        (row,) = await at.extract(invoice(1))
+        service = of_a_new_model()
+        (row,) = await at.extract(invoice(1), provider=service)
         assert row.result
         assert receiver.kept == [True]
         assert at.fetches == 0
         assert (await at.the_record()).state is State.FETCHED
-        (again,) = await at.extract(invoice(1))
+        (again,) = await at.extract(invoice(1), provider=service)
         assert again.result
         assert again.result.raw == row.result.raw
 
@@ -132,7 +133,7 @@ async def test_a_push_that_comes_before_the_answer_to_the_submit_is_not_lost(tmp
 @patient_time
 async def test_a_pushed_failure_is_found_by_its_alias(tmp_path: Path) -> None:
     async with pushing("mindee", tmp_path, failed_share=1.0) as (at, receiver):
-        (row,) = await at.extract(invoice(1))
+        (row,) = await at.extract(invoice(1), provider=of_a_new_model())
         assert row.reason is Reason.FAILED
         assert receiver.kept == [True]
         (record,) = await at.ledger.find()
@@ -143,7 +144,7 @@ async def test_a_pushed_failure_is_found_by_its_alias(tmp_path: Path) -> None:
 async def test_pushes_of_another_account_end_nothing(tmp_path: Path) -> None:
     receiver = Receiver("mindee", tenant="somebody else")
     async with pushing("mindee", tmp_path, receiver) as (at, _):
-        (row,) = await at.extract(invoice(1))
+        (row,) = await at.extract(invoice(1), provider=of_a_new_model())
         assert row.result
         assert receiver.kept == [True]
         assert at.fetches == 1
