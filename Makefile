@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 SDKS := .venv-sdks/.ready
 SDKS_2025 := .venv-sdks-2025/.ready
 
@@ -15,35 +17,35 @@ help:  ## Show this list
 demo: $(READY)  ## Run sample documents through all four (simulated) services in a real Prefect flow
 	@$(BIN)/prefect-docjobs demo
 
-test: $(READY)  ## Run the tests
+test: $(DEV)  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-test-sdks: $(READY) $(SDKS) $(SDKS_2025)  ## Run the services' official SDKs against the simulator
+test-sdks: $(DEV) $(SDKS) $(SDKS_2025)  ## Run the services' official SDKs against the simulator
 	$(BIN)/python -m pytest -m sdk tests/sdks $(ARGS)
 
-e2e: $(READY)  ## Suspend 50 flow runs at once on a real Prefect server, and resume them (10 minutes)
+e2e: $(DEV)  ## Suspend 50 flow runs at once on a real Prefect server, and resume them (10 minutes)
 	$(BIN)/python -m pytest -m e2e -s tests/prefect $(ARGS)
 
-lint: $(READY)  ## Check style, types and the import rules
+lint: $(DEV)  ## Check style, types and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY)  ## Format the code
+format: $(DEV)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) $(SDKS)  ## Measure; prints a table and writes JSON
+bench: $(DEV) $(SDKS)  ## Measure; prints a table and writes JSON
 	$(BIN)/python -m bench $(ARGS)
 
-torture: $(READY)  ## Kill workers at every step and at 100 random instants; shows that nothing is bought twice
+torture: $(DEV)  ## Kill workers at every step and at 100 random instants; shows that nothing is bought twice
 	$(BIN)/python -m torture $(ARGS)
 
-docs: $(READY)  ## Run every code block of the docs
+docs: $(DEV)  ## Run every code block of the docs
 	$(BIN)/python -m pytest tests/docs tests/prefect/test_code_of_docs.py $(ARGS)
 
-constraints: $(READY)  ## Refresh the pinned versions, deliberately
+constraints: $(DEV)  ## Refresh the pinned versions, deliberately
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.10 --no-emit-index-url --no-header \
 	  --no-annotate --group dev --all-extras pyproject.toml -o constraints.txt
 
@@ -54,15 +56,20 @@ clean:  ## Remove everything that make has built
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[duckdb]' --group dev
+	@$(INSTALL) -e .
 	@touch $@
 
-.venv-sdks/.ready: tests/sdks/requirements.txt | $(READY)
+# What only developers need is ten times as much.
+$(DEV): $(READY)
+	@$(INSTALL) -e '.[etl,s3]' --group dev
+	@touch $@
+
+.venv-sdks/.ready: tests/sdks/requirements.txt | $(DEV)
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-sdks
 	@$(BIN)/uv pip sync --quiet --python .venv-sdks/bin/python $<
 	@touch $@
 
-.venv-sdks-2025/.ready: tests/sdks/requirements-2025.txt | $(READY)
+.venv-sdks-2025/.ready: tests/sdks/requirements-2025.txt | $(DEV)
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-sdks-2025
 	@$(BIN)/uv pip sync --quiet --python .venv-sdks-2025/bin/python $<
 	@touch $@

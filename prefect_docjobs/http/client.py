@@ -28,7 +28,7 @@ from prefect_docjobs.errors import (
     Unavailable,
     Unreadable,
 )
-from prefect_docjobs.http.messages import MASK, Answer, Request, error_for, multipart, opened_in, pieces
+from prefect_docjobs.http.messages import MASK, Answer, Request, encoded, error_for
 from prefect_docjobs.http.origin import is_proxied, normalize_base_url, path_of, resolve
 from prefect_docjobs.http.pace import Kind, Pace, Paces
 from prefect_docjobs.http.retries import Budget, Limits, may_repeat_read, may_repeat_submit, surely_refused
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 _PIECE = 1 << 16
 _LARGE = 1 << 18  # bytes of a body that is sent in pieces
 _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
 
 InDoubt = Callable[[bool], None]
 """Told whether what is being submitted may have been accepted by now."""
@@ -152,14 +151,15 @@ class Http:
 
         Args:
             request: What to ask.
-            attempts: Requests at most, the default of `Limits`; a poll loop says 1 and asks again itself.
+            attempts: Requests at most, as `Limits` say by default; a poll loop says 1 and asks again itself.
 
         Raises:
             ServiceError: Of the kind that says what to do.
         """
         kind: Kind = "result" if request.verbatim else "status"
         once = partial(self._once, self._reads, request, kind)
-        return await self._repeat(once, attempts or self.limits.attempts, may_repeat_read)
+        usual = self.limits.result_attempts if kind == "result" else self.limits.attempts
+        return await self._repeat(once, attempts or usual, may_repeat_read)
 
     async def look(self, request: Request) -> Answer:
         """Send the GET of a poll loop: one attempt, on the lean way, in a turn that the caller has taken.
@@ -345,22 +345,9 @@ class Http:
     def _build(
         self, client: httpx.AsyncClient, url: str, request: Request, opened: ExitStack
     ) -> httpx.Request:
-        headers = {**self._headers, **request.headers}
-        options: dict[str, Any] = {}
-        if request.parts:
-            options["files"] = [multipart(part, opened) for part in request.parts]
-        elif request.form is not None:
-            options["data"] = request.form
-        elif request.json is not None:
-            options["json"] = request.json
-        elif request.body is not None:
-            headers["content-length"] = str(request.body.size)
-            options["content"] = pieces(opened_in(request.body, opened))
-        elif request.content is not None:
-            options["content"] = request.content
-        return client.build_request(
-            request.method, url, params=dict(request.params) or None, headers=headers, **options
-        )
+        headers, body = encoded(request, opened)
+        params, headers = dict(request.params) or None, self._headers | headers
+        return client.build_request(request.method, url, params=params, headers=headers, **body)
 
     async def _read(self, response: httpx.Response, request: Request) -> Answer:
         limit, received = self.limits.answer_bytes, io.BytesIO()

@@ -211,7 +211,22 @@ def safe_file_name(name: str) -> str:
     return _NOT_IN_FILE_NAMES.sub("_", name) or "document"
 
 
-def multipart(part: Part, opened: ExitStack) -> tuple[str, tuple[Any, ...]]:
+def encoded(request: Request, opened: ExitStack) -> tuple[dict[str, str], dict[str, Any]]:
+    """A request's headers and its body, as httpx takes them; documents stay open until `opened` is closed."""
+    headers = dict(request.headers)
+    if request.parts:
+        return headers, {"files": [_multipart(part, opened) for part in request.parts]}
+    if request.form is not None:
+        return headers, {"data": request.form}
+    if request.json is not None:
+        return headers, {"json": request.json}
+    if request.body is not None:
+        headers["content-length"] = str(request.body.size)
+        return headers, {"content": _pieces(_opened_in(request.body, opened))}
+    return headers, {} if request.content is None else {"content": request.content}
+
+
+def _multipart(part: Part, opened: ExitStack) -> tuple[str, tuple[Any, ...]]:
     """A part as httpx takes it; its document stays open until `opened` is closed.
 
     Quotes and backslashes are left to httpx, which escapes them as the HTML standard says (`%22`).
@@ -221,16 +236,16 @@ def multipart(part: Part, opened: ExitStack) -> tuple[str, tuple[Any, ...]]:
         return part.field, (name, part.content, *([part.media_type] if part.media_type else []))
     document = part.content
     name = safe_file_name(part.filename or document.name)
-    stream = opened_in(document, opened)
+    stream = _opened_in(document, opened)
     return part.field, (name, stream, part.media_type or document.media_type)
 
 
-def opened_in(document: Document, opened: ExitStack) -> IO[bytes]:
+def _opened_in(document: Document, opened: ExitStack) -> IO[bytes]:
     """The document's bytes as a stream that lives as long as `opened`."""
     return opened.enter_context(document.open())
 
 
-async def pieces(stream: IO[bytes]) -> AsyncIterator[bytes]:
+async def _pieces(stream: IO[bytes]) -> AsyncIterator[bytes]:
     """A stream as a raw body, piece by piece."""
     while piece := stream.read(_PIECE):
         yield piece

@@ -18,6 +18,7 @@ class Limits:
     Attributes:
         in_flight: Requests at the same time; httpx slows down badly far above this.
         attempts: Requests per call, the first included; being throttled does not count.
+        result_attempts: The same for a result: it is paid for, and asking again costs nothing.
         backoff: Longest pause before the second request; it doubles for each further one.
         patience: Longest single pause, Retry-After included; a service that asks for more gets no retry.
         throttled: How long one call may be throttled (HTTP 429) in all before it gives up.
@@ -29,6 +30,7 @@ class Limits:
 
     in_flight: int = 20
     attempts: int = 6
+    result_attempts: int = 12
     backoff: float = 0.5
     patience: float = 60.0
     throttled: float = 900.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import anyio
 import httpx
@@ -65,16 +65,19 @@ def _route(world: World, service: Service, endpoint: Endpoint) -> Route:
     return Route(endpoint.path, endpoint.call, methods=[endpoint.method], middleware=[guard])
 
 
-def _rejected(_request: Request, error: Exception) -> Response:
+# Handlers are coroutines: Starlette runs plain functions in threads, which a virtual clock does not wait for.
+async def _rejected(_request: Request, error: Exception) -> Response:
     if not isinstance(error, Rejected):
         raise error
     return error.response
 
 
-def _in_the_services_shape(services: Sequence[Service]) -> Callable[[Request, Exception], Response]:
+def _in_the_services_shape(
+    services: Sequence[Service],
+) -> Callable[[Request, Exception], Awaitable[Response]]:
     """Answers Starlette's own refusals (unknown path, wrong method, broken form) as the service would."""
 
-    def answer(request: Request, error: Exception) -> Response:
+    async def answer(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
         owner = next((service for service in services if service.owns(request.url.path)), None)

@@ -10,14 +10,12 @@ from support.services import connected, invoice, says
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.http import Limits
 from prefect_docjobs.models import Batch, Outcome
 from prefect_docjobs.pipeline import extract_many
 from prefect_docjobs.providers import PROVIDERS
 
 pytestmark = pytest.mark.parametrize("name", list(PROVIDERS))
 BAD = {"unavailable": 0.10, "dropped": 0.05, "bad_gateway": 0.05}
-PATIENT = Limits(attempts=9)  # one request in five goes wrong: six in a row do for one in 200 in 1 % of runs
 
 
 async def extracted(at: Any, count: int) -> Batch:
@@ -33,7 +31,6 @@ async def test_two_hundred_documents_on_a_bad_day(name: str) -> None:
     """10 % 503, 5 % dropped, 5 % HTML 502 on status and result; 2 s of 404; 3 % failing documents."""
     async with connected(
         name,
-        limits=PATIENT,
         faults={"status": BAD, "result": BAD},
         not_found_after_submit=2.0,
         failed_share=0.03,

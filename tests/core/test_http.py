@@ -188,6 +188,14 @@ async def test_attempts_end_and_a_poll_has_only_one() -> None:
         assert len(service.requests) == 4
 
 
+@virtual_time
+async def test_a_result_is_paid_for_and_asked_for_more_often() -> None:
+    down = [httpx.Response(502)] * (Limits().result_attempts - 1)
+    assert len(down) > Limits().attempts
+    async with client(Service(*down, OK)) as http:
+        assert (await http.get("/result", verbatim=True)).attempts == Limits().result_attempts
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

@@ -243,3 +243,19 @@ def test_a_running_simulator_pushes_by_itself() -> None:
             ).raise_for_status()
             assert calls.get(timeout=10)
         receiver.shutdown()
+
+
+async def test_no_answer_needs_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual clock jumps to its next timer while a thread works: an hour would pass within one request."""
+
+    async def refused(*_: Any, **__: Any) -> Any:
+        raise AssertionError("answered in a thread")
+
+    monkeypatch.setattr("anyio.to_thread.run_sync", refused)
+    async with simulated(settled()) as simulator:
+        submitted = await enqueue(simulator)
+        known = submitted.json()["job"]["id"]
+        paths = (f"/v2/jobs/{known}", STATUS, "/v2/nowhere", "/nowhere", "/cast/nowhere", "/jobs/nowhere")
+        for path in paths:
+            for method in ("GET", "PUT"):
+                assert (await simulator.client.request(method, path, headers=HEADERS)).status_code < 500
