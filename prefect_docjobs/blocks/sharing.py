@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -113,9 +113,9 @@ class SharedRates:
         """The rates of an account at a service."""
         return cls(f"{provider} {base_url} {tenant}"[:_ACCOUNT], rates)
 
-    async def refill(self, kind: str, wanted: int) -> Lease:  # noqa: ARG002 (a lease is a time, whatever the rate)
+    async def refill(self, kind: Kind, wanted: int) -> Lease:  # noqa: ARG002 (a lease is a time, whatever the rate)
         """Lease turns, and return when the first of them has come; see `http.Refill`."""
-        rate = self.rates.get(cast("Kind", kind))
+        rate = self.rates.get(kind)
         if rate is None:
             return Lease(_UNCOUNTED, math.inf)
         want = max(1, round(rate * _STRETCH))

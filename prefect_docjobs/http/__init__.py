@@ -8,7 +8,7 @@ same question again until the answer changes (`waiter`).
 from __future__ import annotations
 
 from prefect_docjobs.http.client import Http, InDoubt, shared_ssl_context
-from prefect_docjobs.http.leases import Lease, Refill
+from prefect_docjobs.http.leases import Kind, Lease, Refill
 from prefect_docjobs.http.messages import (
     MASK,
     Answer,
@@ -19,7 +19,7 @@ from prefect_docjobs.http.messages import (
     safe_file_name,
 )
 from prefect_docjobs.http.origin import InsecureTransport, normalize_base_url
-from prefect_docjobs.http.pace import Kind, OnRefused, Pace, Paces, shared_paces
+from prefect_docjobs.http.pace import OnRefused, Pace, Paces, shared_paces
 from prefect_docjobs.http.retries import Limits
 
 __all__ = [

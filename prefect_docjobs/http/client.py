@@ -28,10 +28,21 @@ from prefect_docjobs.errors import (
     Unavailable,
     Unreadable,
 )
-from prefect_docjobs.http.messages import MASK, Answer, Request, encoded, error_for
+from prefect_docjobs.http.leases import Kind
+from prefect_docjobs.http.messages import MASK, Answer, Request, common_headers, encoded, error_for
 from prefect_docjobs.http.origin import is_proxied, normalize_base_url, path_of, resolve
-from prefect_docjobs.http.pace import Kind, Pace, Paces
-from prefect_docjobs.http.retries import Budget, Limits, may_repeat_read, may_repeat_submit, surely_refused
+from prefect_docjobs.http.pace import Pace, Paces
+from prefect_docjobs.http.retries import (
+    Budget,
+    Limits,
+    counted,
+    kind_of,
+    may_repeat_read,
+    may_repeat_submit,
+    surely_refused,
+)
+from prefect_docjobs.telemetry import Telemetry, active
+from prefect_docjobs.telemetry.names import STATUS
 
 if TYPE_CHECKING:
     from prefect_docjobs.http.lean import LeanReads
@@ -64,6 +75,7 @@ class Http:
         paces: How fast each kind of request may be sent; shared by all clients of an account.
         sleep: Waits between two attempts.
         clock: Monotonic seconds; the event loop's by default.
+        telemetry: Where requests, waits and documents are told of; as the process exports it by default.
     """
 
     def __init__(
@@ -80,11 +92,13 @@ class Http:
         paces: Paces | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.provider = provider
         self.base_url = sys.intern(normalize_base_url(base_url))
         self.tenant = sys.intern(tenant)
         self.limits = limits or Limits()
+        self.telemetry = telemetry or active()
         self._headers = dict(headers)
         self._secrets = tuple(secret for secret in secrets if secret)
         for secret in self._secrets:
@@ -122,7 +136,7 @@ class Http:
             return None
         from prefect_docjobs.http.lean import LeanReads  # importing aiohttp takes 0.1 s
 
-        reads = LeanReads(_common_headers() | self._headers, self.limits, shared_ssl_context(), self._answer)
+        reads = LeanReads(common_headers() | self._headers, self.limits, shared_ssl_context(), self._answer)
         self._stack.push_async_callback(reads.aclose)
         return reads
 
@@ -130,7 +144,7 @@ class Http:
         limits = self.limits
         pool = limits.in_flight * 2
         return httpx.AsyncClient(
-            headers=_common_headers(),
+            headers=common_headers(),
             verify=shared_ssl_context(),
             transport=self._transport,
             timeout=httpx.Timeout(limits.idle, connect=limits.connect),
@@ -255,7 +269,7 @@ class Http:
         )
         async for attempt in retrying:
             number = attempt.retry_state.attempt_number
-            with attempt, _counted(number):
+            with attempt, counted(number):
                 answer = await once()
         return replace(answer, attempts=number)
 
@@ -271,20 +285,26 @@ class Http:
         url = self.own(request.path)
         if not turn_taken:
             await self.turn(kind)
-        with self._translated(request, paid=kind == "submit"):
-            async with self._gate:
-                if in_doubt:
-                    in_doubt(True)
-                if request.method == "GET" and self._lean:
-                    answer = await self._lean.get(url, request)
-                else:
-                    answer = await self._exchange(client, url, request)
-        if not (200 <= answer.status < 300 or answer.status in request.accept):
-            self._refuse(self._masked(answer), kind)
-        self._paces[kind].answered()
-        if kind != "submit" and answer.headers.get("content-type", "").lower().startswith("text/html"):
-            raise Unavailable("An HTML page came in place of an answer.", status=answer.status)
+        with self.telemetry.request(kind, request.method, self.provider, self.base_url) as told:
+            with self._translated(request, paid=kind == "submit"):
+                answer = await self._answered(client, url, request, in_doubt)
+            told.note(STATUS, answer.status)
+            if not (200 <= answer.status < 300 or answer.status in request.accept):
+                self._refuse(self._masked(answer), kind)
+            self._paces[kind].answered()
+            if kind != "submit" and answer.headers.get("content-type", "").lower().startswith("text/html"):
+                raise Unavailable("An HTML page came in place of an answer.", status=answer.status)
         return answer
+
+    async def _answered(
+        self, client: httpx.AsyncClient, url: str, request: Request, in_doubt: InDoubt | None
+    ) -> Answer:
+        async with self._gate:
+            if in_doubt:
+                in_doubt(True)
+            if request.method == "GET" and self._lean:
+                return await self._lean.get(url, request)
+            return await self._exchange(client, url, request)
 
     async def _exchange(self, client: httpx.AsyncClient, url: str, request: Request) -> Answer:
         with ExitStack() as opened:
@@ -324,10 +344,10 @@ class Http:
             yield
         except _NO_CONNECTION as problem:
             raise Unavailable(
-                f"No connection to {self.base_url}: {_kind(problem)}.", provider=self.provider
+                f"No connection to {self.base_url}: {kind_of(problem)}.", provider=self.provider
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as problem:
-            kind = self.redacted(_kind(problem).encode()).decode()
+            kind = self.redacted(kind_of(problem).encode()).decode()
             why = f"{request.method} {path_of(request.path)} was broken off: {kind}."
             if paid:
                 raise self._uncertain(why) from None
@@ -374,24 +394,3 @@ class Http:
         for secret in self._secrets:
             body = body.replace(secret.encode(), MASK.encode())
         return body
-
-
-@contextmanager
-def _counted(number: int) -> Iterator[None]:
-    try:
-        yield
-    except ServiceError as error:
-        error.attempts = number
-        raise
-
-
-def _kind(problem: Exception) -> str:
-    """An error's kind and text without its class path; some httpx errors have no text."""
-    text = str(problem)
-    return f"{type(problem).__name__} ({text})" if text else type(problem).__name__
-
-
-def _common_headers() -> dict[str, str]:
-    from prefect_docjobs import __version__
-
-    return {"user-agent": f"prefect-docjobs/{__version__}", "accept": "application/json, */*;q=0.1"}

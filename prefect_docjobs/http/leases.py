@@ -13,7 +13,10 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
+
+Kind = Literal["submit", "status", "result"]
+"""The kinds of request that services limit apart."""
 
 _log = logging.getLogger(__name__)
 _DOZEN = 12
@@ -38,7 +41,7 @@ class Lease:
     until: float
 
 
-Refill: TypeAlias = Callable[[str, int], Awaitable[Lease]]
+Refill: TypeAlias = Callable[[Kind, int], Awaitable[Lease]]
 """Leases turns: called with the kind of request and the number that is wanted; may grant fewer."""
 
 
@@ -53,7 +56,7 @@ class Leases:
         clock: Monotonic seconds.
     """
 
-    def __init__(self, kind: str, refill: Refill, clock: Callable[[], float]) -> None:
+    def __init__(self, kind: Kind, refill: Refill, clock: Callable[[], float]) -> None:
         self._kind = kind
         self._refill = refill
         self._clock = clock

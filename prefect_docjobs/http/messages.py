@@ -249,3 +249,10 @@ async def _pieces(stream: IO[bytes]) -> AsyncIterator[bytes]:
     """A stream as a raw body, piece by piece."""
     while piece := stream.read(_PIECE):
         yield piece
+
+
+def common_headers() -> dict[str, str]:
+    """What each request says of itself."""
+    from prefect_docjobs import __version__
+
+    return {"user-agent": f"prefect-docjobs/{__version__}", "accept": "application/json, */*;q=0.1"}

@@ -17,14 +17,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from prefect_docjobs.http.leases import Leases, Refill
+from prefect_docjobs.http.leases import Kind, Leases, Refill
 from prefect_docjobs.http.rate import Rate
-
-Kind = Literal["submit", "status", "result"]
-"""The kinds of request that services limit apart."""
 
 OnRefused: TypeAlias = Callable[[Kind, float], None]
 """Told of each 429: the kind of request, and the seconds for which everybody pauses now."""

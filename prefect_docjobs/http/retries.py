@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import tenacity
@@ -87,3 +88,19 @@ def _error_of(state: tenacity.RetryCallState) -> ServiceError:
     error = state.outcome.exception() if state.outcome else None
     assert isinstance(error, ServiceError)  # noqa: S101 (only ServiceErrors are repeated)
     return error
+
+
+@contextmanager
+def counted(number: int) -> Iterator[None]:
+    """Have an error know the number of its attempt."""
+    try:
+        yield
+    except ServiceError as error:
+        error.attempts = number
+        raise
+
+
+def kind_of(problem: Exception) -> str:
+    """An error's kind and text without its class path; some httpx errors have no text."""
+    text = str(problem)
+    return f"{type(problem).__name__} ({text})" if text else type(problem).__name__

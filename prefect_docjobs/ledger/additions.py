@@ -20,7 +20,7 @@ class _Intent(Addition):
 
     withdrawable: ClassVar[bool] = True
     entry: Entry
-    claim: str = field(default_factory=new_claim)
+    claim: str = field(default_factory=new_claim, kw_only=True)
 
     @property
     @override
@@ -45,13 +45,8 @@ class Claim(_Intent):
 
 
 @dataclass(frozen=True, slots=True)
-class Renew(_Intent, OfRecord):
+class Renew(OfRecord, _Intent):
     """A new intent in the place of a record that nobody holds; the old one becomes history."""
-
-    @property
-    @override
-    def row_id(self) -> int:
-        return self.record.id
 
     @override
     def row(self, holder: Holder) -> Values:

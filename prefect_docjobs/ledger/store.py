@@ -143,7 +143,7 @@ class Ledger(Reader):
             raise ValueError(f"Record {record.id} cannot be bought again under that key.")
         if not as_new:
             return await self._write(changes.TakeOver(record))
-        return await self._write(additions.Renew(record, entry or record))
+        return await self._write(additions.Renew(entry=entry or record, record=record))
 
     async def released(self, record: Record) -> None:
         """Strike an intent of mine that surely was not sent: the row is deleted.

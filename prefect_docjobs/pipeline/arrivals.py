@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prefect_docjobs.waiter.watch import Watch
 
 _log = logging.getLogger(__name__)
-_EVERY = 0.2  # seconds between two questions; one costs about as much CPU as a status request
+_EVERY = 0.2  # seconds between two questions; one costs about 0.4 ms of CPU on SQLite
 _OVERLAP = 15.0  # seconds for which arrivals may appear out of their order (see `Inbox.arrived`)
 _PAGE = 1000
 _KEPT = 10_000  # arrivals of jobs that nobody waits for (yet)

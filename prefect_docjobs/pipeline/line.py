@@ -15,6 +15,7 @@ import anyio
 from prefect_docjobs.errors import DocJobsError, JobTimeout, SubmitUncertain
 from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase
 from prefect_docjobs.pipeline.purchases import Purchase, Purchases
+from prefect_docjobs.telemetry.names import REUSED
 from prefect_docjobs.waiter import Waiter
 
 Observe = Callable[[int, Outcome], None]
@@ -70,6 +71,13 @@ class Line:
 
     async def extract(self, index: int, document: Document) -> Outcome:
         """Submit, wait and fetch."""
+        provider = self.purchases.provider
+        with self.purchases.http.telemetry.document(provider.name, provider.product, document.name) as told:
+            outcome = await self._extract(index, document)
+            told.ended(outcome)
+        return outcome
+
+    async def _extract(self, index: int, document: Document) -> Outcome:
         started = anyio.current_time()
         if self.deadline is not None and started >= self.deadline:
             late = JobTimeout("The time limit passed before the document was submitted.")
@@ -87,8 +95,10 @@ class Line:
     async def _submit(self, index: int, document: Document, *, hold: bool) -> tuple[Outcome, Purchase | None]:
         outcome, started = Outcome(document=document.name), anyio.current_time()
         try:
-            with _typed(Phase.SUBMIT, document.name):
+            with self.purchases.phase(Phase.SUBMIT) as told, _typed(Phase.SUBMIT, document.name):
                 purchase = await self.purchases.submit(document, hold=hold, until=self._until(started))
+                told.job(purchase.ref)
+                told.note(REUSED, purchase.reused)
         except DocJobsError as error:
             return self._told(index, _failed(outcome, Phase.SUBMIT, error, started)), None
         known = {"ref": purchase.ref, "reused": purchase.reused, "seconds": _since(started)}
@@ -126,7 +136,11 @@ class Line:
     async def _fetch(self, index: int, outcome: Outcome, purchase: Purchase, started: float) -> Outcome:
         try:
             async with self.fetches:
-                with _typed(Phase.FETCH, outcome.document, purchase.ref), self._in_time():
+                with (
+                    self.purchases.phase(Phase.FETCH, purchase.ref),
+                    _typed(Phase.FETCH, outcome.document, purchase.ref),
+                    self._in_time(),
+                ):
                     answer, purchase = await self.purchases.fetch(purchase)
                     result = self.purchases.provider.read_result(purchase.ref, answer)
                     await self.purchases.billed(purchase, result.usage)

@@ -19,10 +19,11 @@ from typing_extensions import Self
 from prefect_docjobs.errors import DocJobsError, SubmitUncertain
 from prefect_docjobs.http import Answer, Http, InDoubt
 from prefect_docjobs.ledger import Record, State
-from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Usage
+from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Phase, Usage
 from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.pipeline.pages import Pages
 from prefect_docjobs.providers.base import Provider
+from prefect_docjobs.telemetry import Operation
 from prefect_docjobs.waiter import Waiter
 
 _log = logging.getLogger(__name__)
@@ -84,6 +85,12 @@ class Purchase:
         seen_at = self.record.done_at or self.record.fetched_at or self.record.updated_at
         return JobStatus(ref=self.ref, state=JobState.SUCCEEDED, seen_at=seen_at)
 
+    @property
+    def is_billed(self) -> bool:
+        """Whether it was known before what the job cost."""
+        record = self.record
+        return record is not None and not (record.pages is None and record.credits is None)
+
 
 class Purchases(ABC):
     """Submits, and keeps what is fetched. Use it as an async context manager."""
@@ -136,11 +143,16 @@ class Purchases(ABC):
         """The result's answer; kept, where there is a ledger, before anybody reads it."""
         return await self.provider.fetch(self.http, purchase.ref), purchase
 
-    async def billed(self, purchase: Purchase, usage: Usage) -> None:  # noqa: B027 (nowhere to write)
+    async def billed(self, purchase: Purchase, usage: Usage) -> None:
         """Note what the service says that it cost."""
+        if not purchase.is_billed:
+            self.http.telemetry.billed(purchase.ref, usage)
 
     async def failed(self, purchase: Purchase, outcome: Outcome) -> None:  # noqa: B027 (nowhere to write)
         """Note that there is no result."""
+
+    async def let_go(self, purchase: Purchase) -> None:  # noqa: B027 (nothing is held)
+        """Leave a job to whoever likes to go on with it, before the context is closed."""
 
     async def send(self, document: Document, *, in_doubt: InDoubt | None = None) -> JobRef:
         """Submit, within the budget. What may have been accepted stays spent, until `not_accepted`."""
@@ -162,6 +174,10 @@ class Purchases(ABC):
         pages = self._in_doubt.pop(id(document), None)
         if pages is not None and self.terms.budget is not None:
             self.terms.budget.give_back(pages)
+
+    def phase(self, phase: Phase, ref: JobRef | None = None) -> Operation:
+        """A phase of a document, to be told while the context is open."""
+        return self.http.telemetry.phase(phase, self.provider.name, self.provider.product, ref)
 
     def check_is_new(self, ref: JobRef) -> None:
         """Raise `SubmitUncertain` when the service gives one job to two documents."""

@@ -80,6 +80,14 @@ class Recorded(Purchases):
             await self._bystanders.aclose()
             await asyncio.gather(*map(self._let_go, self._in_hand.values()))
 
+    async def let_go(self, purchase: Purchase) -> None:
+        """See `Purchases.let_go`."""
+        self._known.pop(purchase.ref.job_id, None)
+        record = purchase.record
+        if record is not None and record.mine and record.id in self._in_hand:
+            del self._in_hand[record.id]
+            await self._let_go(record)
+
     async def _let_go(self, record: Record) -> None:
         if self._ledger.holds(record):
             await self._best_effort(self._ledger.let_go(record))
@@ -340,6 +348,7 @@ class Recorded(Purchases):
 
     async def billed(self, purchase: Purchase, usage: Usage) -> None:
         """See `Purchases.billed`."""
+        await super().billed(purchase, usage)
         told = {name: getattr(usage, name) for name in ("pages", "credits", "quota_remaining")}
         if purchase.record is not None and any(figure is not None for figure in told.values()):
             await self._best_effort(self._ledger.billed(purchase.record, purchase.ref.job_id, **told))

@@ -14,6 +14,7 @@ from prefect_docjobs.pipeline.batches import purchases, waiter
 from prefect_docjobs.pipeline.line import age_of
 from prefect_docjobs.pipeline.purchases import Purchase, Purchases, Terms
 from prefect_docjobs.providers.base import Provider
+from prefect_docjobs.telemetry.names import REUSED
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
@@ -29,7 +30,11 @@ async def submit_one(
 ) -> JobRef:
     """See to it that there is a job for a document; see `Purchases.submit` for the errors."""
     async with purchases(provider, http, terms, ledger) as buying:
-        return (await buying.submit(document, hold=False)).ref
+        with buying.phase(Phase.SUBMIT) as told:
+            purchase = await buying.submit(document, hold=False)
+            told.job(purchase.ref)
+            told.note(REUSED, purchase.reused)
+        return purchase.ref
 
 
 async def wait_one(
@@ -63,10 +68,11 @@ async def fetch_one(
     async with purchases(provider, http, None, ledger) as buying:
         await buying.look_up([ref])
         purchase = await buying.take_up(ref, to_fetch=True, until=until)
-        async with _noted(buying, purchase, Phase.FETCH):
-            answer, purchase = await buying.fetch(purchase)
-        result = provider.read_result(purchase.ref, answer)
-        await buying.billed(purchase, result.usage)
+        with buying.phase(Phase.FETCH, ref):
+            async with _noted(buying, purchase, Phase.FETCH):
+                answer, purchase = await buying.fetch(purchase)
+            result = provider.read_result(purchase.ref, answer)
+            await buying.billed(purchase, result.usage)
         return result
 
 

@@ -10,12 +10,13 @@ import asyncio
 import selectors
 
 
-class _JumpingSelector(selectors.DefaultSelector):
+class JumpingSelector(selectors.DefaultSelector):
     """Never waits: what the loop would have waited is added to its clock."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready now; where nothing is, the clock has moved on by `timeout`."""
         ready = super().select(0)
         if not ready and timeout is None:
             return super().select(5)  # only another thread can wake us; five real seconds are a deadlock
@@ -25,10 +26,14 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A selector loop on virtual time."""
+    """A selector loop on virtual time.
 
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
+    Args:
+        selector: Has the clock; a fresh one by default.
+    """
+
+    def __init__(self, selector: JumpingSelector | None = None) -> None:
+        self._jumping = selector or JumpingSelector()
         super().__init__(self._jumping)
 
     def time(self) -> float:

@@ -31,9 +31,10 @@ from prefect_docjobs.errors import (
     Unreadable,
 )
 from prefect_docjobs.http import Http
-from prefect_docjobs.models import JobRef, JobState, JobStatus
+from prefect_docjobs.models import JobRef, JobState, JobStatus, Phase
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.schedule import Durations, Schedule
+from prefect_docjobs.telemetry.names import POLLS
 from prefect_docjobs.waiter.ready import Ready
 from prefect_docjobs.waiter.streams import Streams
 from prefect_docjobs.waiter.sweeps import Sweeps
@@ -44,7 +45,6 @@ _REFIT_EVERY = 1.0
 _LONGEST_PAUSE = 60.0
 _TOGETHER = 5e-6  # seconds for each job: looks due within them begin together, as waking up costs CPU, too
 _LONGEST_TICK = 0.05
-_EARLY = 10_000  # observations kept for jobs that nobody waits for yet
 
 
 @dataclass(eq=False)
@@ -80,7 +80,6 @@ class Waiter:
         self._order = itertools.count()
         self._due: list[tuple[float, int, Watch]] = []
         self._ready = Ready(self.schedule, self.patience.overrun)
-        self._early: dict[str, JobStatus] = {}
         self._looks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._alarm = math.inf
@@ -121,25 +120,23 @@ class Waiter:
             ServiceError: The service refuses to tell (401, 403, 400), repeatedly.
         """
         self.provider.claim(self.http, ref)
-        watch = self.watches.get(ref.job_id) or self._add(ref, deadline, age)
-        watch.waiting += 1
-        try:
-            return (await asyncio.shield(watch.outcome)).of(ref)
-        finally:
-            watch.waiting -= 1
-            if not watch.waiting and not watch.outcome.done():
-                self._forget(watch)
+        with self.http.telemetry.phase(Phase.WAIT, ref.provider, ref.product, ref) as told:
+            watch = self.watches.get(ref.job_id) or self._add(ref, deadline, age)
+            watch.waiting += 1
+            try:
+                return (await asyncio.shield(watch.outcome)).of(ref)
+            finally:
+                told.note(POLLS, watch.looks)
+                watch.waiting -= 1
+                if not watch.waiting and not watch.outcome.done():
+                    self._forget(watch)
 
     def tell(self, status: JobStatus) -> None:
-        """Take an observation that came from elsewhere, such as a push; early ones are kept."""
+        """Take an observation that came from elsewhere, such as a push; of a job that is waited for."""
         watch = self.watches.get(status.ref.job_id)
         if watch is not None:
             watch.seen_age = watch.age(self.now())  # it ran until now
             self.observed(watch, status)
-        elif status.state.is_terminal:
-            self._early[status.ref.job_id] = status
-            while len(self._early) > _EARLY:
-                del self._early[next(iter(self._early))]
 
     def expect_pushes(self, expected: bool) -> None:
         """Look as a watchdog only, for somebody calls `tell` when jobs end; or look for oneself again."""
@@ -249,17 +246,14 @@ class Waiter:
         outcome.add_done_callback(lambda settled: settled.cancelled() or settled.exception())
         watch = Watch(ref, outcome, since=now, age_before=age, deadline=ends)
         self.watches[ref.job_id] = watch
-        if early := self._early.pop(ref.job_id, None):
-            self.observed(watch, early)
-        else:
-            delay = self.schedule.first(ref.document_size, age)
-            # What ended before anybody listened is not told again; a stream tells it at once. Where there
-            # is a list, streams are kept for the last few jobs.
-            listening = not self.sweeps.is_on and self.streams.take(watch)
-            if listening or (self.pushes and delay > 0.0):
-                delay = self.schedule.watchdog(ref.document_size, age)
-            self.put(watch, delay)
-            self.sweeps.wake()
+        delay = self.schedule.first(ref.document_size, age)
+        # What ended before anybody listened is not told again; a stream tells it at once. Where there
+        # is a list, streams are kept for the last few jobs.
+        listening = not self.sweeps.is_on and self.streams.take(watch)
+        if listening or (self.pushes and delay > 0.0):
+            delay = self.schedule.watchdog(ref.document_size, age)
+        self.put(watch, delay)
+        self.sweeps.wake()
         return watch
 
     def put(self, watch: Watch, delay: float) -> None:
@@ -277,6 +271,7 @@ class Waiter:
     # -- one look
 
     async def _look(self, watch: Watch) -> None:
+        watch.looks += 1
         asked_at = self.now()
         try:
             status = await self._status(watch, asked_at)
@@ -362,11 +357,12 @@ class Waiter:
         if status.state is not JobState.SUCCEEDED:
             self._fail(watch, ended(status))
             return
-        size = watch.ref.document_size
+        size, age = watch.ref.document_size, watch.age(self.now())
         if status.took:
             self.schedule.learn(size, status.took)
         else:
-            self.schedule.learn(size, watch.age(self.now()), running_at=watch.seen_age)
+            self.schedule.learn(size, age, running_at=watch.seen_age)
+        self.http.telemetry.job_done(status.ref, age=age, took=status.took)
         watch.outcome.set_result(status)
         self._forget(watch)
 

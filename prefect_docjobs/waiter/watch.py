@@ -49,6 +49,7 @@ class Watch:
         looked_age: The job's age when a look last saw it.
         errors: Failed looks in a row.
         refusals: Refused looks in a row.
+        looks: Looks in all.
         covered: A stream is open for this job.
     """
 
@@ -64,6 +65,7 @@ class Watch:
     looked_age: float = 0.0
     errors: int = 0
     refusals: int = 0
+    looks: int = 0
     covered: bool = False
 
     def age(self, now: float) -> float:

@@ -194,18 +194,6 @@ async def test_a_push_that_is_lost_delays_a_job_until_the_watchdog_looks(learned
     assert account.looks["0"] == 1
 
 
-@virtual_time
-async def test_a_push_that_came_before_the_job_was_waited_for_is_kept() -> None:
-    account = Account()
-    async with waiting(LookedAt(account), pushes=True) as waiter:
-        job = account.add("0", 0.0)
-        waiter.tell(succeeded("0"))
-        await asyncio.sleep(100.0)
-        assert (await waiter.done(job)).ref == ref("0")
-        assert asyncio.get_running_loop().time() == 100.0
-    assert account.looks.total() == 0
-
-
 @pytest.mark.parametrize("learned", [0, 50])
 @virtual_time
 async def test_an_old_job_is_looked_at_immediately_though_pushes_are_expected(learned: int) -> None:

@@ -426,16 +426,17 @@ async def test_cancelling_the_only_waiter_ends_the_looks() -> None:
 
 
 @virtual_time
-async def test_a_push_settles_a_job_at_once_also_when_it_comes_early() -> None:
+async def test_a_push_settles_the_job_that_it_names_at_once_and_no_other() -> None:
     service = Service(done_at(1e9))
     pushed = JobStatus(ref=ref("1"), state=JobState.SUCCEEDED, seen_at=datetime.now(timezone.utc))
     async with waiting(service) as waiter:
-        waiter.tell(pushed)
-        assert await waiter.done(ref("1")) == pushed
-        late = asyncio.create_task(waiter.done(ref("2")))
+        first, second = (asyncio.create_task(waiter.done(ref(job_id))) for job_id in ("1", "2"))
         await asyncio.sleep(0.5)
+        waiter.tell(pushed.model_copy(update={"ref": ref("of somebody else")}))
+        waiter.tell(pushed)
+        assert await first == pushed
         waiter.tell(pushed.model_copy(update={"ref": ref("2")}))
-        assert (await late).ref == ref("2")
+        assert (await second).ref == ref("2")
         assert anyio.current_time() == pytest.approx(0.5)
     assert service.asked == []
 

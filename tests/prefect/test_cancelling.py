@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,10 +18,10 @@ import anyio
 import pytest
 from prefect import State, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 from prefect.types.entrypoint import EntrypointType
 from support.blocks import make_job
+from support.processes import process
 from support.services import invoice
 
 from prefect_docjobs.errors import Reason
@@ -36,6 +35,7 @@ from prefect_docjobs.simulator.settings import Duration, Settings
 pytestmark = pytest.mark.timeout(400)
 
 NUMBER = 6
+PRINTED = "printed.txt"
 JOB = "numind-job/cancelling"
 SERVE = "from prefect_docjobs.flows import extract_folder; extract_folder.serve(name='cancelling')"
 
@@ -69,31 +69,6 @@ def inbox(tmp_path: Path) -> Path:
         document = invoice(number)
         (folder / document.name).write_bytes(document.data or b"")
     return folder
-
-
-@contextmanager
-def process(*command: str, cwd: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that works with the server of the tests; what it prints is in `cwd`/printed."""
-    server = {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_HOME": str(cwd / "home")}
-    quick = {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}
-    with (cwd / "printed").open("w", encoding="utf-8") as printed:
-        running = subprocess.Popen(
-            [sys.executable, *command],
-            env={**os.environ, **server, **quick, **environment},
-            cwd=cwd,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        try:
-            yield running
-        finally:
-            running.terminate()
-            try:
-                running.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                running.kill()
-                running.wait()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], printed: Path) -> None:
@@ -133,13 +108,13 @@ async def submitted_by(name: str, folder: Path) -> UUID:
             deployments[:] = [deployment for deployment in found if deployment.name == name]
             return bool(deployments)
 
-        await until(is_there, folder.parent / "printed")
+        await until(is_there, folder.parent / PRINTED)
         run = await client.create_flow_run_from_deployment(deployments[0].id, parameters=parameters)
 
     async def all_are_known() -> bool:
         return len(await records(Known.SUBMITTED)) == NUMBER
 
-    await until(all_are_known, folder.parent / "printed")
+    await until(all_are_known, folder.parent / PRINTED)
     return run.id
 
 
@@ -159,7 +134,7 @@ async def ended(run_id: UUID, printed: Path) -> State[Any]:
 
 async def hook_has_said(what: str, directory: Path) -> bool:
     """A crashed run is crashed for the server before its hooks are called."""
-    return what in _text(directory / "printed")
+    return what in _text(directory / PRINTED)
 
 
 def worker_of(rows: list[Record]) -> int:
@@ -184,23 +159,23 @@ async def delivered_by_a_rerun(folder: Path) -> dict[str, Any]:
 async def test_cancelling_a_served_run_cancels_every_running_job_at_the_service(
     endless: simulator_server.Running, inbox: Path, tmp_path: Path
 ) -> None:
-    with process("-c", SERVE, cwd=tmp_path):
+    with process("printed", "-c", SERVE, cwd=tmp_path):
         run_id = await submitted_by("cancelling", inbox)
         async with get_client() as client:
             await client.set_flow_run_state(run_id, Cancelling())
-        state = await ended(run_id, tmp_path / "printed")
+        state = await ended(run_id, tmp_path / PRINTED)
     assert state.is_cancelled()
     assert phases(endless) == {"cancelled": NUMBER}
     assert Counter((row.state, row.reason) for row in await records()) == {
         (Known.FAILED, Reason.CANCELLED): NUMBER
     }
-    assert f"{NUMBER} jobs of this run: cancelled at the service" in _text(tmp_path / "printed")
+    assert f"{NUMBER} jobs of this run: cancelled at the service" in _text(tmp_path / PRINTED)
 
 
 async def test_shutting_a_runner_down_keeps_the_jobs_and_a_rerun_takes_them_up(
     slow: simulator_server.Running, inbox: Path, tmp_path: Path
 ) -> None:
-    with process("-c", SERVE, cwd=tmp_path) as runner:
+    with process("printed", "-c", SERVE, cwd=tmp_path) as runner:
         await submitted_by("cancelling", inbox)
         runner.terminate()
         await anyio.to_thread.run_sync(runner.wait)
@@ -219,7 +194,7 @@ async def process_worker(directory: Path, **environment: str) -> AsyncIterator[s
     )
     await deployment.aapply()
     command = ("-m", "prefect", "worker", "start", "--pool", "kept", "--type", "process")
-    with process(*command, cwd=directory, **environment) as worker:
+    with process("printed", *command, cwd=directory, **environment) as worker:
         yield worker
 
 
@@ -229,8 +204,8 @@ async def test_a_run_that_is_killed_keeps_its_jobs_free_at_once_for_a_rerun(
     async with process_worker(tmp_path):
         run_id = await submitted_by("kept", inbox)
         os.kill(worker_of(await records(Known.SUBMITTED)), signal.SIGKILL)
-        state = await ended(run_id, tmp_path / "printed")
-        await until(partial(hook_has_said, f"{NUMBER} jobs of this run kept", tmp_path), tmp_path / "printed")
+        state = await ended(run_id, tmp_path / PRINTED)
+        await until(partial(hook_has_said, f"{NUMBER} jobs of this run kept", tmp_path), tmp_path / PRINTED)
     assert state.is_crashed()
     assert max(row.lease_left for row in await records(Known.SUBMITTED)) <= 0.0
     totals = await delivered_by_a_rerun(inbox)

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from support.virtual_time import run_on
 
-from prefect_docjobs.simulator.virtual_time import VirtualLoop, _JumpingSelector
+from prefect_docjobs.simulator.virtual_time import JumpingSelector, VirtualLoop
 
 T = TypeVar("T")
 
 _A_MOMENT = 0.05  # seconds; a thread that is done wakes the loop earlier
 
 
-class _PatientSelector(_JumpingSelector):
+class _PatientSelector(JumpingSelector):
     """Jumps over waiting, but for what threads do."""
 
     in_threads = 0
@@ -34,8 +34,8 @@ class PatientLoop(VirtualLoop):
     """A loop on virtual time in which work that was given to an executor takes no time."""
 
     def __init__(self) -> None:
-        self._jumping = self._patient = _PatientSelector()
-        asyncio.SelectorEventLoop.__init__(self, self._patient)  # a `VirtualLoop` takes no selector
+        self._patient = _PatientSelector()
+        super().__init__(self._patient)
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., T], *args: Any

@@ -17,14 +17,21 @@ _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 @contextmanager
-def process(name: str, *command: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """A Python process; what it prints is in `cwd`/`name`.txt, behind what was there."""
+def process(name: str, *command: str, cwd: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process; what it prints is in `cwd`/`name`.txt, behind what was there.
+
+    Args:
+        name: For the file.
+        command: Behind `python`.
+        cwd: Where it runs.
+        environment: Beside that of the tests.
+    """
     server = {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_HOME": str(cwd / "home")}
-    quick = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    quick = {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}
     with (cwd / f"{name}.txt").open("a", encoding="utf-8") as printed:
         running = subprocess.Popen(
             [sys.executable, *command],
-            env={**os.environ, **server, **quick},
+            env={**os.environ, **server, **quick, **environment},
             cwd=cwd,
             stdout=printed,
             stderr=subprocess.STDOUT,

@@ -22,6 +22,20 @@ async def state_of(place: Town, wait_id: str) -> WaitState | None:
     return wait.state if wait else None
 
 
+async def suspended_each(place: Town, number: int) -> list[str]:
+    """The ids of so many runs, each suspended for a job of its own."""
+    run_ids = [f"run-{each}" for each in range(number)]
+    for run_id in run_ids:
+        await place.suspended(run_id, 1)
+    return run_ids
+
+
+async def watched_until_resumed(place: Town, *run_ids: str, within: float = 120.0) -> None:
+    """Watch until these runs go on."""
+    async with place.watched():
+        await place.until_resumed(*run_ids, within=within)
+
+
 async def leases_run_out(place: Town) -> None:
     """What becomes of the leases of a watcher that was killed."""
     out = text("UPDATE docjobs_waits SET lease_until = 0")
@@ -73,12 +87,11 @@ async def test_a_wait_that_is_registered_later_is_seen_within_a_second(tmp_path:
 @patient_time
 async def test_all_waits_of_an_account_share_one_waiter(tmp_path: Path) -> None:
     async with town("mindee", tmp_path) as place:
-        for number in range(20):
-            await place.suspended(f"run-{number}", 1)
+        run_ids = await suspended_each(place, 20)
         async with place.watched() as watcher:
             await asyncio.sleep(5)
             assert len(watcher.accounts) == 1
-            await place.until_resumed(*(f"run-{number}" for number in range(20)))
+            await place.until_resumed(*run_ids)
             await asyncio.sleep(1)
             assert len(watcher.accounts) == 0
 
@@ -87,8 +100,7 @@ async def test_all_waits_of_an_account_share_one_waiter(tmp_path: Path) -> None:
 async def test_failed_jobs_are_written_down_and_end_a_wait_too(tmp_path: Path) -> None:
     async with town("mindee", tmp_path, failed_share=1.0) as place:
         await place.suspended("run-1", 2)
-        async with place.watched():
-            await place.until_resumed("run-1")
+        await watched_until_resumed(place, "run-1")
         assert await place.states() == {State.FAILED: 2}
 
 
@@ -99,12 +111,10 @@ async def test_a_job_of_two_runs_is_looked_at_once(tmp_path: Path) -> None:
         for run_id in ("run-1", "run-2"):
             wait = await place.registered(run_id, refs)
             place.runs.suspend(run_id, wait.id)
-        async with place.watched():
-            await place.until_resumed("run-1", "run-2")
+        await watched_until_resumed(place, "run-1", "run-2")
         async with town("mindee", tmp_path / "alone") as alone:
             await alone.suspended("run-1", 1)
-            async with alone.watched():
-                await alone.until_resumed("run-1")
+            await watched_until_resumed(alone, "run-1")
         assert place.looks() <= alone.looks() + 1
 
 
@@ -113,8 +123,7 @@ async def test_when_the_time_has_passed_the_run_is_resumed(tmp_path: Path) -> No
     async with town("mindee", tmp_path, stuck_share=1.0) as place:
         await place.suspended("run-1", timeout=30.0)
         await place.suspended("run-2", document_timeout=20.0)
-        async with place.watched():
-            await place.until_resumed("run-1", "run-2")
+        await watched_until_resumed(place, "run-1", "run-2")
         assert place.runs.resumed_at["run-1"] == pytest.approx(30.0, abs=2.0)
         assert place.runs.resumed_at["run-2"] == pytest.approx(20.0, abs=2.0)
         assert await place.states() == {State.SUBMITTED: 4}
@@ -233,6 +242,20 @@ async def test_a_block_that_is_gone_has_its_run_resumed_to_fail_visibly(
 
 
 @patient_time
+async def test_that_no_push_tells_of_jobs_which_end_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with town("mindee", tmp_path) as place:
+        await place.suspended("run-1", 5)
+        async with place.watched():
+            for number in range(2, 7):  # there is always a job that is waited for
+                await asyncio.sleep(6)
+                await place.suspended(f"run-{number}", 1)
+            await asyncio.sleep(10)
+    assert "5 jobs in a row have ended and no push told of it" in caplog.text
+
+
+@patient_time
 async def test_a_wait_that_breaks_is_begun_again_and_holds_up_no_other(tmp_path: Path) -> None:
     async with town("mindee", tmp_path) as place:
         await place.suspended("run-1")
@@ -248,8 +271,7 @@ async def test_a_wait_that_breaks_is_begun_again_and_holds_up_no_other(tmp_path:
             return await healthy(job)
 
         place.load = load  # type: ignore[method-assign, assignment]
-        async with place.watched():
-            await place.until_resumed("run-1", "run-2")
+        await watched_until_resumed(place, "run-1", "run-2")
 
 
 @patient_time
@@ -291,8 +313,7 @@ async def test_after_a_kill_another_goes_on_and_asks_for_nothing_that_is_known(t
             seen = place.looks()
             again = await place.registered("run-2", (await place.ledger.waits.find("run-1"))[0].refs)
             place.runs.suspend("run-2", again.id)
-            async with place.watched():
-                await place.until_resumed("run-2", within=3.0)
+            await watched_until_resumed(place, "run-2", within=3.0)
             assert place.looks() == seen
 
 
@@ -303,18 +324,16 @@ async def test_a_kill_between_the_end_and_the_resumption_loses_no_run(tmp_path: 
         await place.ledger.waits.claim("killed", 15.0, 10)
         await place.ledger.waits.end(wait.id)
         await leases_run_out(place)
-        async with place.watched():
-            await place.until_resumed("run-1", within=2.0)
+        await watched_until_resumed(place, "run-1", within=2.0)
         assert not place.looks()
 
 
 @patient_time
 async def test_two_watchers_share_the_runs_and_resume_each_once(tmp_path: Path) -> None:
     async with town("mindee", tmp_path) as place, place.another_ledger() as other:
-        for number in range(30):
-            await place.suspended(f"run-{number}", 1)
+        run_ids = await suspended_each(place, 30)
         async with place.watched() as first, place.watched(other) as second:
-            await place.until_resumed(*(f"run-{number}" for number in range(30)))
+            await place.until_resumed(*run_ids)
         assert set(place.runs.resumed.values()) == {1}
         assert first.resumed + second.resumed == 30
 
@@ -326,8 +345,7 @@ async def test_two_watchers_share_the_runs_and_resume_each_once(tmp_path: Path) 
 async def test_the_last_jobs_at_numind_are_heard_on_streams_within_a_bound(tmp_path: Path) -> None:
     async with town("numind", tmp_path) as place:
         await place.suspended("run-1", 1)
-        async with place.watched():
-            await place.until_resumed("run-1")
+        await watched_until_resumed(place, "run-1")
         streams = [request for request in place.requests if "stream" in request.url.path]
         assert len(streams) == 1
         assert place.runs.resumed_at["run-1"] == pytest.approx(10.0, abs=1.0)
@@ -336,8 +354,6 @@ async def test_the_last_jobs_at_numind_are_heard_on_streams_within_a_bound(tmp_p
 @patient_time
 async def test_however_many_jobs_there_are_streams_stay_within_the_bound(tmp_path: Path) -> None:
     async with town("numind", tmp_path) as place:
-        for number in range(20):
-            await place.suspended(f"run-{number}", 1)
-        async with place.watched():
-            await place.until_resumed(*(f"run-{number}" for number in range(20)))
+        run_ids = await suspended_each(place, 20)
+        await watched_until_resumed(place, *run_ids)
         assert sum("stream" in request.url.path for request in place.requests) <= Patience().streams

@@ -58,12 +58,14 @@ class Account:
         service: Opened.
         waiter: Running.
         ledger: Opened.
+        buying: Opened; it tells the waiter of pushes, and is told of ends, so that missing pushes are seen.
     """
 
-    def __init__(self, service: Service, waiter: Waiter, ledger: Ledger) -> None:
+    def __init__(self, service: Service, waiter: Waiter, ledger: Ledger, buying: Purchases) -> None:
         self._service = service
         self._waiter = waiter
         self._ledger = ledger
+        self._buying = buying
 
     async def wait(self, refs: Sequence[JobRef]) -> None:
         """Return when all jobs have ended, or cannot be waited for; their ends are in the ledger by then.
@@ -102,19 +104,19 @@ class Account:
         return seen.model_copy(update={"status": status, "ref": status.ref})
 
     async def _write(self, ended: Sequence[Outcome]) -> None:
-        refs = [outcome.ref for outcome in ended if outcome.ref is not None]
-        async with purchases(self._service.provider, self._service.http, None, self._ledger) as buying:
-            await buying.look_up(refs)
-            await asyncio.gather(*(self._write_one(buying, outcome) for outcome in ended))
+        jobs = [(outcome.ref, outcome) for outcome in ended if outcome.ref is not None]
+        await self._buying.look_up(ref for ref, _ in jobs)
+        await asyncio.gather(*(self._write_one(ref, outcome) for ref, outcome in jobs))
 
-    async def _write_one(self, buying: Purchases, ended: Outcome) -> None:
-        if ended.ref is None:
-            return
-        purchase = await buying.take_up(ended.ref, to_fetch=False)
-        if not ended.ok:
-            await buying.failed(purchase, ended)
-        elif purchase.status is None:
-            await buying.done(purchase, ended.ref)
+    async def _write_one(self, ref: JobRef, ended: Outcome) -> None:
+        purchase = await self._buying.take_up(ref, to_fetch=False)
+        try:
+            if not ended.ok:
+                await self._buying.failed(purchase, ended)
+            elif purchase.status is None:
+                await self._buying.done(purchase, ref)
+        finally:
+            await self._buying.let_go(purchase)
 
 
 @dataclass
@@ -173,6 +175,6 @@ class Accounts:
             await opening.enter_async_context(waiter)
             buying = await opening.enter_async_context(purchases(provider, http, None, self.ledger))
             await opening.enter_async_context(buying.told_to(waiter))
-            opened = _Open(Account(service, waiter, self.ledger), opening.pop_all())
+            opened = _Open(Account(service, waiter, self.ledger, buying), opening.pop_all())
         self._open[service.key] = opened
         return opened
