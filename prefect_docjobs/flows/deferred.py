@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import anyio.to_thread
-from prefect import flow, runtime, task
-from prefect.cache_policies import INPUTS, RUN_ID
+from prefect import flow, runtime
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.flows.chunks import Chunk, ChunkedRun, side_by_side
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
 from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
-from prefect_docjobs.flows.files import is_ours
+from prefect_docjobs.flows.listing import list_documents_once
 from prefect_docjobs.flows.parameters import AtLeastOne, JobParameter, MaxFailures, Seconds, job_label
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.pipeline import OnUncertain
@@ -91,8 +89,8 @@ async def extract_folder_deferred(
         ConfigurationError: There is no such job, or the run cannot be suspended although it has to be.
     """
     log, block = run_log(), await the_job(job)
-    paths = await _list_documents(folder, pattern, recursive=recursive, at_most=max_documents)
-    documents = [Document.from_path(path) for path in paths]
+    listed = await list_documents_once(folder, pattern, recursive=recursive, at_most=max_documents)
+    documents = [Document.from_path(path, name=name) for name, path in listed]
     log.info("Found %d documents in %s", len(documents), folder)
     work = _Delivery(block, letter_writer(block, log))
     run = ChunkedRun(work, result_files(output))
@@ -116,18 +114,6 @@ async def extract_folder_deferred(
         nothing=f"No file in {folder} matches {pattern}.",
         log=log,
     )
-
-
-# Kept for the replays of the same run only, which go on with its documents whatever the folder has by then.
-@task(name="list-documents", tags=["docjobs"], persist_result=True, cache_policy=RUN_ID + INPUTS)
-async def _list_documents(folder: str, pattern: str, *, recursive: bool, at_most: int | None) -> list[str]:
-    """The paths of the documents, in the order of their names."""
-
-    def found() -> list[str]:
-        documents = Document.from_folder(folder, pattern, recursive=recursive)
-        return [str(each.path) for each in documents if each.path and not is_ours(each.path)][:at_most]
-
-    return await anyio.to_thread.run_sync(found)
 
 
 async def _submitted(

@@ -19,11 +19,16 @@ RESULTS = "results.jsonl"
 FAILURES = "failures.jsonl"
 ROWS = "rows.jsonl"
 NAMES = (RESULTS, FAILURES, ROWS)
+COMPARISON = "comparison.jsonl"
+CONFLICTS = "conflicts.jsonl"
+FIELDS = "fields.jsonl"
+REVIEWS = "reviews.jsonl"
+_OURS = (*NAMES, COMPARISON, CONFLICTS, FIELDS, REVIEWS)
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is one that `ResultFiles` writes, so that it is never taken for a document."""
-    return path.name.startswith(NAMES)
+    """Whether a file is one that a flow writes, so that it is never taken for a document."""
+    return path.name.startswith(_OURS)
 
 
 class ResultFiles:

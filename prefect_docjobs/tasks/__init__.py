@@ -6,6 +6,7 @@ retried where that is safe, a submit is never sent twice because a task failed.
 """
 
 from prefect_docjobs.tasks.cancelling import cancel_remote_jobs
+from prefect_docjobs.tasks.fallback import aextract_with_fallback, extract_with_fallback
 from prefect_docjobs.tasks.many import (
     aextract_documents,
     afetch_results,
@@ -34,6 +35,7 @@ from prefect_docjobs.tasks.twins import BlockingCall
 __all__ = [
     "BlockingCall",
     "aextract_documents",
+    "aextract_with_fallback",
     "afetch_result",
     "afetch_results",
     "aplan_documents",
@@ -46,6 +48,7 @@ __all__ = [
     "cancel_bought_jobs",
     "cancel_remote_jobs",
     "extract_documents",
+    "extract_with_fallback",
     "fetch_result",
     "fetch_results",
     "plan_documents",
@@ -64,6 +67,8 @@ for _buying in (
     submit_documents,
     aextract_documents,
     extract_documents,
+    aextract_with_fallback,
+    extract_with_fallback,
     aredrive,
     redrive,
 ):

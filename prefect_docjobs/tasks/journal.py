@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from anyio import move_on_after
@@ -45,17 +46,31 @@ def log_ref(log: Log, ref: JobRef) -> None:
     log.info("%s is submitted, its ref is %s", ref, ref.model_dump_json(exclude_none=True))
 
 
-_foreseen: ContextVar[Foresee | None] = ContextVar("docjobs_foreseen", default=None)
+@dataclass(frozen=True)
+class _Listener:
+    """Somebody beside a batch who follows it."""
+
+    foresee: Foresee
+    ended: Callable[[], None] | None
+
+
+_listening: ContextVar[_Listener | None] = ContextVar("docjobs_listening", default=None)
 
 
 @contextmanager
-def foreseeing(foresee: Foresee) -> Iterator[None]:
-    """Tell the forecasts of the batches that run in this context to `foresee`, too."""
-    token = _foreseen.set(foresee)
+def foreseeing(foresee: Foresee, *, ended: Callable[[], None] | None = None) -> Iterator[None]:
+    """Tell others, too, of the batches that run in this context.
+
+    Args:
+        foresee: Told their forecasts.
+        ended: Called for each document that has ended, by who shows a bar for all of the batches: they show
+            none of their own then.
+    """
+    token = _listening.set(_Listener(foresee, ended))
     try:
         yield
     finally:
-        _foreseen.reset(token)
+        _listening.reset(token)
 
 
 class Journal:
@@ -86,8 +101,8 @@ class Journal:
     def foresee(self, forecast: Forecast) -> None:
         """Note when the rest will be done."""
         self._forecast = forecast
-        if also := _foreseen.get():
-            also(forecast)
+        if listener := _listening.get():
+            listener.foresee(forecast)
 
     def observe(self, index: int, outcome: Outcome) -> None:  # noqa: ARG002 (the pipeline gives it)
         """Note one step of a document: its ref as soon as it is known, and a failure."""
@@ -103,6 +118,8 @@ class Journal:
         """Note the end of one of `total` documents; a line for every tenth of them."""
         self._done += 1
         self._failed += not outcome.ok
+        if (listener := _listening.get()) and listener.ended:
+            listener.ended()
         if total >= _STEPS and self._done * _STEPS // total > (self._done - 1) * _STEPS // total:
             left = f", {self._forecast}" if self._forecast and self._done < total else ""
             self.log.info("%d of %d ended, %d of them failed%s", self._done, total, self._failed, left)
@@ -144,10 +161,12 @@ class Progress:
     Args:
         total: Documents in the batch.
         description: Stands beside the bar.
+        key: Of the artifact; None for one that only the run itself lists.
     """
 
-    def __init__(self, total: int, description: str) -> None:
+    def __init__(self, total: int, description: str, *, key: str | None = None) -> None:
         self._total = total
+        self._key = key
         self._description = description
         self._done = 0
         self._forecast: Forecast | None = None
@@ -177,8 +196,10 @@ class Progress:
 
     @asynccontextmanager
     async def shown(self, log: Log) -> AsyncIterator[Progress]:
-        """Keep the artifact up to date while the context is open; do nothing outside of runs."""
-        if TaskRunContext.get() is None and FlowRunContext.get() is None:
+        """Keep the artifact up to date while the context is open; do nothing where no run is to show it."""
+        listener = _listening.get()
+        is_shown_elsewhere = listener is not None and listener.ended is not None
+        if is_shown_elsewhere or (TaskRunContext.get() is None and FlowRunContext.get() is None):
             yield self
             return
         publishing = asyncio.create_task(self._publish(log))
@@ -194,7 +215,7 @@ class Progress:
     async def _publish(self, log: Log) -> None:
         try:
             async with get_client() as client:
-                bar = ProgressArtifact(progress=self.percent, description=self.description)
+                bar = ProgressArtifact(key=self._key, progress=self.percent, description=self.description)
                 artifact = (await bar.acreate(client=client)).id
 
                 async def update() -> None:

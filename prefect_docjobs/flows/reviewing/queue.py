@@ -1,0 +1,201 @@
+"""The documents of a run, from what services found to what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import State
+from prefect.artifacts import acreate_table_artifact
+from prefect.states import Completed, Failed
+
+from prefect_docjobs.blocks import DocJob
+from prefect_docjobs.comparison import (
+    Acceptance,
+    Comparators,
+    Consensus,
+    Doubt,
+    Names,
+    VotingRule,
+    consensus_of,
+)
+from prefect_docjobs.flows.artifacts import artifact_key, not_fatal
+from prefect_docjobs.flows.dead_letters import LetterWriter
+from prefect_docjobs.flows.files import FAILURES, FIELDS, RESULTS, ROWS
+from prefect_docjobs.flows.lines import LineFiles
+from prefect_docjobs.flows.panel import by_document
+from prefect_docjobs.flows.reviewing.decisions import Decisions, OpenDocument
+from prefect_docjobs.flows.reviewing.forms import forms_of, queue_rows
+from prefect_docjobs.flows.reviewing.reviewed import ReviewedDocument
+from prefect_docjobs.flows.reviewing.waiting import Waiting
+from prefect_docjobs.models import Batch, BatchBuilder, Document, Outcome
+from prefect_docjobs.tasks.journal import Log
+from prefect_docjobs.tasks.names import count
+
+"""Each field of each document, and where its value comes from."""
+
+FILES = (RESULTS, ROWS, FIELDS, FAILURES)
+
+_TABLE_ROWS = 500  # a larger table stops the browser
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What makes a person look at a document.
+
+    Attributes:
+        names: What the services call the fields; None for all, by their own names.
+        comparators: When two values are the same.
+        rule: When services agree.
+        accept: When what they agree on is good enough.
+    """
+
+    names: Names | None
+    comparators: Comparators
+    rule: VotingRule
+    accept: Acceptance
+
+    def consensus(self, outcomes: Mapping[str, Outcome]) -> Consensus:
+        """What the services that delivered a document agree on."""
+        results = {label: outcome.result for label, outcome in outcomes.items() if outcome.result}
+        return consensus_of(results, names=self.names, comparators=self.comparators, rule=self.rule)
+
+    def doubts(self, outcomes: Mapping[str, Outcome]) -> list[Doubt]:
+        """What a person has to look at; nothing where no service delivered."""
+        if all(outcome.result is None for outcome in outcomes.values()):
+            return []
+        return self.accept.doubts(self.consensus(outcomes))
+
+
+@dataclass
+class ReviewQueue:
+    """The documents of one run; of many, most results wait on the disk.
+
+    Attributes:
+        examination: What makes a person look at a document.
+        decisions: What people said, in this run and before.
+        files: Where results go.
+        log: Of the run.
+        documents: All of them.
+        answers: What each service delivered so far, by its label.
+    """
+
+    examination: Examination
+    decisions: Decisions
+    files: LineFiles
+    log: Log
+    documents: Sequence[Document]
+    answers: Mapping[str, BatchBuilder]
+    waiting_for: dict[int, OpenDocument] = field(default_factory=dict)
+    delivered: int = 0
+    failed: int = 0
+    reviewed: int = 0
+    confirmed: int = 0
+    corrected: int = 0
+
+    async def take(self, first: int, documents: Sequence[Document], batches: Mapping[str, Batch]) -> None:
+        """Look at a chunk that all services have answered."""
+        answered = zip(documents, by_document(batches), strict=True)
+        for number, (document, outcomes) in enumerate(answered, first):
+            for label, outcome in outcomes.items():
+                self.answers[label].add(number, outcome)
+            digest = _digest(outcomes)
+            known = self.decisions.of(digest)
+            doubts = [doubt for doubt in self.examination.doubts(outcomes) if doubt.field not in known]
+            if doubts:
+                self.waiting_for[number] = OpenDocument.of(document, digest, doubts)
+
+    async def ask(self, waiting: Waiting, per_form: int) -> None:
+        """Ask people about all documents in doubt, form by form, and write down what they say.
+
+        Args:
+            waiting: How the run waits.
+            per_form: Documents that a form has, at most.
+        """
+        in_order = [self.waiting_for[number] for number in sorted(self.waiting_for)]
+        # The same content is asked about once.
+        waits = list({each.sha256: each for each in in_order}.values())
+        if not waits:
+            return
+        self.log.info("%s for a person to look at", count(len(waits), "document"))
+        shown = acreate_table_artifact(
+            table=queue_rows(waits)[:_TABLE_ROWS], key=artifact_key("reviews"), description="To be looked at."
+        )
+        await not_fatal(shown, "review queue", self.log)
+        for form in forms_of(waits, per_form):
+            await self.decisions.add(await waiting.answered(form))
+
+    async def write(self, jobs: Mapping[str, DocJob], flow_run_id: str) -> None:
+        """Write the files.
+
+        Args:
+            jobs: The jobs by their labels; a document that none delivered is a dead letter of the first.
+            flow_run_id: The run.
+        """
+        label, job = next(iter(jobs.items()))
+        batches = {name: builder.build(len(self.documents)) for name, builder in self.answers.items()}
+        failed: list[tuple[Document, Outcome]] = []
+        with self.files.written():
+            for document, outcomes in zip(self.documents, by_document(batches), strict=True):
+                if any(outcome.result for outcome in outcomes.values()):
+                    await self._write(outcomes)
+                else:
+                    failed.append((document, outcomes[label]))
+            await self._write_failed(failed, LetterWriter(job, flow_run_id, self.log))
+
+    def state(self, nothing: str, *, reviews: str) -> State[dict[str, Any]]:
+        """How the run ends: failed when no document was delivered.
+
+        Args:
+            nothing: The message of a run without documents.
+            reviews: Path of the file with all decisions.
+        """
+        totals = {
+            "documents": self.delivered + self.failed,
+            "delivered": self.delivered,
+            "failed": self.failed,
+            "reviewed": self.reviewed,
+            "confirmed": self.confirmed,
+            "corrected": self.corrected,
+            "files": [*self.files.paths, reviews],
+        }
+        if not totals["documents"]:
+            return Completed(message=nothing, data=totals)
+        if not self.delivered:
+            return Failed(message=f"None of {count(self.failed, 'document')} was delivered.")
+        told = f"{self.delivered:,} of {count(self.delivered + self.failed, 'document')} delivered"
+        looked = f"{self.reviewed:,} looked at by people, {count(self.corrected, 'field')} corrected"
+        return Completed(message=f"{told}; {looked}. Results are in {self.files.folder}", data=totals)
+
+    async def _write(self, outcomes: Mapping[str, Outcome]) -> None:
+        consensus = self.examination.consensus(outcomes)
+        decisions = self.decisions.of(_digest(outcomes))
+        is_renamed = self.examination.names is not None
+        reviewed = ReviewedDocument(outcomes, consensus, decisions, is_renamed=is_renamed)
+        self._count(reviewed)
+        lines: dict[str, list[Any]] = {
+            RESULTS: [reviewed.outcome()],
+            ROWS: [reviewed.row()],
+            FIELDS: list(reviewed.provenance()),
+        }
+        await self.files.write(lines)
+
+    async def _write_failed(self, failed: Sequence[tuple[Document, Outcome]], writer: LetterWriter) -> None:
+        batch = Batch(tuple(outcome for _, outcome in failed))
+        letters = await writer.letters([document for document, _ in failed], batch)
+        self.failed += len(failed)
+        await self.files.write({FAILURES: letters, ROWS: batch.rows()})
+
+    def _count(self, document: ReviewedDocument) -> None:
+        corrections = sum(decision.is_correction for decision in document.decisions.values())
+        self.delivered += 1
+        self.reviewed += bool(document.decisions)
+        self.corrected += corrections
+        self.confirmed += len(document.decisions) - corrections
+
+
+def _digest(outcomes: Mapping[str, Outcome]) -> str:
+    """The content's, as it was submitted; the files of a folder always have one."""
+    digests = (outcome.ref.document_sha256 for outcome in outcomes.values() if outcome.ref)
+    return next(filter(None, digests), "")

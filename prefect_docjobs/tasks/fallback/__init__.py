@@ -1,0 +1,16 @@
+"""Several services one after the other: each document goes on to the next one until one delivers.
+
+Batches at a time: all documents through their first job, those that have no good result through their next.
+"""
+
+from prefect_docjobs.tasks.fallback.attempts import FALL_BACK_ON, Attempt, Billed, FallbackBatch
+from prefect_docjobs.tasks.fallback.extracting import aextract_with_fallback, extract_with_fallback
+
+__all__ = [
+    "FALL_BACK_ON",
+    "Attempt",
+    "Billed",
+    "FallbackBatch",
+    "aextract_with_fallback",
+    "extract_with_fallback",
+]
