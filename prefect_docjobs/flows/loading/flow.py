@@ -1,0 +1,150 @@
+"""The flow itself: parameters, and the state that it ends in."""
+
+# No `from __future__ import annotations`: a flow that is served is loaded by its path, and Prefect 3.8 does
+# not find the types of its parameters then.
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import anyio.to_thread
+from prefect import State, flow, runtime
+from prefect.states import Completed, Failed
+
+from prefect_docjobs.flows.ending import too_many
+from prefect_docjobs.flows.files import is_ours
+from prefect_docjobs.flows.loading.settings import identity_of, the_address
+from prefect_docjobs.flows.loading.work import Load, Terms
+from prefect_docjobs.flows.parameters import (
+    Amount,
+    AtLeastOne,
+    JobParameter,
+    MaxFailures,
+    Seconds,
+    job_label,
+)
+from prefect_docjobs.loading import SourceFile, SourceFolder, open_store
+from prefect_docjobs.loading.kinds import in_utc
+from prefect_docjobs.pipeline import OnUncertain
+from prefect_docjobs.pipeline.budget import budget_of
+from prefect_docjobs.tasks import cancel_remote_jobs
+from prefect_docjobs.tasks.arguments import the_job
+from prefect_docjobs.tasks.journal import run_log
+
+_DATABASES = (".duckdb", ".duckdb.wal")
+
+
+def _run_name() -> str:
+    given = runtime.flow_run.parameters
+    folder = str(given["folder"]).rstrip("/")
+    return f"load {folder.rpartition('/')[2] or folder} through {job_label(given['job'])}"
+
+
+@flow(
+    name="load-documents",
+    flow_run_name=_run_name,
+    on_cancellation=[cancel_remote_jobs],
+    on_crashed=[cancel_remote_jobs],
+)
+async def load_documents(
+    folder: str,
+    job: JobParameter,
+    destination: str = "duckdb:documents.duckdb",
+    *,
+    table_schema: str | None = None,
+    pattern: str = "*",
+    recursive: bool = False,
+    modified_since: datetime | None = None,
+    chunk_size: AtLeastOne = 100,
+    timeout: Seconds | None = None,
+    document_timeout: Seconds | None = 3600,
+    max_documents: AtLeastOne | None = None,
+    resubmit: bool = False,
+    on_uncertain: OnUncertain = "fail",
+    max_failures: MaxFailures | None = None,
+    budget: Amount | None = None,
+    price_per_page: Amount | None = None,
+) -> dict[str, Any]:
+    """Load what comes out of the documents of a folder into tables, each document once.
+
+    Only files that are new, have changed, or failed are looked at. A content that is loaded is not extracted
+    from again, whatever its file is called. Each chunk is one transaction: a run that dies has loaded whole
+    chunks, and the next one goes on with the jobs that it had paid for.
+
+    Args:
+        folder: The folder with the documents: a path, or an address such as s3://bucket/inbox.
+        job: Name of a saved job block, such as mindee-job/invoices.
+        destination: duckdb:FILE, postgresql://USER@HOST/DATABASE or parquet:FOLDER. An address with a
+            password is given as secret/NAME (a Secret block) or env:NAME (an environment variable).
+        table_schema: The schema that the tables are in. Empty: docjobs in PostgreSQL, main in DuckDB.
+        pattern: Which files, such as *.pdf. Hidden files are left out.
+        recursive: Take the files of sub-folders too.
+        modified_since: Leave out files that were last modified before. Empty: none.
+        chunk_size: Documents per task run and transaction; four go on at a time.
+        timeout: Seconds for the whole run; then nothing more is submitted or waited for. Empty: no limit.
+        document_timeout: Seconds for each document. Empty: no limit.
+        max_documents: Look at so many files at most, new ones first, then by name. Empty: all.
+        resubmit: Buy again what failed after it was paid for: failed, expired, lost_job, lost_result.
+        on_uncertain: When a submit's answer is lost: fail the document, or resubmit it at the risk of a
+            second bill.
+        max_failures: The run fails, after everything is loaded, when more documents fail: below 1 a share of
+            those that were tried, such as 0.05; from 1 on a number of them. Empty: when not one is loaded.
+        budget: Pages that may be bought, or with a price what they may cost. Documents that do not fit are
+            left to a later run. Empty: no limit.
+        price_per_page: What a page costs, in any currency.
+
+    Returns:
+        Numbers of files: found, unchanged, known, loaded, failed and left; the reasons of failures; pages
+        and credits; the watermark, which is when the newest file was modified (UTC); the destination.
+
+    Raises:
+        InvalidDocument: The folder is not there or cannot be listed.
+        ConfigurationError: There is no such job or destination. Nothing was sent.
+        DestinationUnavailable: The destination cannot be reached or written. Before anything is sent, if
+            that was so from the start.
+    """
+    log, block = run_log(), await the_job(job)
+    store = open_store(await the_address(destination), table_schema)
+    await store.prepare()
+    source = await anyio.to_thread.run_sync(SourceFolder, folder)
+    files = await anyio.to_thread.run_sync(lambda: source.files(pattern, recursive=recursive))
+    files = [file for file in files if _is_document(file) and _is_recent(file, modified_since)]
+    limit = budget_of(budget, None, price_per_page)
+    terms = Terms(document_timeout, timeout, resubmit, on_uncertain, limit)
+    load = Load(block, identity_of(block), source, store, terms, log)
+    due = load.to_look_at(files, await store.seen(load.identity.key, source.address))
+    log.info("%d of %d files in %s are new, changed or to be tried again", len(due), len(files), folder)
+    await load.through(due[:max_documents], chunk_size)
+    # Prefect takes the run's state from here and hands the caller the state's data.
+    return cast("dict[str, Any]", _state_of(load, files, destination, max_failures))
+
+
+def _is_document(file: SourceFile) -> bool:
+    return not is_ours(Path(file.name)) and not file.name.endswith(_DATABASES)
+
+
+def _is_recent(file: SourceFile, since: datetime | None) -> bool:
+    return since is None or file.modified_at is None or file.modified_at >= in_utc(since)
+
+
+def _state_of(
+    load: Load, files: Sequence[SourceFile], destination: str, max_failures: float | None
+) -> State[dict[str, Any]]:
+    counts, totals = asdict(load.counts), load.tally.totals()
+    told = ", ".join(f"{number:,} {name}" for name, number in counts.items())
+    if too_many(load.tally, max_failures):
+        return Failed(message=f"{told}. The reasons are in the table documents.")
+    modified = max((file.modified_at for file in files if file.modified_at), default=None)
+    return Completed(
+        message=told,
+        data={
+            **counts,
+            "reasons": totals["reasons"],
+            "pages": totals["pages"],
+            "credits": totals["credits"],
+            "watermark": modified.isoformat() if modified else None,
+            "destination": destination,
+        },
+    )

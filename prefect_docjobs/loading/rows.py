@@ -1,0 +1,199 @@
+"""Outcomes as rows: one for the document, one for each value, one for each line item."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from prefect_docjobs.loading.columns import Found, Path, Row
+from prefect_docjobs.loading.kinds import Kind, Typed, as_text, in_utc, storable, typed
+from prefect_docjobs.loading.sources import SourceFile
+from prefect_docjobs.loading.tables import DOCUMENTS, FIELDS, FILES, LINE_ITEMS
+from prefect_docjobs.models import Field, Outcome
+
+_BIGINT = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True)
+class JobIdentity:
+    """Which job reads the documents; rows of two jobs never meet.
+
+    Attributes:
+        key: `provider/product/` and a hash of the account and all settings; the column `job`.
+        block: What people call the job.
+        provider: Registry name of the service.
+        product: What is asked for.
+        tenant: Whose account it is.
+    """
+
+    key: str
+    block: str
+    provider: str
+    product: str
+    tenant: str
+
+
+@dataclass
+class Chunk:
+    """What is written in one transaction.
+
+    Attributes:
+        job: The job that has read the documents.
+        at: When this is written.
+        tables: Rows to be, by table.
+    """
+
+    job: JobIdentity
+    at: datetime
+    tables: dict[str, list[Found]] = field(
+        default_factory=lambda: {name: [] for name in (DOCUMENTS, FIELDS, LINE_ITEMS, FILES)}
+    )
+
+    @property
+    def hashes(self) -> list[str]:
+        """The documents whose rows are replaced."""
+        return [str(found.fixed["sha256"]) for found in self.tables[DOCUMENTS]]
+
+    @property
+    def sources(self) -> list[str]:
+        """The files whose rows are replaced, by the SHA-256 of their addresses."""
+        return [str(found.fixed["source_sha256"]) for found in self.tables[FILES]]
+
+    def add_document(self, sha256: str, file: SourceFile, outcome: Outcome) -> None:
+        """Add the rows of one document."""
+        key: Row = {"sha256": sha256, "job": self.job.key}
+        found = outcome.result.fields if outcome.result else {}
+        head = {**key, **self._of_file(file), **_of_outcome(outcome)}
+        self.tables[DOCUMENTS].append(Found(head, dict(_cells(found))))
+        self.tables[FIELDS].extend(Found({**key, **row}) for row in _field_rows(found))
+        self.tables[LINE_ITEMS].extend(
+            Found({**key, "position": position, "list": storable(path), "index": index}, cells)
+            for position, (path, index, cells) in enumerate(_line_items(found))
+        )
+
+    def add_file(self, file: SourceFile, sha256: str | None, error: str | None = None) -> None:
+        """Add the row of one file: which content it had, or why it could not be read."""
+        row: Row = {
+            "job": self.job.key,
+            "source_sha256": source_sha256(file.source),
+            "source": printable(file.source),
+            "version": file.version,
+            "size": file.size,
+            "modified_at": file.modified_at,
+            "sha256": sha256,
+            "error": as_text(error),
+            "seen_at": in_utc(self.at),
+        }
+        self.tables[FILES].append(Found(row))
+
+    def _of_file(self, file: SourceFile) -> Row:
+        return {
+            "document": printable(file.name),
+            "source": printable(file.source),
+            "size": file.size,
+            "block": storable(self.job.block),
+            "provider": self.job.provider,
+            "product": storable(self.job.product),
+            "tenant": storable(self.job.tenant),
+            "loaded_at": in_utc(self.at),
+        }
+
+
+def source_sha256(source: str) -> str:
+    """The key of a file's address, also of one that is no text."""
+    return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def printable(name: str) -> str:
+    """A file name as text, bytes that are none as escapes."""
+    return storable(name.encode("utf-8", "backslashreplace").decode())
+
+
+def _of_outcome(outcome: Outcome) -> Row:
+    ref, result = outcome.ref, outcome.result
+    return {
+        "job_id": as_text(ref.job_id) if ref else None,
+        "submitted_at": in_utc(ref.submitted_at) if ref else None,
+        "phase": outcome.phase.value,
+        "reason": outcome.reason.value if outcome.reason else None,
+        "error": as_text(outcome.error),
+        "pages": _count(result.usage.pages) if result else None,
+        "credits": result.usage.credits if result else None,
+        "warnings": as_text(list(result.warnings)) if result and result.warnings else None,
+        "text": as_text(result.text) if result else None,
+        "ref": storable(ref.model_dump_json()) if ref else None,
+    }
+
+
+def _cells(fields: Mapping[str, Field], prefix: Path = ()) -> Iterator[tuple[Path, Typed]]:
+    """The values of an object that are columns: all but lists of objects, and what is empty."""
+    for name, child in fields.items():
+        path = (*prefix, name)
+        if child.fields is not None:
+            yield from _cells(child.fields, path)
+        elif child.items is None:
+            if cell := typed(child.value):
+                yield path, cell
+        elif child.items and not any(item.fields is not None for item in child.items):
+            yield path, Typed(Kind.TEXT, as_text(child.value))
+
+
+def _field_rows(fields: Mapping[str, Field]) -> Iterator[Row]:
+    for position, (path, leaf) in enumerate(_leaves(fields)):
+        yield {"position": position, "path": storable(path), **_value_row(leaf)}
+
+
+def _leaves(fields: Mapping[str, Field], prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """Every value with its way down, such as `line_items.0.amount`; of empty objects and lists themselves."""
+    for name, child in fields.items():
+        yield from _leaves_of(child, f"{prefix}{name}")
+
+
+def _leaves_of(child: Field, path: str) -> Iterator[tuple[str, Field]]:
+    if child.fields:
+        yield from _leaves(child.fields, f"{path}.")
+    elif child.items:
+        for index, item in enumerate(child.items):
+            yield from _leaves_of(item, f"{path}.{index}")
+    else:
+        yield path, child
+
+
+def _value_row(leaf: Field) -> Row:
+    value = leaf.value
+    cell = typed(value)
+    row: Row = {
+        "kind": "empty" if cell is None or value in ([], {}) else str(cell.kind),
+        "value_text": as_text(value),
+        "value_integer": _count(value),
+        "confidence": leaf.confidence,
+        "confidence_label": as_text(leaf.confidence_label),
+        "page": _count(leaf.locations[0].page) if leaf.locations else None,
+    }
+    if cell is not None and cell.kind is not Kind.TEXT:
+        row[f"value_{cell.kind}"] = cell.value
+    return row
+
+
+def _count(value: object) -> int | None:
+    """A whole number that fits the column, None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value in _BIGINT else None
+
+
+def _line_items(
+    fields: Mapping[str, Field], prefix: str = ""
+) -> Iterator[tuple[str, int, Mapping[Path, Typed]]]:
+    """Each element of each list of objects: the list's way down, its index, its values."""
+    for name, child in fields.items():
+        path = f"{prefix}{name}"
+        yield from _line_items(child.fields or {}, f"{path}.")
+        yield from _of_list(child.items or (), path)
+
+
+def _of_list(items: Sequence[Field], path: str) -> Iterator[tuple[str, int, Mapping[Path, Typed]]]:
+    for index, item in enumerate(items):
+        if item.fields is not None:
+            yield path, index, dict(_cells(item.fields))
+            yield from _line_items(item.fields, f"{path}.{index}.")

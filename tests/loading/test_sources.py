@@ -1,0 +1,122 @@
+"""Folders that documents come from: on a disk, in memory, and at a server that speaks S3."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec  # type: ignore[import-untyped]
+import pytest
+from moto.server import ThreadedMotoServer
+from support.loads import JOB, chunk, sha256
+
+from prefect_docjobs.errors import ConfigurationError, InvalidDocument
+from prefect_docjobs.loading import SourceFolder, open_store
+
+pytestmark = pytest.mark.xdist_group("s3")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A server that speaks S3, with the bucket `bucket`; gives its address."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3", skip_instance_cache=False).mkdir("bucket")
+        yield endpoint
+    server.stop()
+
+
+def test_files_of_a_folder_are_listed_by_name_without_hidden_ones(tmp_path: Path) -> None:
+    for name in ["b.pdf", "a.pdf", ".hidden.pdf", "note.txt", "sub/c.pdf", ".git/d.pdf"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    folder = SourceFolder(str(tmp_path))
+    assert [file.name for file in folder.files("*.pdf")] == ["a.pdf", "b.pdf"]
+    assert [file.name for file in folder.files("*.pdf", recursive=True)] == ["a.pdf", "b.pdf", "sub/c.pdf"]
+    first = folder.files()[0]
+    assert (first.source, first.size) == (f"file://{tmp_path}/a.pdf", 5)
+    assert first.source.startswith(folder.address)
+
+
+def test_a_version_changes_with_the_file_and_only_then(tmp_path: Path) -> None:
+    file = tmp_path / "a.pdf"
+    file.write_text("old")
+    folder = SourceFolder(f"file://{tmp_path}")
+    (before,) = folder.files()
+    assert folder.files() == [before]
+    times = file.stat()
+    file.write_text("new")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # the same size and time, as cp -p makes it
+    assert folder.files()[0].version != before.version
+
+
+def test_a_file_of_this_machine_is_read_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"content")
+    folder = SourceFolder(str(tmp_path))
+    fetched = folder.fetch(folder.files()[0], tmp_path / "not-needed")
+    assert fetched.document is not None
+    assert fetched.document.path == tmp_path / "a.pdf"
+    assert fetched.sha256 == fetched.document.sha256
+
+
+def test_a_file_that_is_gone_is_an_error_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"content")
+    folder = SourceFolder(str(tmp_path))
+    (file,) = folder.files()
+    (tmp_path / "a.pdf").unlink()
+    assert "does not exist" in (folder.fetch(file, tmp_path).error or "")
+
+
+def test_documents_of_a_bucket_have_names_sizes_and_contents(s3: str, tmp_path: Path) -> None:
+    storage = fsspec.filesystem("s3")
+    storage.pipe("bucket/inbox/2026/a.pdf", b"first")
+    folder = SourceFolder("s3://bucket/inbox")
+    (file,) = folder.files("*.pdf", recursive=True)
+    assert (file.name, file.source, file.size) == ("2026/a.pdf", "s3://bucket/inbox/2026/a.pdf", 5)
+    assert file.modified_at is not None
+    fetched = folder.fetch(file, tmp_path)
+    assert fetched.document is not None
+    assert (fetched.document.name, fetched.document.size, fetched.document.read()) == (
+        "2026/a.pdf",
+        5,
+        b"first",
+    )
+    assert fetched.document.media_type == "application/pdf"
+    storage.pipe("bucket/inbox/2026/a.pdf", b"later")
+    (changed,) = folder.files("*.pdf", recursive=True)
+    assert changed.version != file.version
+
+
+def test_an_empty_place_in_a_bucket_is_well_and_a_missing_bucket_is_not(s3: str) -> None:
+    assert SourceFolder("s3://bucket/nothing-here").files() == []
+    with pytest.raises(InvalidDocument):
+        SourceFolder("s3://no-such-bucket/inbox").files()
+
+
+async def test_parquet_files_in_a_bucket_are_replaced_under_a_lock(s3: str, tmp_path: Path) -> None:
+    store = open_store("parquet:s3://bucket/lake")
+    await store.prepare()
+    await store.write(chunk({"a": {"x": 1}, "b": {"x": 2}}))
+    await store.write(chunk({"a": {"x": 3}}))
+    storage = fsspec.filesystem("s3")
+    storage.invalidate_cache()
+    (part,) = storage.glob("bucket/lake/documents/*.parquet")
+    assert storage.ls("bucket/lake/fields", detail=False) == [part.replace("documents", "fields")]
+    assert not storage.exists("bucket/lake/_lock")
+    loaded = await open_store("parquet:s3://bucket/lake").loaded(JOB.key, [sha256("a"), sha256("b")])
+    assert len(loaded) == 2
+
+
+@pytest.mark.parametrize("address", ["s3://key:secret@bucket/inbox", "nothing://x"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        SourceFolder(address)
+    assert "secret@" not in str(refused.value)

@@ -1,0 +1,105 @@
+"""Destinations of loads, and a way to ask them: the same query for DuckDB, PostgreSQL and Parquet files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from support import postgres
+
+from prefect_docjobs.loading import Store, open_store
+from prefect_docjobs.loading.tables import TABLES
+
+KINDS = ("duckdb", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgres")), "parquet")
+"""For the parameters of a fixture."""
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A destination that is empty at first.
+
+    Attributes:
+        kind: `duckdb`, `postgresql` or `parquet`.
+        address: As `open_store` takes it.
+        schema: Likewise.
+    """
+
+    kind: str
+    address: str
+    schema: str | None = None
+
+    def store(self) -> Store:
+        return open_store(self.address, self.schema)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Run a query in which `{documents}` is the table, and so on."""
+        return _ASK[self.kind](self, query.format_map({name: self._table(name) for name in TABLES}))
+
+    def _table(self, name: str) -> str:
+        if self.kind == "parquet":
+            files = f"{self.address.removeprefix('parquet:')}/{name}/*.parquet"
+            return f"read_parquet('{files}', union_by_name=true)"
+        return name if self.schema is None else f"{self.schema}.{name}"
+
+    def columns(self, table: str) -> dict[str, str]:
+        """The columns of a table and their types, as the destination calls them."""
+        if self.kind != "postgresql":
+            return dict(self.rows(f"SELECT column_name, column_type FROM (DESCRIBE FROM {{{table}}})"))
+        where = f"table_schema = '{self.schema}' AND table_name = '{table}'"
+        return dict(self.rows(f"SELECT column_name, data_type FROM information_schema.columns WHERE {where}"))
+
+
+def _ask_file(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
+    with closing(duckdb.connect(warehouse.address.removeprefix("duckdb:"), read_only=True)) as db:
+        return db.execute(query).fetchall()
+
+
+def _ask_files(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
+    with closing(duckdb.connect()) as db:
+        return db.execute(query).fetchall()
+
+
+def _ask_server(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
+    async def asked() -> list[tuple[Any, ...]]:
+        engine = create_async_engine(make_url(warehouse.address).set(drivername="postgresql+asyncpg"))
+        async with engine.connect() as db:
+            rows = [tuple(row) for row in await db.execute(text(query))]
+        await engine.dispose()
+        return rows
+
+    with ThreadPoolExecutor(1) as other_thread:  # the test's own may have a loop that runs
+        return other_thread.submit(asyncio.run, asked()).result()
+
+
+_ASK = {"duckdb": _ask_file, "parquet": _ask_files, "postgresql": _ask_server}
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL for the tests of one module; skips them where none is installed, unless there must be."""
+    if postgres.programs() is None:
+        if os.environ.get("DOCJOBS_TESTS_NEED_POSTGRESQL"):
+            pytest.fail("PostgreSQL is not installed; on Debian: apt-get install postgresql")
+        pytest.skip("PostgreSQL is not installed")
+    with postgres.server("fsync=off") as url:
+        yield url
+
+
+def new_warehouse(kind: str, folder: Path, request: pytest.FixtureRequest) -> Warehouse:
+    """An empty one; PostgreSQL comes from the fixture `postgres_url`."""
+    if kind == "duckdb":
+        return Warehouse(kind, f"duckdb:{folder / 'warehouse.duckdb'}")
+    if kind == "parquet":
+        return Warehouse(kind, f"parquet:{folder / 'warehouse'}")
+    return Warehouse(kind, request.getfixturevalue("postgres_url"), f"t_{secrets.token_hex(4)}")
