@@ -3,8 +3,7 @@
     python flows/on_events.py FOLDER JOB      # JOB is the name of a saved block, such as mindee-job/invoices
 
 serves three deployments: one that looks for new files every minute, one that extracts from them, and one that
-loads the result of each job that ends, whoever submitted it: another flow, another machine, a colleague's
-script. Copy what you need. See docs/events.md.
+loads the result of each job that another flow waits for. Copy what you need. See docs/events.md.
 """
 
 # No `from __future__ import annotations`: Prefect 3.8 does not find the types of a served flow then.
@@ -22,6 +21,9 @@ from prefect.events import DeploymentEventTrigger
 
 from prefect_docjobs import JobRef, afetch_result
 from prefect_docjobs.flows import announce_documents, extract_folder
+
+OURS = ("extract-folder*", "redrive-failures", "load-documents", "compare-services", "review-documents")
+"""Flows that look after their own results: without this list each of their documents would start a run."""
 
 
 @flow(flow_run_name="load {ref[document_name]}")
@@ -84,6 +86,9 @@ async def deployments(
     completed = DeploymentEventTrigger(
         expect={"docjobs.job.completed"},
         match={"docjobs.provider": job.partition("-job/")[0].replace("-", "_")},
+        match_related=[
+            {"prefect.resource.role": "flow", "prefect.resource.name": f"!{name}"} for name in OURS
+        ],
         parameters={"ref": from_event("event.payload.ref"), "job": job, "output": f"{output}/loaded"},
     )
     return [

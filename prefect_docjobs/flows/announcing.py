@@ -5,6 +5,7 @@
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,9 +16,8 @@ from prefect import flow, runtime
 from prefect.events import Event, get_events_client
 from prefect.variables import Variable
 
-from prefect_docjobs.flows.files import is_ours
+from prefect_docjobs.flows.listing import documents_in
 from prefect_docjobs.flows.parameters import AtLeastOne, Seconds
-from prefect_docjobs.models import Document
 from prefect_docjobs.tasks.journal import run_log
 
 ARRIVED = "docjobs.documents.arrived"
@@ -88,15 +88,11 @@ class _File:
 
 
 def _files(root: Path, pattern: str, *, recursive: bool) -> Iterator[_File]:
-    for document in Document.from_folder(root, pattern, recursive=recursive):
-        path = document.path
-        if path is None or is_ours(path):
-            continue
-        try:
+    for document in documents_in(str(root), pattern, recursive=recursive):
+        path = document.path or root / document.name
+        with suppress(FileNotFoundError):  # it is gone meanwhile
             # Not the modification time: a file that is moved here keeps that of its past.
             yield _File(path.stat().st_ctime_ns, document.name)
-        except FileNotFoundError:
-            continue  # gone meanwhile
 
 
 @dataclass(frozen=True)

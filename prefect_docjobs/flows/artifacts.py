@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
-from prefect_docjobs.flows.files import RESULTS, ROWS, ResultFiles
-from prefect_docjobs.flows.report import ResultTable
+from prefect_docjobs.flows.files import FAILURES, RESULTS, ROWS, ResultFiles
+from prefect_docjobs.flows.tables import FailureTable, ResultTable
 from prefect_docjobs.tasks.journal import Log
+from prefect_docjobs.tasks.names import count
 
 
 def artifact_key(*parts: str) -> str:
@@ -19,27 +20,42 @@ def artifact_key(*parts: str) -> str:
 
 
 async def publish_table(table: ResultTable, files: ResultFiles, *, job: str, log: Log) -> None:
-    """Show the result table; its description says how many documents it leaves out."""
-    rows = table.rows()
-    if not rows:
-        return
+    """Show the documents; the description says how many of them the table leaves out."""
     where = f"`{files.path(ROWS)}` has them all, `{files.path(RESULTS)}` the whole results."
-    missing = f"{table.left_out:,} more documents are not shown. " if table.left_out else ""
-    making = acreate_table_artifact(
-        table=rows, key=artifact_key("results", job), description=f"{missing}{where}"
-    )
-    await _not_fatal(making, "result table", log)
+    rows = table.rows()
+    description = f"{_shown(rows, table.left_out, 'document')} {where}"
+    await _publish(rows, artifact_key("results", job), description, "result table", log)
 
 
-async def publish_summary(markdown: str, *, job: str, log: Log) -> None:
-    """Show the summary."""
-    await _not_fatal(
-        acreate_markdown_artifact(markdown=markdown, key=artifact_key("summary", job)), "summary", log
-    )
+async def publish_failures(table: FailureTable, files: ResultFiles, *, job: str, log: Log) -> None:
+    """Show the documents without a result, why, and what to do; nothing where there are none."""
+    where = f"`{files.path(FAILURES)}` has them all: the `dead_letter` of redrive-failures."
+    rows = table.rows()
+    description = f"{_shown(rows, table.left_out, 'failure')} {where}"
+    await _publish(rows, artifact_key("failures", job), description, "failure table", log)
 
 
-async def _not_fatal(making: Awaitable[Any], what: str, log: Log) -> None:
+async def publish_summary(markdown: str, sentence: str, *, job: str, log: Log) -> None:
+    """Show the summary, with a sentence where there is no room for it."""
+    making = acreate_markdown_artifact(markdown, key=artifact_key("summary", job), description=sentence)
+    await not_fatal(making, "summary", log)
+
+
+def _shown(rows: Sequence[object], left_out: int, noun: str) -> str:
+    """Such as `7 documents.`, or `500 documents; 1,500 more are not shown.`."""
+    more = f"; {left_out:,} more are not shown" if left_out else ""
+    return f"{count(len(rows), noun)}{more}."
+
+
+async def _publish(rows: Sequence[dict[str, Any]], key: str, description: str, what: str, log: Log) -> None:
+    if rows:
+        making = acreate_table_artifact(table=list(rows), key=key, description=description)
+        await not_fatal(making, what, log)
+
+
+async def not_fatal(making: Awaitable[Any], what: str, log: Log) -> None:
+    """Await what is for people only; the documents are delivered whatever becomes of it."""
     try:
         await making
-    except Exception as problem:  # noqa: BLE001 (the documents are delivered whatever Prefect answers)
+    except Exception as problem:  # noqa: BLE001 (whatever Prefect answers)
         log.warning("The %s is not shown: %s", what, problem)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
 
+from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.flows.dead_letters import DeadLetter
 from prefect_docjobs.flows.files import ResultFiles
-from prefect_docjobs.flows.report import ResultTable, Tally
+from prefect_docjobs.flows.forecasts import RunForecast
+from prefect_docjobs.flows.report import FailureTally, Tally
+from prefect_docjobs.flows.tables import FailureTable, ResultTable
 from prefect_docjobs.models import Batch
-from prefect_docjobs.tasks.journal import Log, Progress
+from prefect_docjobs.tasks.journal import Log, Progress, foreseeing
+from prefect_docjobs.waiter import Forecast
 
 _CHUNKS_AT_A_TIME = 4
 
@@ -27,6 +32,10 @@ Chunk: TypeAlias = tuple[int, Sequence[_Item]]
 
 class Work(Protocol[_Item_contra]):
     """What is done with a chunk."""
+
+    @property
+    def job(self) -> DocJob:
+        """The job block that it is done with."""
 
     async def drive(self, items: Sequence[_Item_contra], *, numbers: str, timeout: float | None) -> Batch:
         """An outcome for each item, in their order.
@@ -43,45 +52,84 @@ class Work(Protocol[_Item_contra]):
 
 @dataclass
 class ChunkedRun(Generic[_Item]):
-    """Documents on their way; of what comes out only files, sums and a table of bounded size are kept.
+    """Documents on their way; of what comes out only files, sums and tables of bounded size are kept.
 
     Attributes:
         work: What is done with each chunk.
         files: Where results go as chunks end.
         timeout: Seconds for all documents, from the making of this object; None for no limit.
+        price_per_page: What a page costs, in any currency; None where that is not known.
     """
 
     work: Work[_Item]
     files: ResultFiles
     timeout: float | None = None
-    tally: Tally = field(default_factory=Tally)
-    table: ResultTable = field(default_factory=ResultTable)
+    price_per_page: float | None = None
+    tally: Tally = field(init=False)
+    table: ResultTable = field(init=False)
+    failure_tally: FailureTally = field(default_factory=FailureTally)
+    failure_table: FailureTable = field(default_factory=FailureTable)
     started: float = field(default_factory=anyio.current_time)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(price_per_page=self.price_per_page)
+        self.table = ResultTable(self.price_per_page)
 
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
         return anyio.current_time() - self.started
 
-    async def through(self, items: Sequence[_Item], chunk_size: int, log: Log) -> None:
-        """Drive all items chunk by chunk, with one progress bar for all of them."""
+    async def through(self, items: Sequence[_Item], chunk_size: int, log: Log, *, bar: str) -> None:
+        """Drive all items chunk by chunk, with one progress bar: the artifact with the key `bar`."""
         starts = range(0, len(items), chunk_size)
         chunks = [(first, items[first : first + chunk_size]) for first in starts]
-        async with Progress(len(items), "All documents of the run").shown(log) as progress:
-            await side_by_side(partial(self._drive, len(items), progress), chunks)
+        async with Progress(len(items), "Documents", key=bar).shown(log) as progress:
+            whole = RunBar(progress, RunForecast(len(chunks), _CHUNKS_AT_A_TIME))
+            await side_by_side(partial(self._drive, len(items), whole), chunks)
 
-    async def _drive(self, total: int, progress: Progress, chunk: Chunk[_Item]) -> None:
+    async def _drive(self, total: int, bar: RunBar, chunk: Chunk[_Item]) -> None:
         first, items = chunk
-        batch = await self.work.drive(
-            items,
-            numbers=f"{first + 1:,}-{first + len(items):,} of {total:,}",
-            timeout=None if self.timeout is None else max(0.0, self.timeout - self.elapsed),
-        )
-        await self.files.append(batch, await self.work.letters(items, batch))
+        with bar.follows(first, len(items)):
+            batch = await self.work.drive(
+                items,
+                numbers=f"{first + 1:,}-{first + len(items):,} of {total:,}",
+                timeout=None if self.timeout is None else max(0.0, self.timeout - self.elapsed),
+            )
+        letters = await self.work.letters(items, batch)
+        await self.files.append(batch, letters)
         self.tally.add(batch)
         self.table.add(first, batch)
-        for _ in range(len(batch)):
-            progress.advance()
+        self.failure_tally.add(letters)
+        self.failure_table.add(first, letters)
+
+
+@dataclass(frozen=True)
+class RunBar:
+    """The progress bar of a run; it moves with each document, and tells when all chunks will be done."""
+
+    progress: Progress
+    forecast: RunForecast
+
+    @contextmanager
+    def follows(self, chunk: int, documents: int) -> Iterator[None]:
+        """Follow a chunk while the context is open; then all of its documents are counted, each once."""
+        left = iter(range(documents))
+
+        def advance() -> None:
+            if next(left, None) is not None:  # a step of the work may tell of a document more than once
+                self.progress.advance()
+
+        def foresee(forecast: Forecast) -> None:
+            self.forecast.foresee(chunk, forecast)
+            self.progress.foresee(self.forecast.whole())
+
+        self.forecast.begin(chunk)
+        with foreseeing(foresee, ended=advance):
+            yield
+        self.forecast.end(chunk)
+        for _ in left:
+            self.progress.advance()
 
 
 async def side_by_side(

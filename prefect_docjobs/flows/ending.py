@@ -6,16 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
-from prefect import State, runtime
+from prefect import State, runtime, tags
 from prefect.states import Completed, Failed
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.flows.artifacts import publish_summary, publish_table
+from prefect_docjobs.flows.artifacts import artifact_key, publish_failures, publish_summary, publish_table
+from prefect_docjobs.flows.assets import materialize_files
+from prefect_docjobs.flows.batch_events import BatchEvent
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import LetterWriter
 from prefect_docjobs.flows.files import FAILURES, NAMES, ResultFiles
 from prefect_docjobs.flows.parameters import output_folder
 from prefect_docjobs.flows.report import Tally, summary
+from prefect_docjobs.flows.tagging import tag_run
 from prefect_docjobs.tasks.journal import Log
 
 _Item = TypeVar("_Item")
@@ -43,7 +46,7 @@ async def carry_out(
     nothing: str,
     log: Log,
 ) -> dict[str, Any]:
-    """Drive all items, write what comes out, show it as artifacts, and end as `max_failures` says.
+    """Drive all items, write what comes out, show and announce it, and end as `max_failures` says.
 
     Args:
         run: What is done with them.
@@ -61,17 +64,28 @@ async def carry_out(
     Raises:
         OSError: The folder or a file cannot be made.
     """
-    with run.files.written():
-        await run.through(items, chunk_size, log)
-    await _publish(run, f"{source} through {job}", job=job, log=log)
+    provider = run.work.job.provider()
+    await tag_run("docjobs", provider.name, log=log)
+    with tags(provider.name), run.files.written():
+        await run.through(items, chunk_size, log, bar=artifact_key("progress", job))
+    with tags(provider.name):
+        await _publish(run, source, job=job, log=log)
+    is_well = not too_many(run.tally, max_failures)
+    event = BatchEvent(source, job, provider.name, provider.product, is_well=is_well)
+    event.emit(run.tally, run.files, run.elapsed)
     state = _state_of(run.tally, run.files, max_failures=max_failures, nothing=nothing)
     # Prefect takes the run's state from here and hands the caller the state's data.
     return cast("dict[str, Any]", state)
 
 
-async def _publish(run: ChunkedRun[Any], title: str, *, job: str, log: Log) -> None:
+async def _publish(run: ChunkedRun[Any], source: str, *, job: str, log: Log) -> None:
+    """Show tables and a summary, and tell where the files come from."""
     await publish_table(run.table, run.files, job=job, log=log)
-    await publish_summary(summary(title, run.tally, run.files, elapsed=run.elapsed), job=job, log=log)
+    await publish_failures(run.failure_table, run.files, job=job, log=log)
+    title = f"{source} through {job}"
+    told = summary(title, run.tally, run.files, elapsed=run.elapsed, failures=run.failure_tally)
+    await publish_summary(told, run.tally.sentence(), job=job, log=log)
+    await materialize_files(run.tally, run.files, source=source, job=job, log=log)
 
 
 def _state_of(

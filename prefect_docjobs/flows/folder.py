@@ -17,7 +17,7 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
 from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
-from prefect_docjobs.flows.files import is_ours
+from prefect_docjobs.flows.listing import documents_in
 from prefect_docjobs.flows.parameters import (
     Amount,
     AtLeastOne,
@@ -98,12 +98,12 @@ async def extract_folder(
         ConfigurationError: There is no such job.
     """
     log, block = run_log(), await the_job(job)
-    list_documents = partial(_documents, folder, pattern, names, recursive=recursive)
+    list_documents = partial(documents_in, folder, pattern, recursive=recursive, names=names)
     documents = (await anyio.to_thread.run_sync(list_documents))[:max_documents]
     log.info("Found %d documents in %s", len(documents), folder)
     limit = budget_of(budget, None, price_per_page)
     work = _Extraction(block, document_timeout, on_uncertain, limit, letter_writer(block, log))
-    run = ChunkedRun(work, result_files(output), timeout)
+    run = ChunkedRun(work, result_files(output), timeout, price_per_page)
     return await carry_out(
         run,
         documents,
@@ -138,12 +138,3 @@ class _Extraction:
 
     async def letters(self, items: Sequence[Document], batch: Batch) -> list[DeadLetter]:
         return await self.writer.letters(items, batch)
-
-
-def _documents(folder: str, pattern: str, names: Sequence[str] | None, *, recursive: bool) -> list[Document]:
-    found = Document.from_folder(folder, pattern, recursive=recursive)
-    given = [document for document in found if document.path and not is_ours(document.path)]
-    if names is None:
-        return given
-    wanted = set(names)
-    return [document for document in given if document.name in wanted]

@@ -1,29 +1,35 @@
-"""What a run says about itself: totals, a table of bounded size, a summary."""
+"""What a run says about itself: its sums, and a summary in Markdown."""
 
 from __future__ import annotations
 
-import math
+import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prefect_docjobs.flows.dead_letters import DeadLetter
 from prefect_docjobs.flows.files import FAILURES, RESULTS, ROWS, ResultFiles
+from prefect_docjobs.flows.latency import latency_image
 from prefect_docjobs.models import Batch, Outcome
+from prefect_docjobs.models.percentiles import percentile
 
 TABLE_ROWS = 500
 """Most rows of a table artifact: the browser draws every row, and a larger table stops it."""
 
-_TABLE_FIELDS = 12
-_KEPT_FIELDS = 60  # of one document, until it is known which ones most documents have
-_CELL = 120  # characters
-_HEAD = frozenset(Outcome(document="").row())
+_SHOWN_FAILURES = 10
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&])")
+_LINK_BREAKERS = re.compile(r"[\s()<>|\\]")
 
 
 @dataclass
 class Tally:
-    """The sums of a run."""
+    """The sums of a run.
+
+    Attributes:
+        price_per_page: What a page costs, in any currency; None where that is not known.
+    """
 
     documents: int = 0
     delivered: int = 0
@@ -32,6 +38,8 @@ class Tally:
     credits: float = 0
     reused: int = 0
     seconds: array[float] = field(default_factory=lambda: array("d"))
+    price_per_page: float | None = None
+    bought_pages: int = 0
 
     def add(self, batch: Batch) -> None:
         """Add a batch that has ended."""
@@ -42,12 +50,25 @@ class Tally:
         self.pages += totals["pages"]
         self.credits += totals["credits"]
         self.reused += sum(head.reused for head in batch.heads)
+        self.bought_pages += sum(pages_of(head) or 0 for head in batch.heads if not head.reused)
         self.seconds.extend(head.seconds for head in batch.heads if head.ok and head.seconds is not None)
 
     @property
     def failed(self) -> int:
         """Documents without a result."""
         return self.documents - self.delivered
+
+    @property
+    def failed_share(self) -> float:
+        """The part of the documents that has no result, 0 to 1."""
+        return round(self.failed / self.documents, 4) if self.documents else 0.0
+
+    @property
+    def cost(self) -> float | None:
+        """What the pages cost that were bought, where the price is known and the service tells pages."""
+        if self.price_per_page is None or not (self.bought_pages or self.reused):
+            return None
+        return round(self.bought_pages * self.price_per_page, 6)
 
     def totals(self) -> dict[str, Any]:
         """All sums as plain JSON; `seconds` tells the time per delivered document (p50 and p95)."""
@@ -69,105 +90,94 @@ class Tally:
         return f"{delivered}; {reasons}" if reasons else delivered
 
 
-def percentile(values: Iterable[float], percent: int) -> float | None:
-    """The nearest-rank percentile, or None of nothing."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else None
+def pages_of(head: Outcome) -> int | None:
+    """The pages of a delivered document, as the service counts them; None where it does not say."""
+    return head.result.usage.pages if head.result else None
 
 
-class ResultTable:
-    """The rows of the table artifact: failures first, then by document number; never more than fit."""
+def error_of(letter: DeadLetter) -> str:
+    """What went wrong, without the document's name before it."""
+    return (letter.error or letter.reason.value).removeprefix(f"{letter.document}: ")
+
+
+class FailureTally:
+    """What failed, and what to do about it: counts by reason, and the first few documents."""
 
     def __init__(self) -> None:
-        self._failed: list[tuple[int, dict[str, Any]]] = []
-        self._delivered: list[tuple[int, dict[str, Any]]] = []
-        self._documents = 0
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._first: list[DeadLetter] = []
 
-    def add(self, first: int, batch: Batch) -> None:
-        """Add a batch that has ended, whose first document is number `first` of the run."""
-        self._documents += len(batch)
-        for index, head in enumerate(batch.heads):
-            kept = self._delivered if head.ok else self._failed
-            if len(kept) < TABLE_ROWS:
-                kept.append((first + index, _row(batch[index])))  # which may read the disk
+    def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Add the dead letters of a chunk."""
+        self._counts.update((letter.reason.value, letter.how) for letter in letters)
+        self._first += letters[: _SHOWN_FAILURES - len(self._first)]
 
-    @property
-    def left_out(self) -> int:
-        """Documents that have no row."""
-        return self._documents - len(self._chosen())
-
-    def rows(self) -> list[dict[str, Any]]:
-        """At most `TABLE_ROWS` rows, all with the same columns: the fields that most documents have."""
-        chosen = self._chosen()
-        present = Counter(
-            name for row in chosen for name, value in row["fields"].items() if value not in (None, "")
-        )
-        names = [name for name, _ in present.most_common(_TABLE_FIELDS)]
-        return [{**row["head"], **{name: _cell(row["fields"].get(name)) for name in names}} for row in chosen]
-
-    def _chosen(self) -> Sequence[dict[str, Any]]:
-        ordered = [row for kept in (self._failed, self._delivered) for _, row in sorted(kept, key=_number)]
-        return ordered[:TABLE_ROWS]
+    def markdown(self) -> Iterator[str]:
+        """Lines: a table of reasons with what to do, and the first documents, linked where they can be."""
+        if not self._counts:
+            return
+        yield from ("", "### Failures", "", "| reason | documents | what to do |", "|---|---:|---|")
+        for (reason, how), number in self._counts.most_common():
+            yield f"| {reason} | {number:,} | {plain(how)} |"
+        yield ""
+        for letter in self._first:
+            yield f"- {_linked(letter)}: {plain(error_of(letter))}"
+        if left := self._counts.total() - len(self._first):
+            yield f"- and {left:,} more"
 
 
-def _number(numbered: tuple[int, dict[str, Any]]) -> int:
-    return numbered[0]
-
-
-def _row(outcome: Outcome) -> dict[str, Any]:
-    row = outcome.row()
-    fields = [(name, value) for name, value in row.items() if name not in _HEAD][:_KEPT_FIELDS]
-    return {
-        "head": {
-            "document": _cell(outcome.document),
-            "outcome": "delivered" if outcome.ok else str(outcome.reason),
-            "seconds": outcome.seconds,
-            "error": _cell(outcome.error),
-            "job": _cell(row["job_id"]),
-        },
-        "fields": {name: _cell(value) for name, value in fields},
-    }
-
-
-def _cell(value: Any) -> Any:
-    """A value as a table can show it: a number as it is, all else as a text of bounded length."""
-    if value is None:
-        return ""
-    if isinstance(value, (bool, int, float)):
-        return value
-    text = value if isinstance(value, str) else ", ".join(map(str, value))
-    text = text.encode(errors="backslashreplace").decode()  # file names need not be UTF-8, artifacts must
-    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
-
-
-def summary(title: str, tally: Tally, files: ResultFiles, *, elapsed: float) -> str:
-    """The run in Markdown: sums, times, and where the files are."""
-    totals = tally.totals()
-    known = {name: value for name, value in totals["seconds"].items() if value is not None}
-    times = ", ".join(f"{value:.1f} ({name})" for name, value in known.items())
-    facts = [
-        ("Documents", f"{tally.documents:,}"),
-        ("Delivered", f"{tally.delivered:,}"),
-        *((f"Failed: {reason}", f"{number:,}") for reason, number in tally.reasons.most_common()),
-        *([("Paid for before", f"{tally.reused:,}")] if tally.reused else []),
-        ("Pages, as the service counts", f"{tally.pages:,}" if tally.pages else "not told"),
-        ("Credits, as the service counts", f"{tally.credits:,g}" if tally.credits else "not told"),
-        ("Seconds per delivered document", times or "none"),
-        ("Seconds in all", f"{elapsed:.1f}"),
-    ]
+def summary(
+    title: str, tally: Tally, files: ResultFiles, *, elapsed: float, failures: FailureTally | None = None
+) -> str:
+    """The run in Markdown: sums, how long documents took, what failed and what to do, where the files are."""
     contents = {
         RESULTS: "a whole result per line",
         FAILURES: "a dead letter per line: a failed document, why, and what may be done",
         ROWS: "a flat row for each document",
     }
+    image = latency_image(tally.seconds)
     return "\n".join(
         [
-            f"## {title}",
+            f"## {plain(title)}",
             "",
             "| | |",
             "|---|---:|",
-            *(f"| {name} | {value} |" for name, value in facts),
+            *(f"| {name} | {value} |" for name, value in _facts(tally, elapsed)),
+            *(["", image] if image else []),
+            *(failures.markdown() if failures else ()),
+            "",
+            "### Files",
             "",
             *(f"- `{files.path(name)}`: {content}" for name, content in contents.items()),
         ]
     )
+
+
+def _facts(tally: Tally, elapsed: float) -> Iterator[tuple[str, str]]:
+    known = {name: value for name, value in tally.totals()["seconds"].items() if value is not None}
+    times = ", ".join(f"{value:.1f} ({name})" for name, value in known.items())
+    yield "Documents", f"{tally.documents:,}"
+    yield "Delivered", f"{tally.delivered:,}"
+    yield from ((f"Failed: {reason}", f"{number:,}") for reason, number in tally.reasons.most_common())
+    if tally.reused:
+        yield "Paid for before", f"{tally.reused:,}"
+    yield "Pages, as the service counts", f"{tally.pages:,}" if tally.pages else "not told"
+    yield "Credits, as the service counts", f"{tally.credits:,g}" if tally.credits else "not told"
+    if tally.cost is not None:
+        yield f"Cost, at {tally.price_per_page:,g} a page", f"{tally.cost:,g}"
+    yield "Seconds per delivered document", times or "none"
+    yield "Seconds in all", f"{elapsed:.1f}"
+
+
+def plain(text: str) -> str:
+    """A text of others as Markdown that shows it as it is, in one line."""
+    escaped = _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return escaped.encode(errors="backslashreplace").decode()
+
+
+def _linked(letter: DeadLetter) -> str:
+    """The document, as a link where it has an address: no browser opens a local file from a page."""
+    name = plain(letter.document)
+    if letter.url is None or _LINK_BREAKERS.search(letter.url):
+        return name
+    return f"[{name}]({letter.url})"

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import re
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from prefect_docjobs.errors import JobFailed
 from prefect_docjobs.flows.artifacts import artifact_key, publish_table
+from prefect_docjobs.flows.assets import file_asset
 from prefect_docjobs.flows.chunks import side_by_side
-from prefect_docjobs.flows.dead_letters import read_dead_letters
+from prefect_docjobs.flows.dead_letters import DeadLetter, read_dead_letters
 from prefect_docjobs.flows.files import FAILURES, NAMES, RESULTS, ROWS, ResultFiles, is_ours
 from prefect_docjobs.flows.folder import extract_folder
+from prefect_docjobs.flows.latency import latency_image
 from prefect_docjobs.flows.parameters import output_folder
-from prefect_docjobs.flows.report import TABLE_ROWS, ResultTable, Tally, percentile, summary
+from prefect_docjobs.flows.report import TABLE_ROWS, FailureTally, Tally, summary
+from prefect_docjobs.flows.tables import FailureTable, ResultTable
 from prefect_docjobs.models import Batch, Field, JobRef, Outcome, Phase, Result, Usage
 from prefect_docjobs.models.batches import LazyOutcomes
 
@@ -121,12 +126,6 @@ def test_totals_are_the_sums_of_all_batches() -> None:
     assert tally.sentence() == "2 of 3 documents delivered; 1 failed"
 
 
-def test_percentiles_are_of_the_nearest_rank() -> None:
-    assert [percentile(range(1, 101), percent) for percent in (0, 50, 95, 100)] == [1, 50, 95, 100]
-    assert percentile([7.0], 95) == 7.0
-    assert percentile([], 50) is None
-
-
 def test_the_table_holds_failures_first_and_says_how_many_documents_it_leaves_out() -> None:
     table = ResultTable()
     for first in range(0, 1200, 100):
@@ -144,8 +143,8 @@ def test_the_table_holds_failures_first_and_says_how_many_documents_it_leaves_ou
         "1199.pdf",
         "0000.pdf",
     ]
-    assert {row["outcome"] for row in rows[:4]} == {"failed"}
-    assert {row["outcome"] for row in rows[4:]} == {"delivered"}
+    assert {row["state"] for row in rows[:4]} == {"failed"}
+    assert {row["state"] for row in rows[4:]} == {"delivered"}
     assert table.left_out == 700
 
 
@@ -186,7 +185,152 @@ def test_rows_have_the_same_columns_and_they_are_the_most_common_fields() -> Non
     rows = table.rows()
     assert len({tuple(row) for row in rows}) == 1
     assert [row["total"] for row in rows] == ["", 1.5, 2]
-    assert len(rows[0]) <= 5 + 12
+    assert len(set(rows[0]) - {"document", "state", "seconds", "pages", "credits", "job"}) == 8
+
+
+def test_the_lowest_confidence_of_the_fields_that_are_shown_stands_beside_the_document() -> None:
+    row = delivered("a.pdf", number="N-1", total=1.5)
+    assert row.result
+    sure, unsure = Field(value="N-1", confidence=0.98), Field(value=1.5, confidence=0.41)
+    tags = Field(items=[Field(value="a", confidence=0.3), Field(value="b")])
+    table = ResultTable()
+    both = ({"n": sure, "t": unsure}, {"n": sure, "nested": Field(fields={"x": tags})})
+    for number, fields in enumerate(both):
+        changed = row.model_copy(update={"result": row.result.model_copy(update={"fields": fields})})
+        table.add(number, Batch.of([changed]))
+    assert [each["confidence"] for each in table.rows()] == [0.41, 0.3]
+
+
+def test_columns_that_nothing_is_known_of_are_left_out() -> None:
+    table = ResultTable()
+    table.add(0, Batch.of([delivered("a.pdf", total=1)]))
+    assert list(table.rows()[0]) == ["document", "state", "seconds", "pages", "credits", "total", "job"]
+
+
+def test_what_a_document_costs_is_told_where_the_price_is_known_and_what_is_reused_costs_nothing() -> None:
+    table, tally = ResultTable(price_per_page=0.05), Tally(price_per_page=0.05)
+    bought = delivered("a.pdf")
+    batch = Batch.of([bought, bought.model_copy(update={"reused": True}), failed("c.pdf")])
+    table.add(0, batch)
+    tally.add(batch)
+    assert [row["cost"] for row in table.rows()] == ["", 0.1, 0]
+    assert tally.cost == 0.1
+    assert Tally().cost is None
+
+
+def test_a_field_that_bears_the_name_of_a_column_keeps_its_value() -> None:
+    table = ResultTable()
+    table.add(0, Batch.of([delivered("a.pdf", state="Texas", job="Plumber", cost=3)]))
+    (row,) = table.rows()
+    assert (row["state"], row["fields.state"], row["fields.job"], row["fields.cost"]) == (
+        "delivered",
+        "Texas",
+        "Plumber",
+        3,
+    )
+
+
+def letters(*names: str, **known: Any) -> list[DeadLetter]:
+    return [DeadLetter.of(failed(name), **known) for name in names]
+
+
+def test_the_table_of_failures_says_what_to_do_and_where_the_document_is() -> None:
+    table = FailureTable()
+    table.add(5, letters("b.pdf", url="https://docs.example/b.pdf"))
+    table.add(0, letters("a.pdf", path="/in/a.pdf"))
+    assert table.rows() == [
+        {
+            "document": name,
+            "reason": "failed",
+            "what to do": "Redrive it with resubmit=True, at the price of a second bill.",
+            "error": "It is blank.",
+            "where": where,
+        }
+        for name, where in (("a.pdf", "/in/a.pdf"), ("b.pdf", "https://docs.example/b.pdf"))
+    ]
+
+
+def test_the_table_of_failures_is_bounded() -> None:
+    table = FailureTable()
+    for first in range(0, 700, 100):
+        table.add(first, letters(*(f"{first + number}.pdf" for number in range(100))))
+    assert (len(table.rows()), table.left_out) == (TABLE_ROWS, 200)
+
+
+def test_the_summary_says_what_to_do_about_failures_and_links_what_has_an_address(tmp_path: Path) -> None:
+    tally, failures = Tally(), FailureTally()
+    tally.add(Batch.of([failed("a.pdf")]))
+    failures.add(letters("[x](javascript:0).pdf", "b<i>.pdf", url="https://docs.example/b.pdf"))
+    failures.add(letters(*(f"{number}.pdf" for number in range(12))))
+    text = summary("in_box", tally, ResultFiles(tmp_path, run="r"), elapsed=1.0, failures=failures)
+    assert "| failed | 14 | Redrive it with resubmit=True, at the price of a second bill. |" in text
+    assert r"- [\[x\](javascript:0).pdf](https://docs.example/b.pdf): It is blank." in text
+    assert r"- [b\<i\>.pdf](https://docs.example/b.pdf): It is blank." in text
+    assert text.count("It is blank.") == 10
+    assert "- and 4 more" in text.splitlines()
+
+
+def picture(text: str) -> ET.Element:
+    (data,) = re.findall(r"\(data:image/svg\+xml;base64,([^)]+)\)", text)
+    return ET.fromstring(base64.b64decode(data))
+
+
+def bars(seconds: list[float]) -> list[float]:
+    """The heights of the bars of a picture."""
+    image = latency_image(seconds)
+    assert image
+    return [float(each.attrib["height"]) for each in picture(image).iter() if "rx" in each.attrib][1:]
+
+
+def test_the_picture_counts_every_document_and_says_its_numbers_as_text() -> None:
+    image = latency_image([0.5] * 50 + [2.0] * 45 + [9.0] * 5)
+    assert image
+    assert image.startswith("![Half of the documents took up to 0.5 s, 95 % up to 2 s](data:image/svg+xml;")
+    words = [each.text for each in picture(image).iter("{http://www.w3.org/2000/svg}text")]
+    assert words == [
+        "Time from submit to result, 100 documents",
+        "half within 0.5 s, 95 % within 2 s",
+        "0 s",
+        "3 s",
+        "6 s and more",
+    ]
+    assert bars([0.5] * 50 + [2.0] * 45 + [9.0] * 5) == pytest.approx([112, 100.8, 11.2])
+
+
+def test_the_picture_is_small_and_brings_its_own_ground() -> None:
+    image = latency_image([number / 7 for number in range(20_000)])
+    assert image
+    assert len(image) < 6000
+    (ground,) = [each for each in picture(image) if each.attrib.get("rx") == "8"]
+    assert (ground.attrib["width"], ground.attrib["fill"]) == ("640", "#1e293b")
+
+
+@pytest.mark.parametrize("seconds", [[0.0, 0.0], [1e-9, 1e6], [3600.0 * 5] * 3, [9.96, 9.96]])
+def test_the_picture_takes_any_times(seconds: list[float]) -> None:
+    assert bars(seconds)
+
+
+def test_one_document_is_no_picture() -> None:
+    assert latency_image([1.0]) is None
+    assert latency_image([]) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/data/in box/Été #1", "file:///data/in_box/Été__1"),
+        ("/data/{date}/100%.pdf", "file:///data/_date_/100_.pdf"),
+        ("/data/plain", "file:///data/plain"),
+    ],
+)
+def test_assets_of_any_path_have_keys_that_prefect_takes(path: str, key: str) -> None:
+    assert file_asset(path).key == key
+
+
+def test_assets_of_long_paths_are_told_apart() -> None:
+    long = "/" + "/".join(["folder"] * 100)
+    assert len(file_asset(long).key) <= 512
+    assert file_asset(f"{long}/a").key != file_asset(f"{long}/b").key
 
 
 def test_cells_are_short_and_can_be_sent() -> None:
@@ -228,9 +372,9 @@ async def test_a_table_that_prefect_refuses_costs_a_warning_and_not_the_run(
     table = ResultTable()
     table.add(0, Batch.of([delivered("a.pdf")]))
     nowhere = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}
-    log = logging.getLogger("test")
+    log, files = logging.getLogger("test"), ResultFiles(tmp_path, run="r")
     with temporary_settings(nowhere):
-        await publish_table(table, ResultFiles(tmp_path, run="r"), job="mindee-job/invoices", log=log)
+        await publish_table(table, files, job="mindee-job/invoices", log=log)
     assert [record.getMessage().split(":")[0] for record in caplog.records if record.name == "test"] == [
         "The result table is not shown"
     ]

@@ -21,6 +21,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.exceptions import FailedRun
 from support.blocks import make_job
+from support.processes import until
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument, Reason
@@ -63,11 +64,34 @@ class Ran:
 
     @property
     def artifacts(self) -> list[Any]:
-        """What the run itself made, not its tasks."""
+        """What the run and its tasks made."""
         with get_client(sync_client=True) as client:
             mine = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self._id]))
-            found = client.read_artifacts(artifact_filter=mine)
-        return [artifact for artifact in found if artifact.task_run_id is None]
+            return list(client.read_artifacts(artifact_filter=mine))
+
+    @property
+    def tags(self) -> list[list[str]]:
+        """Those of the run and of each of its task runs."""
+        with get_client(sync_client=True) as client:
+            mine = FlowRunFilter(id=FlowRunFilterId(any_=[self._id]))
+            given = [client.read_flow_run(self._id).tags]
+            given += [run.tags for run in client.read_task_runs(flow_run_filter=mine)]
+        return [sorted(tags) for tags in given]
+
+    async def events(self, prefix: str, number: int) -> list[dict[str, Any]]:
+        """Its events, when Prefect has so many written down."""
+        related = {"id": [f"prefect.flow-run.{self._id}"]}
+        query = {"filter": {"event": {"prefix": [prefix]}, "related": related}}
+        found: list[dict[str, Any]] = []
+
+        async def written() -> bool:
+            async with get_client() as client:
+                answer = await client.request("POST", "/events/filter", json=query)
+            found[:] = answer.json()["events"]
+            return len(found) >= number
+
+        await until(written, within=30.0)
+        return found
 
     @property
     def _id(self) -> Any:
@@ -178,17 +202,54 @@ def test_a_run_returns_totals_and_no_results(samples: Ran) -> None:
 
 def test_each_chunk_is_a_task_run_with_a_readable_name(samples: Ran) -> None:
     assert samples.name == "inbox through mindee_v1/mindee/invoices/v4"
-    assert samples.task_runs == ["extract 1-3 of 7", "extract 4-6 of 7", "extract 7-7 of 7"]
+    chunks = ["extract 1-3 of 7", "extract 4-6 of 7", "extract 7-7 of 7"]
+    assert samples.task_runs == [*chunks, "record 3 files"]
 
 
-def test_a_run_shows_one_progress_bar_one_table_and_one_summary(samples: Ran) -> None:
-    artifacts = {artifact.type: artifact for artifact in samples.artifacts}
-    assert sorted(artifact.type for artifact in samples.artifacts) == ["markdown", "progress", "table"]
+def test_runs_and_their_task_runs_are_tagged_with_the_service(samples: Ran) -> None:
+    assert samples.tags == [["docjobs", "mindee_v1"]] * 5
+
+
+def test_a_run_shows_one_progress_bar_two_tables_and_one_summary(samples: Ran) -> None:
+    artifacts = {artifact.key.split("-")[1]: artifact for artifact in samples.artifacts}
+    assert len(samples.artifacts) == 4
+    assert {name: artifact.type for name, artifact in artifacts.items()} == {
+        "progress": "progress",
+        "results": "table",
+        "failures": "table",
+        "summary": "markdown",
+    }
     assert artifacts["progress"].data == 100.0
-    rows = json.loads(artifacts["table"].data)
+    rows = json.loads(artifacts["results"].data)
     assert [row["document"] for row in rows] == TEXTS + sorted(TOTALS)
     assert rows[3]["total_amount"] == 1452.17
-    assert "| Delivered | 5 |" in artifacts["markdown"].data
+    failures = json.loads(artifacts["failures"].data)
+    assert [(row["document"], row["what to do"]) for row in failures] == [
+        (name, "Mend the document, then run the flow again.") for name in TEXTS
+    ]
+    assert "| Delivered | 5 |" in artifacts["summary"].data
+
+
+def test_the_end_of_a_run_is_an_event_with_its_sums_and_files(samples: Ran) -> None:
+    (event,) = asyncio.run(samples.events("docjobs.batch.", 1))
+    assert event["event"] == "docjobs.batch.completed"
+    assert event["resource"]["docjobs.provider"] == "mindee_v1"
+    assert event["resource"]["docjobs.job"] == event["payload"]["job"] == "mindee_v1/mindee/invoices/v4"
+    told = event["payload"]
+    assert (told["documents"], told["delivered"], told["failed_share"]) == (7, 5, 0.2857)
+    assert told["files"]["rows"] == str(samples.output / "rows.jsonl")
+
+
+def test_the_files_are_assets_made_of_the_folder(samples: Ran) -> None:
+    events = asyncio.run(samples.events("prefect.asset.materialization.", 3))
+    assert {event["resource"]["prefect.resource.id"] for event in events} == {
+        f"file://{samples.output / name}" for name in ("results.jsonl", "failures.jsonl", "rows.jsonl")
+    }
+    for event in events:
+        assert event["event"] == "prefect.asset.materialization.succeeded"
+        assert (event["payload"]["documents"], event["payload"]["delivered"]) == (7, 5)
+        related = {each["prefect.resource.role"]: each["prefect.resource.id"] for each in event["related"]}
+        assert related["asset"] == f"file://{samples.output.parent / 'inbox'}"
 
 
 def test_a_folder_without_such_documents_completes_and_says_so(tmp_path: Path, job: DocJob) -> None:

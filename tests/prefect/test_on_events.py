@@ -130,6 +130,8 @@ async def test_documents_that_arrive_and_jobs_that_end_start_runs(
 
         await until(loaded, within=60.0)
     assert {row["document"] for row in _rows(output)} == {"invoice-brightwater.pdf", "rechnung-bergmann.pdf"}
+    # Those were told of first. What extract_folder itself delivers starts no runs.
+    assert [each["document"] for each in _loaded(output)] == ["invoice-cascade-3-pages.pdf"]
 
 
 async def _is_deployed() -> bool:

@@ -1,0 +1,161 @@
+"""The recipes of `flows/automations`: created by Prefect's command, fired by runs, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect import get_client
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.settings import PREFECT_API_URL
+from support.blocks import make_job
+from support.processes import until
+
+from prefect_docjobs.blocks import DocJob
+from prefect_docjobs.flows import extract_folder
+from prefect_docjobs.flows.loading import load_documents
+from prefect_docjobs.simulator.server import Running
+
+RECIPES = Path(__file__).parents[2] / "flows" / "automations"
+UNSET = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    """One document that Unsiloed takes, and one that nobody does."""
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    (folder / "good.txt").write_text("Invoice number: N-1\nTotal: 1.00\n")
+    (folder / "empty.txt").write_text("")
+    return folder
+
+
+@pytest.fixture
+def texts(simulator: Running) -> DocJob:
+    """A job that takes texts."""
+    return make_job("unsiloed", simulator.base_url)
+
+
+@pytest.fixture
+def heard() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """An address on loopback, and what is posted to it."""
+    posted: list[dict[str, Any]] = []
+
+    class Listening(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listening) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", posted
+        server.shutdown()
+        thread.join()
+
+
+@asynccontextmanager
+async def created(recipe: str, *, id_: str, directory: Path, **changes: str) -> AsyncIterator[None]:
+    """The automations of a file, with the id of a block or deployment in it, until the context is left."""
+    text = (RECIPES / recipe).read_text("utf-8").replace(UNSET, id_)
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    (directory / recipe).write_text(text, "utf-8")
+    await asyncio.to_thread(prefect, directory, "automation", "create", "--from-file", recipe)
+    names = {each["name"] for each in yaml.safe_load(text)["automations"]}
+    async with get_client() as client:
+        mine = [each for each in await client.read_automations() if each.name in names]
+        assert sorted(each.name for each in mine) == sorted(names)
+        try:
+            yield
+        finally:
+            for each in mine:
+                await client.delete_automation(each.id)
+
+
+def prefect(directory: Path, *arguments: str) -> None:
+    server = {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_HOME": str(directory / "home")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=directory,
+        env={**os.environ, **server},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert ended.returncode == 0, ended.stdout
+
+
+@pytest.mark.timeout(180)
+async def test_a_batch_with_too_many_failures_sends_a_notification_and_others_do_not(
+    tmp_path: Path, inbox: Path, texts: DocJob, heard: tuple[str, list[dict[str, Any]]]
+) -> None:
+    address, posted = heard
+    block = CustomWebhookNotificationBlock(
+        name="loopback", url=address, json_data={"subject": "{{subject}}", "text": "{{body}}"}
+    )
+    saved = await block.save("docjobs-alerts", overwrite=True)
+    async with created("alert_on_failures.yaml", id_=str(saved), directory=tmp_path):
+        for name, max_failures in (("allowed", 1.0), ("too-many", 0.25)):
+            out = str(tmp_path / name)
+            await extract_folder(str(inbox), texts, output=out, max_failures=max_failures, return_state=True)
+
+        async def told() -> bool:
+            return bool(posted)
+
+        await until(told, within=60.0)
+    (message,) = posted
+    assert message["subject"].endswith("50.0 % failed")
+    assert "1 of 2 documents delivered; 1 invalid_document" in message["text"]
+    assert str(tmp_path / "too-many" / "failures.jsonl") in message["text"]
+
+
+@pytest.mark.timeout(180)
+async def test_the_loader_is_started_with_the_folder_and_the_job_of_a_batch_that_is_done(
+    tmp_path: Path, inbox: Path, texts: DocJob, simulator: Running
+) -> None:
+    await texts.asave("loaded-when-done", overwrite=True)
+    job = "unsiloed-job/loaded-when-done"
+    deployed = await load_documents.ato_deployment(
+        "on-batch", parameters={"destination": f"duckdb:{tmp_path / 'loaded.duckdb'}", "max_failures": 1}
+    )
+    deployment = await deployed.aapply()
+    changes = {"mindee-job/invoices": job}
+    async with (
+        get_client() as client,
+        created("load_when_done.yaml", id_=str(deployment), directory=tmp_path, **changes),
+    ):
+        await extract_folder(str(inbox), texts, output=str(tmp_path / "other"))  # another job's batch
+        await extract_folder(str(inbox), job, output=str(tmp_path / "out"))
+        of_loader = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+
+        async def started() -> bool:
+            return bool(await client.read_flow_runs(flow_run_filter=of_loader))
+
+        await until(started, within=60.0)
+        (run,) = await client.read_flow_runs(flow_run_filter=of_loader)
+    assert (run.parameters["folder"], run.parameters["job"]) == (str(inbox), job)
+    bought = simulator.world.report()["submits"]["total"]
+    loaded = await load_documents(**run.parameters)  # as a worker would
+    assert (loaded["found"], loaded["loaded"], loaded["failed"]) == (2, 1, 1)
+    assert simulator.world.report()["submits"]["total"] == bought
