@@ -18,15 +18,19 @@ from prefect.blocks.core import Block
 from pydantic import (
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     HttpUrl,
     SecretStr,
     computed_field,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from typing_extensions import Self
 
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
+from prefect_docjobs.blocks.forms import Secrets, is_empty, title_of, without_null
 from prefect_docjobs.blocks.run import DocJobRun
 from prefect_docjobs.blocks.sharing import SharedRates
 from prefect_docjobs.errors import ConfigurationError
@@ -42,6 +46,12 @@ else:
 
 LOGO = HttpUrl("https://raw.githubusercontent.com/prefect-docjobs/prefect-docjobs/main/docs/logo.png")
 _DOCS = "https://github.com/prefect-docjobs/prefect-docjobs/blob/main/docs/providers/"
+PAYING_ACCOUNT = (
+    "The account that runs and pays for the job. Choose it again when you edit the job: the form of "
+    "Prefect 3.8 does not keep it."
+)
+"""What the form of a job says of its credentials."""
+
 _SCHEME = re.compile(r"(bearer|token|basic|authorization|x-api-key|api-key)\b[\s:]", re.IGNORECASE)
 _LIKE_A_SETTING = re.compile(r"[a-z_]{1,32}")
 # What Prefect writes beside the fields of a block when it dumps one.
@@ -60,8 +70,8 @@ def checked_secret(secret: SecretStr) -> SecretStr:
         raise ValueError("it is empty. Give the key itself.")
     if not key.strip("*"):
         raise ValueError(
-            f"it is the mask {key!r}: the block travelled without its secret. "
-            "Save the block, and pass its name."
+            f"it is the mask {key!r}: the block travelled without its secret. Save the block, and pass its "
+            "name; after an edit of a job in Prefect's UI, choose its credentials again and save."
         )
     if _SCHEME.match(key):
         raise ValueError("it begins with a header or a scheme such as 'Bearer'. Give the key alone.")
@@ -73,7 +83,10 @@ def checked_secret(secret: SecretStr) -> SecretStr:
 class DocJobsBlock(Block, ABC):
     """A block of one provider: it refuses settings it does not know, and does not fall apart in `.map`."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)  # an input may be a key
+    model_config = ConfigDict(
+        hide_input_in_errors=True,  # an input may be a key
+        field_title_generator=lambda name, _: title_of(name),
+    )
 
     _provider: ClassVar[str]  # the provider's name in the registry
     _logo_url = LOGO
@@ -106,10 +119,32 @@ class DocJobsBlock(Block, ABC):
             named = ", ".join(sorted(name for name in unknown if _LIKE_A_SETTING.fullmatch(str(name))))
             known = ", ".join(cls.model_fields)
             raise ValueError(f"{cls.__name__} has no setting {named or 'of that name'}. There are: {known}.")
-        return {name: value for name, value in data.items() if name not in cls.model_computed_fields}
+        return {
+            name: value
+            for name, value in data.items()
+            if name not in cls.model_computed_fields and not cls._is_left_empty(name, value)
+        }
+
+    @classmethod
+    def _is_left_empty(cls, name: str, value: object) -> bool:
+        """Whether a form had nothing in the field of a setting that may be left out."""
+        field = cls.model_fields.get(name)
+        if field is None or field.is_required() or not is_empty(value):
+            return False
+        return is_empty(field.get_default(call_default_factory=True))
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> JsonSchemaValue:
+        """What Prefect's UI makes the form of."""
+        schema = handler(core_schema)
+        for each in handler.resolve_ref_schema(schema).get("properties", {}).values():
+            without_null(each)
+        return schema
 
 
-class DocJobsCredentials(DocJobsBlock, CredentialsBlock, ABC):
+class Account(DocJobsBlock, CredentialsBlock, ABC):
     """An account with one service: the API key, where the service is, and whose account it is."""
 
     api_key: SecretStr = Field(
@@ -126,6 +161,60 @@ class DocJobsCredentials(DocJobsBlock, CredentialsBlock, ABC):
             "By default a short hash of the key; give a name to keep refs valid when the key is changed."
         ),
     )
+
+    _check_api_key = field_validator("api_key")(checked_secret)
+
+    @field_validator("base_url")
+    @classmethod
+    def _origin_only(cls, url: str) -> str:
+        return normalize_base_url(url)
+
+
+class PushingCredentials(Account, ABC):
+    """An account with a service that signs its webhook calls."""
+
+    # A list of annotated secrets would not be known to Prefect as secret, so they are checked here.
+    webhook_secrets: Secrets = Field(
+        default_factory=list,
+        description=(
+            "Signing secrets of the webhooks, all that are valid, separated by blanks: a new one beside the "
+            "old one."
+        ),
+    )
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _check_webhook_secrets(cls, secrets: list[SecretStr]) -> list[SecretStr]:
+        return [checked_secret(secret) for secret in secrets]
+
+
+class DocJobsCredentials(Account, ABC):
+    """An account with one service, and how much may be asked of the service at a time.
+
+    What only some services have, such as `PushingCredentials`, stands behind this class among the bases of
+    theirs: the form then shows it before the limits.
+    """
+
+    submits_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        description="Never more, over all batches of the account in one process; empty for no limit.",
+    )
+    status_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        title="Status requests per second",
+        description="Never more, over all batches of the account in one process; empty for no limit.",
+    )
+    share_rates: bool = Field(
+        default=False,
+        title="Share the rates among all workers",
+        description=(
+            "The two rates above hold for all processes of the account together, which take turns through "
+            "the ledger they share (PostgreSQL for several machines, SQLite for one), and pause together "
+            "when one is refused. All must set the same rates. Without it each process has them for itself."
+        ),
+    )
     max_in_flight: int = Field(
         default=20,
         ge=1,
@@ -139,35 +228,6 @@ class DocJobsCredentials(DocJobsBlock, CredentialsBlock, ABC):
         title="Largest answer (MiB)",
         description="An answer that is larger, in MiB, is refused.",
     )
-    submits_per_second: float | None = Field(
-        default=None,
-        gt=0,
-        title="Submits per second",
-        description="Never more, over all batches of the account in one process; empty for no limit.",
-    )
-    status_per_second: float | None = Field(
-        default=None,
-        gt=0,
-        title="Status requests per second",
-        description="Never more, over all batches of the account in one process; empty for no limit.",
-    )
-
-    share_rates: bool = Field(
-        default=False,
-        title="Share the rates among all workers",
-        description=(
-            "The two rates above hold for all processes of the account together, which take turns through "
-            "the ledger they share (PostgreSQL for several machines, SQLite for one), and pause together "
-            "when one is refused. All must set the same rates. Without it each process has them for itself."
-        ),
-    )
-
-    _check_api_key = field_validator("api_key")(checked_secret)
-
-    @field_validator("base_url")
-    @classmethod
-    def _origin_only(cls, url: str) -> str:
-        return normalize_base_url(url)
 
     @model_validator(mode="after")
     def _rates_to_share(self) -> Self:
@@ -226,29 +286,13 @@ class DocJobsCredentials(DocJobsBlock, CredentialsBlock, ABC):
         return {kind: rate for kind, rate in given.items() if rate is not None}
 
 
-class PushingCredentials(DocJobsCredentials, ABC):
-    """An account with a service that signs its webhook calls."""
-
-    # A list of annotated secrets would not be known to Prefect as secret, so they are checked here.
-    webhook_secrets: list[SecretStr] = Field(
-        default_factory=list,
-        title="Webhook secrets",
-        description="Signing secrets of the webhooks, all that are valid: a new one beside the old one.",
-    )
-
-    @field_validator("webhook_secrets")
-    @classmethod
-    def _check_webhook_secrets(cls, secrets: list[SecretStr]) -> list[SecretStr]:
-        return [checked_secret(secret) for secret in secrets]
-
-
 class DocJob(DocJobsBlock, _JobBlock, ABC):
     """One kind of job at one service: the account and the service's settings.
 
     The fields of a subclass are the settings of its provider, under the same names.
     """
 
-    credentials: DocJobsCredentials = Field(description="The account that runs and pays for the job.")
+    credentials: DocJobsCredentials = Field(description=PAYING_ACCOUNT)
 
     @model_validator(mode="after")
     def _accepted_by_the_provider(self) -> Self:

@@ -6,20 +6,26 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from prefect_docjobs.blocks.base import DocJob, PushingCredentials, docs_url
+from prefect_docjobs.blocks.base import (
+    PAYING_ACCOUNT,
+    DocJob,
+    DocJobsCredentials,
+    PushingCredentials,
+    docs_url,
+)
+from prefect_docjobs.blocks.forms import JsonTree, YesNo
 
 
-class MindeeCredentials(PushingCredentials):
+class MindeeCredentials(DocJobsCredentials, PushingCredentials):
     """An account with Mindee V2, the API of the platform for custom models.
 
     Example:
-        Load saved credentials and ask with them:
+        Load saved credentials, and make a job of them:
         ```python
-        from prefect_docjobs import MindeeCredentials
+        from prefect_docjobs import MindeeCredentials, MindeeJob
 
-        credentials = MindeeCredentials.load("BLOCK_NAME")
-        async with credentials.get_client() as http:
-            ...
+        credentials = MindeeCredentials.load("BLOCK_NAME")  # async: await MindeeCredentials.aload(...)
+        job = MindeeJob(credentials=credentials, model_id="11111111-2222-4333-8444-555555555555")
         ```
     """
 
@@ -39,14 +45,13 @@ class MindeeJob(DocJob):
     """A job at Mindee V2: a model, what to do with it, and what to return.
 
     Example:
-        Load a saved job, submit a document and wait for its result:
+        Load a saved job, and extract from a document:
         ```python
-        from prefect_docjobs import MindeeJob, Document
+        from prefect_docjobs import MindeeJob, Document, extract_documents
 
-        job = MindeeJob.load("BLOCK_NAME")
-        run = await job.trigger(Document.from_path("invoice.pdf"))
-        await run.wait_for_completion(timeout=600)
-        result = await run.fetch_result()
+        job = MindeeJob.load("BLOCK_NAME")  # async: await MindeeJob.aload("BLOCK_NAME")
+        batch = extract_documents(job, [Document.from_path("invoice.pdf")])
+        print(batch.rows())
         ```
     """
 
@@ -55,21 +60,21 @@ class MindeeJob(DocJob):
     _documentation_url = docs_url("mindee")
     _provider = "mindee"
 
-    credentials: MindeeCredentials = Field(description="The account that runs and pays for the job.")
+    credentials: MindeeCredentials = Field(description=PAYING_ACCOUNT)
     model_id: str = Field(title="Model ID", description="The model, a UUID from its page on the platform.")
     product: Literal["extraction", "ocr", "crop", "split", "classification"] = Field(
         default="extraction", description="What the model does; it must be the model's own product."
     )
-    raw_text: bool | None = Field(
+    raw_text: YesNo = Field(
         default=None, description="Give the whole text too. Extraction only; empty: as the model is set."
     )
-    polygon: bool | None = Field(
+    polygon: YesNo = Field(
         default=None, description="Give boxes. Extraction only; empty: as the model is set."
     )
-    confidence: bool | None = Field(
+    confidence: YesNo = Field(
         default=None, description="Give confidences. Extraction only; empty: as the model is set."
     )
-    rag: bool | None = Field(
+    rag: YesNo = Field(
         default=None,
         title="RAG",
         description="Use retrieval-augmented generation. Extraction only; empty: as the model is set.",
@@ -77,12 +82,13 @@ class MindeeJob(DocJob):
     text_context: str | None = Field(
         default=None, description="What the model should know about the document. Extraction only."
     )
-    data_schema: dict[str, Any] | list[Any] | str | None = Field(
+    data_schema: JsonTree = Field(
         default=None,
         description="Fields to extract instead of the model's, as Mindee describes them. Extraction only.",
+        json_schema_extra={"default": {}},
     )
     webhook_ids: list[str] = Field(
-        default_factory=list,
+        default=[],
         title="Webhook IDs",
         description="UUIDs of the model's webhooks to call when the job has ended.",
     )
@@ -97,5 +103,5 @@ class MindeeJob(DocJob):
         default=None, description="The file name sent with base64. Empty: the document's own."
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Further form fields of the request, sent as they are."
+        default={}, description="Further form fields of the request, sent as they are."
     )

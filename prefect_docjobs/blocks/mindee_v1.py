@@ -6,20 +6,26 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from prefect_docjobs.blocks.base import DocJob, PushingCredentials, docs_url
+from prefect_docjobs.blocks.base import (
+    PAYING_ACCOUNT,
+    DocJob,
+    DocJobsCredentials,
+    PushingCredentials,
+    docs_url,
+)
+from prefect_docjobs.blocks.forms import YesNo
 
 
-class MindeeV1Credentials(PushingCredentials):
+class MindeeV1Credentials(DocJobsCredentials, PushingCredentials):
     """An account with Mindee V1, the API of the ready-made document types.
 
     Example:
-        Load saved credentials and ask with them:
+        Load saved credentials, and make a job of them:
         ```python
-        from prefect_docjobs import MindeeV1Credentials
+        from prefect_docjobs import MindeeV1Credentials, MindeeV1Job
 
-        credentials = MindeeV1Credentials.load("BLOCK_NAME")
-        async with credentials.get_client() as http:
-            ...
+        credentials = MindeeV1Credentials.load("BLOCK_NAME")  # async: await MindeeV1Credentials.aload(...)
+        job = MindeeV1Job(credentials=credentials, endpoint="invoices", version="4")
         ```
     """
 
@@ -39,14 +45,13 @@ class MindeeV1Job(DocJob):
     """A job at Mindee V1: a product of the catalogue or of your own, and what to return.
 
     Example:
-        Load a saved job, submit a document and wait for its result:
+        Load a saved job, and extract from a document:
         ```python
-        from prefect_docjobs import MindeeV1Job, Document
+        from prefect_docjobs import MindeeV1Job, Document, extract_documents
 
-        job = MindeeV1Job.load("BLOCK_NAME")
-        run = await job.trigger(Document.from_path("invoice.pdf"))
-        await run.wait_for_completion(timeout=600)
-        result = await run.fetch_result()
+        job = MindeeV1Job.load("BLOCK_NAME")  # async: await MindeeV1Job.aload("BLOCK_NAME")
+        batch = extract_documents(job, [Document.from_path("invoice.pdf")])
+        print(batch.rows())
         ```
     """
 
@@ -55,20 +60,18 @@ class MindeeV1Job(DocJob):
     _documentation_url = docs_url("mindee_v1")
     _provider = "mindee_v1"
 
-    credentials: MindeeV1Credentials = Field(description="The account that runs and pays for the job.")
+    credentials: MindeeV1Credentials = Field(description=PAYING_ACCOUNT)
     endpoint: str = Field(description="The product's name in its URL, such as invoices.")
+    version: str = Field(description="The product's version, such as 4; v4 means the same.")
     account: str = Field(
         default="mindee", description="Who owns the product: mindee for all products of the catalogue."
     )
-    version: str = Field(description="The product's version, such as 4; v4 means the same.")
-    full_text_ocr: bool | None = Field(
-        default=None, title="Full text OCR", description="Give the whole text too."
-    )
-    cropper: bool | None = Field(default=None, description="Give boxes of the documents on each page.")
-    rag: bool | None = Field(
+    full_text_ocr: YesNo = Field(default=None, title="Full text OCR", description="Give the whole text too.")
+    cropper: YesNo = Field(default=None, description="Give boxes of the documents on each page.")
+    rag: YesNo = Field(
         default=None, title="RAG", description="Use retrieval-augmented generation, where the product has it."
     )
-    include_mvision: bool | None = Field(
+    include_mvision: YesNo = Field(
         default=None,
         title="Include mvision",
         description="Give all words with their boxes too; not with base64.",
@@ -77,5 +80,5 @@ class MindeeV1Job(DocJob):
         default="file", description="How files travel: as multipart, or as base64 in JSON."
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Further query parameters of the request, sent as they are."
+        default={}, description="Further query parameters of the request, sent as they are."
     )

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_docjobs.blocks.base import DocJob, DocJobsCredentials, docs_url
+from prefect_docjobs.blocks.base import PAYING_ACCOUNT, DocJob, DocJobsCredentials, docs_url
+from prefect_docjobs.blocks.forms import NumberOrWord, YesNo
 from prefect_docjobs.models import Document
 
 
@@ -15,13 +16,12 @@ class NuMindCredentials(DocJobsCredentials):
     """An account with NuMind's NuExtract platform.
 
     Example:
-        Load saved credentials and ask with them:
+        Load saved credentials, and make a job of them:
         ```python
-        from prefect_docjobs import NuMindCredentials
+        from prefect_docjobs import NuMindCredentials, NuMindJob
 
-        credentials = NuMindCredentials.load("BLOCK_NAME")
-        async with credentials.get_client() as http:
-            ...
+        credentials = NuMindCredentials.load("BLOCK_NAME")  # async: await NuMindCredentials.aload(...)
+        job = NuMindJob(credentials=credentials, template={"total_amount": "number"})
         ```
     """
 
@@ -50,14 +50,13 @@ class NuMindJob(DocJob):
     """A job at NuExtract: a template or a project to extract with, or the document as markdown.
 
     Example:
-        Load a saved job, submit a document and wait for its result:
+        Load a saved job, and extract from a document:
         ```python
-        from prefect_docjobs import NuMindJob, Document
+        from prefect_docjobs import NuMindJob, Document, extract_documents
 
-        job = NuMindJob.load("BLOCK_NAME")
-        run = await job.trigger(Document.from_path("invoice.pdf"))
-        await run.wait_for_completion(timeout=600)
-        result = await run.fetch_result()
+        job = NuMindJob.load("BLOCK_NAME")  # async: await NuMindJob.aload("BLOCK_NAME")
+        batch = extract_documents(job, [Document.from_path("invoice.pdf")])
+        print(batch.rows())
         ```
     """
 
@@ -66,13 +65,14 @@ class NuMindJob(DocJob):
     _documentation_url = docs_url("numind")
     _provider = "numind"
 
-    credentials: NuMindCredentials = Field(description="The account that runs and pays for the job.")
+    credentials: NuMindCredentials = Field(description=PAYING_ACCOUNT)
     product: Literal["extraction", "content"] = Field(
         default="extraction", description="Named values (extraction) or the document as markdown (content)."
     )
     template: dict[str, Any] | None = Field(
         default=None,
         description='What to extract, such as {"total": "number"}. Extraction: this or a project.',
+        examples=[{"invoice_number": "verbatim-string", "total_amount": "number"}],
     )
     project_id: str | None = Field(
         default=None,
@@ -83,36 +83,36 @@ class NuMindJob(DocJob):
         default=None, description="Guidance for the model. With a template only; a project has its own."
     )
     examples: list[Example] = Field(
-        default_factory=list,
+        default=[],
         description="Solved documents, each with its expected result. With a template only.",
     )
     temperature: float | None = Field(default=None, description="Diversity of the output, 0 to 2.")
-    dpi: int | str | None = Field(
+    dpi: NumberOrWord = Field(
         default=None,
         title="DPI",
         description="Resolution for documents that become images: 1 to 600, or automatic.",
     )
-    image_width: int | str | None = Field(
+    image_width: NumberOrWord = Field(
         default=None, description="Width of single images: pixels, automatic or original."
     )
-    max_output_tokens: int | str | None = Field(
+    max_output_tokens: NumberOrWord = Field(
         default=None, description="Most tokens of the output: a number, or Unlimited."
     )
     max_example_token_number: int | None = Field(
         default=None, description="Most tokens for examples, 0 to 130000. Extraction only."
     )
-    max_example_number: int | str | None = Field(
+    max_example_number: NumberOrWord = Field(
         default=None, description="Most examples: a number, 0 for none, or Unlimited. Extraction only."
     )
     min_example_similarity: float | None = Field(
         default=None, description="Least similarity of an example, 0 (any) to 1 (the same). Extraction only."
     )
-    enable_thinking: bool | None = Field(default=None, description="Let the model reason first.")
-    thinking_token_budget: int | str | None = Field(
+    enable_thinking: YesNo = Field(default=None, description="Let the model reason first.")
+    thinking_token_budget: NumberOrWord = Field(
         default=None, description="Most tokens for reasoning: a number, or Unlimited."
     )
-    loop_detection: bool | None = Field(default=None, description="Stop when the model repeats itself.")
-    random_seed: int | str | None = Field(default=None, description="A 64-bit integer, or random.")
+    loop_detection: YesNo = Field(default=None, description="Stop when the model repeats itself.")
+    random_seed: NumberOrWord = Field(default=None, description="A 64-bit integer, or random.")
     timeout: str | None = Field(
         default=None,
         description="The service's own limit for a job, such as 10m or 1h; the service's default is 60m.",
@@ -124,7 +124,7 @@ class NuMindJob(DocJob):
         default=None, description="List the jobs of this organization instead of one's own."
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Further settings by their names at the service, sent as they are."
+        default={}, description="Further settings by their names at the service, sent as they are."
     )
 
     def settings(self) -> dict[str, Any]:

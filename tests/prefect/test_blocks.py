@@ -6,11 +6,14 @@ import asyncio
 import copy
 import os
 import pickle
+import re
+import shutil
 import struct
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +34,13 @@ from prefect_docjobs import JobState, MindeeCredentials, MindeeJob, NuMindJob
 from prefect_docjobs.blocks import DocJob, DocJobRun
 from prefect_docjobs.errors import ConfigurationError, RefMismatch, Unauthorized, Unsupported
 from prefect_docjobs.providers import PROVIDERS, provider_class
+from prefect_docjobs.providers.base import Polling
+from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running
 
-LOGO = Path(__file__).parents[2] / "docs" / "logo.png"
+ROOT = Path(__file__).parents[2]
+LOGO = ROOT / "docs" / "logo.png"
+RAW = "https://raw.githubusercontent.com/prefect-docjobs/prefect-docjobs/main"
 SLUGS = frozenset(
     f"{service}-{kind}"
     for service in ("mindee", "mindee-v1", "numind", "unsiloed")
@@ -57,7 +64,7 @@ class TestStandards(BlockStandardTestSuite):
 
     def test_has_a_valid_image(self, block: type[Block]) -> None:
         """The suite's own check would load it from the internet; here the file itself is read."""
-        assert str(block._logo_url).endswith("/docs/logo.png")
+        assert str(block._logo_url) == f"{RAW}/{LOGO.relative_to(ROOT).as_posix()}"
         assert LOGO.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         width, height = struct.unpack(">II", LOGO.read_bytes()[16:24])
         assert width == height
@@ -77,7 +84,9 @@ def test_names_of_block_types_are_set_and_not_derived_from_classes() -> None:
     for kind in BLOCKS:
         assert kind._block_type_name is not None
         assert kind._block_type_name.endswith((" Credentials", " Job"))
-        assert str(kind._documentation_url).endswith(f"/docs/providers/{kind._provider}.md")
+        page = f"docs/providers/{kind._provider}.md"
+        assert str(kind._documentation_url).endswith(f"/main/{page}")
+        assert (ROOT / page).is_file()
 
 
 def test_a_server_that_starts_with_the_package_knows_the_eight(block_types_at_start: frozenset[str]) -> None:
@@ -99,6 +108,94 @@ def test_block_register_finds_the_eight_in_the_package() -> None:
     assert "registered 8 blocks" in found.stdout
     for kind in BLOCKS:
         assert kind.get_block_type_name() in found.stdout
+
+
+def test_the_entry_point_loads_the_module_that_defines_the_eight() -> None:
+    (point,) = [each for each in entry_points(group="prefect.collections") if each.name == "prefect_docjobs"]
+    module = point.load()
+    assert {kind for kind in BLOCKS if getattr(module, kind.__name__) is kind} == set(BLOCKS)
+
+
+@pytest.mark.parametrize("kind", BLOCKS, ids=lambda kind: kind.__name__)
+def test_the_code_example_of_a_block_runs(
+    kind: type[Block], jobs: Mapping[str, DocJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job: Any = jobs[kind._provider]  # type: ignore[attr-defined]
+    saved = job if isinstance(job, kind) else job.credentials.model_copy()
+    saved.save("of-the-example", overwrite=True)
+    monkeypatch.setattr(
+        provider_class(job.provider().name), "polling", Polling(first=0.05, every=0.1, at_least=0.05)
+    )
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SAMPLES / "invoice-brightwater.pdf", "invoice.pdf")
+    (code,) = re.findall(r"```python\n(.+?)```", kind.get_code_example() or "", re.DOTALL)
+    made: dict[str, Any] = {}
+    exec(code.replace("BLOCK_NAME", "of-the-example"), made)
+    assert made["job"].credentials.api_key.get_secret_value() == KEY
+    if isinstance(job, kind):
+        assert says(made["batch"].results[0]) == ("BW-10442", 1452.17)
+
+
+# ------------------------------------------------------------------------------------- what forms are made of
+
+
+@pytest.mark.parametrize("kind", BLOCKS, ids=lambda kind: kind.__name__)
+def test_a_form_asks_for_no_type(kind: type[Block]) -> None:
+    """A choice between a type and null is what the UI shows of a setting that may be left out."""
+    for name, property_ in kind.model_json_schema()["properties"].items():
+        assert "anyOf" not in property_, name
+        assert property_.get("default", "") is not None, name
+        assert "$ref" in property_ or property_["type"] != "boolean" or "default" in property_, name
+
+
+@pytest.mark.parametrize("kind", BLOCKS, ids=lambda kind: kind.__name__)
+def test_a_form_begins_with_what_is_needed_and_ends_with_what_is_rare(kind: type[Block]) -> None:
+    names, required = list(kind.model_fields), set(kind.model_json_schema()["required"])
+    assert set(names[: len(required)]) == required
+    rare = "options" if issubclass(kind, DocJob) else "max_answer_mib"
+    assert names[-1] == rare
+
+
+def test_a_setting_that_is_json_has_an_editor_with_an_empty_object_or_an_example() -> None:
+    objects = [
+        property_
+        for kind in JOBS.values()
+        for property_ in kind.model_json_schema()["properties"].values()
+        if property_.get("type") == "object"
+    ]
+    assert len(objects) == 9
+    assert [each for each in objects if each.get("default") != {} and not each.get("examples")] == []
+
+
+def test_every_secret_is_one_masked_field() -> None:
+    for kind in BLOCKS:
+        schema = kind.model_json_schema()
+        for name in schema["secret_fields"]:
+            if "." not in name:
+                assert schema["properties"][name]["format"] == "password", name
+
+
+def test_what_a_form_sends_makes_the_same_block_as_python() -> None:
+    """Forms know texts where Python knows numbers and truth, and send what is left empty as such."""
+    account = {"api_key": "k", "webhook_secrets": "new, old", "tenant": "", "submits_per_second": None}
+    sent = MindeeJob(credentials=account, model_id=MODEL, raw_text="yes", rag="no", alias="", data_schema={})
+    made = MindeeJob(
+        credentials=MindeeCredentials(api_key="k", webhook_secrets=["new", "old"]),
+        model_id=MODEL,
+        raw_text=True,
+        rag=False,
+    )
+    assert sent == made
+    template = {"total": "number"}
+    credentials = {"api_key": "k"}
+    numbers = NuMindJob(credentials=credentials, template=template, dpi="300", image_width="original")
+    assert (numbers.dpi, numbers.image_width) == (300, "original")
+
+
+def test_what_a_form_shows_of_a_block_is_what_it_would_send() -> None:
+    job = make_job("numind", "http://localhost", dpi=300, enable_thinking=False)
+    shown = job.model_dump(mode="json")
+    assert (shown["dpi"], shown["enable_thinking"], shown["loop_detection"]) == ("300", "no", None)
 
 
 # -------------------------------------------------------------------------- settings and their checks
@@ -154,6 +251,12 @@ def test_no_refusal_repeats_what_was_given(wrong: dict[str, Any]) -> None:
         MindeeJob(credentials=wrong, model_id=MODEL)
     assert "s3cr3t" not in str(caught.value)
     assert "12345678" not in str(caught.value)
+
+
+def test_a_job_that_an_edit_in_the_ui_left_without_its_account_says_what_to_do() -> None:
+    """The form of Prefect 3.8 saves the masks that it shows in place of the reference to the credentials."""
+    with pytest.raises(ValidationError, match="choose its credentials again and save"):
+        MindeeJob(credentials={"api_key": "********"}, model_id=MODEL)
 
 
 def test_a_webhook_secret_is_checked_like_a_key() -> None:
