@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
+COMPILE_OLDEST := $(BIN)/uv pip compile --upgrade --python-version 3.10 --no-emit-index-url --no-header --no-annotate \
+  --all-extras pyproject.toml
 SDKS := .venv-sdks/.ready
 SDKS_2025 := .venv-sdks-2025/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sdks e2e lint format bench torture docs constraints clean
+.PHONY: help demo test test-sdks test-live docs-site e2e lint format bench torture docs constraints package test-oldest clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +27,12 @@ test-sdks: $(DEV) $(SDKS) $(SDKS_2025)  ## Run the services' official SDKs again
 
 e2e: $(DEV)  ## Suspend 50 flow runs at once on a real Prefect server, and resume them (10 minutes)
 	$(BIN)/python -m pytest -m e2e -s tests/prefect $(ARGS)
+
+package: $(DEV)  ## Build what would be published, install it into an empty environment, try it there
+	$(BIN)/python -m pytest -m packaging tests/packaging $(ARGS)
+
+test-oldest: .venv-oldest/.ready  ## Run the tests with the oldest versions that pyproject.toml allows
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadgroup --ignore tests/docs $(ARGS)
 
 lint: $(DEV)  ## Check style, types and the import rules
 	$(BIN)/ruff check .
@@ -42,15 +50,23 @@ bench: $(DEV) $(SDKS)  ## Measure; prints a table and writes JSON
 torture: $(DEV)  ## Kill workers at every step and at 100 random instants; shows that nothing is bought twice
 	$(BIN)/python -m torture $(ARGS)
 
+test-live: $(DEV)  ## Send one page to each real service whose key is given (DOCJOBS_LIVE_…)
+	$(BIN)/python -m pytest -m live tests/live $(ARGS)
+
+docs-site: $(DEV)  ## Build the documentation as a site, into site/; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
 docs: $(DEV)  ## Run every code block of the docs
 	$(BIN)/python -m pytest tests/docs tests/prefect/test_code_of_docs.py $(ARGS)
 
 constraints: $(DEV)  ## Refresh the pinned versions, deliberately
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.10 --no-emit-index-url --no-header \
 	  --no-annotate --group dev --all-extras pyproject.toml -o constraints.txt
+	$(COMPILE_OLDEST) --resolution lowest-direct --prerelease disallow -o constraints-oldest.txt
+	$(COMPILE_OLDEST) --group dev --prerelease allow -c constraints-oldest.txt -o constraints-oldest.txt
 
 clean:  ## Remove everything that make has built
-	rm -rf .venv .venv-sdks .venv-sdks-2025 build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-sdks .venv-sdks-2025 build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # uv installs in 3 s what takes pip a minute; pip brings it into the environment itself.
 $(READY): pyproject.toml constraints.txt
@@ -62,6 +78,12 @@ $(READY): pyproject.toml constraints.txt
 # What only developers need is ten times as much.
 $(DEV): $(READY)
 	@$(INSTALL) -e '.[etl,s3]' --group dev
+	@touch $@
+
+# The oldest versions, on whatever Python there is; 3.10 is the oldest of these.
+.venv-oldest/.ready: pyproject.toml constraints-oldest.txt | $(DEV)
+	@$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON) .venv-oldest
+	@$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python -c constraints-oldest.txt -e '.[etl,s3]' --group dev
 	@touch $@
 
 .venv-sdks/.ready: tests/sdks/requirements.txt | $(DEV)

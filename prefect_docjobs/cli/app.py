@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
 from prefect_docjobs import __version__
+from prefect_docjobs.cli.completion import Shell
 from prefect_docjobs.cli.exits import guarded
+from prefect_docjobs.cli.quiet import debugging
+
+# Spelled out, for the help and the shells: the enums are imported by the commands only.
+StateName: TypeAlias = Literal["intended", "submitted", "done", "fetched", "failed"]
+ReasonName: TypeAlias = Literal[
+    "throttled",
+    "unavailable",
+    "timeout",
+    "failed",
+    "expired",
+    "lost_job",
+    "lost_result",
+    "uncertain",
+    "rejected",
+    "invalid_document",
+    "unauthorized",
+    "cancelled",
+    "budget",
+]
+
+_Switch: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 
 app = App(
     name="prefect-docjobs",
@@ -17,6 +40,8 @@ app = App(
     version=__version__,
     help_format="plaintext",
     version_format="plaintext",
+    help_epilogue="Exit codes: 0 done, 1 a document has no result or something broke, 2 wrong call or "
+    "configuration, 130 interrupted.",
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,
 )
@@ -30,29 +55,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 when a document failed or something broke, 2 when the call or the configuration
-        is wrong, 130 when interrupted, 143 when terminated.
+        is wrong, 130 when interrupted, 141 when the reader of the output has left, 143 when terminated.
     """
-    code = app.meta(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    return code if isinstance(code, int) else 0
+    return guarded(partial(_call, app.meta, arguments))
+
+
+def _call(of: App, arguments: Sequence[str] | None) -> int | None:
+    code = of(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    return code if isinstance(code, int) else None
 
 
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    debug: Annotated[bool, Parameter(show_default=False)] = False,
-) -> int:
-    """Run a command, and turn whatever becomes of it into an exit code.
+    debug: _Switch = False,
+) -> int | None:
+    """Run a command.
 
     Args:
         tokens: The command with its options.
         debug: Show tracebacks and Prefect's own messages.
     """
-
-    def run() -> int | None:
-        code: int | None = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-        return code
-
-    return guarded(run, debug=debug)
+    debugging.set(debug)
+    return _call(app, tokens)
 
 
 @app.command(sort_key=1)
@@ -60,7 +85,8 @@ def demo(
     *,
     folder: Path | None = None,
     output: Path | None = None,
-    keep_server: Annotated[bool, Parameter(show_default=False)] = False,
+    keep_server: _Switch = False,
+    json: _Switch = False,
 ) -> None:
     """Run documents through all four services, simulated, in a real Prefect flow. Needs no key.
 
@@ -68,10 +94,11 @@ def demo(
         folder: Your own documents; by default the samples that come with the package.
         output: Folder for results.jsonl; by default ./docjobs-out.
         keep_server: Keep the Prefect server until Ctrl-C, to look at the run in its UI.
+        json: A line of JSON for each outcome as it ends, instead of a table.
     """
     from prefect_docjobs.cli.demo import run_demo
 
-    run_demo(folder, output, keep_server=keep_server)
+    run_demo(folder, output, keep_server=keep_server, as_json=json)
 
 
 @app.command(sort_key=3)
@@ -87,6 +114,7 @@ def simulate(
     not_found_after_submit: float = 0.0,
     webhook_url: str | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    json: _Switch = False,
 ) -> None:
     """Serve all four services on localhost until Ctrl-C, to try flows without a key.
 
@@ -102,6 +130,7 @@ def simulate(
         webhook_url: Where to POST when a job has ended; {service} in it becomes the service's name.
         set_: Any other setting, as in --set faults.status.unavailable=0.1; may be repeated.
             GET /_simulator/settings shows all, PATCH changes them while it runs.
+        json: Say the address and the key as a line of JSON.
     """
     from prefect_docjobs.cli.simulate import serve_until_stopped, settings_from
 
@@ -114,11 +143,11 @@ def simulate(
         "not_found_after_submit": not_found_after_submit,
         "webhooks": {"url": webhook_url},
     }
-    serve_until_stopped(settings_from(shortcuts, set_ or ()), host, port)
+    serve_until_stopped(settings_from(shortcuts, set_ or ()), host, port, as_json=json)
 
 
 @app.command(sort_key=4)
-def providers(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> None:
+def providers(*, json: _Switch = False) -> None:
     """List the services and what each of them can do.
 
     Args:
@@ -131,11 +160,11 @@ def providers(*, json: Annotated[bool, Parameter(show_default=False)] = False) -
 
 @app.command(sort_key=2, usage="Usage: prefect-docjobs extract FILES... --job NAME [OPTIONS]")
 def extract(
-    *files: str,
+    *files: str | Path,
     job: str,
-    json: Annotated[bool, Parameter(show_default=False)] = False,
+    json: _Switch = False,
     timeout: float | None = None,
-    dry_run: Annotated[bool, Parameter(show_default=False)] = False,
+    dry_run: _Switch = False,
     budget: float | None = None,
     max_documents: int | None = None,
     price_per_page: float | None = None,
@@ -165,20 +194,20 @@ def extract(
 @app.command(sort_key=5)
 def jobs(
     *,
-    state: list[str] | None = None,
-    reason: list[str] | None = None,
+    state: list[StateName] | None = None,
+    reason: list[ReasonName] | None = None,
     provider: str | None = None,
     flow_run: str | None = None,
     since: str | None = None,
     limit: int = 100,
-    json: Annotated[bool, Parameter(show_default=False)] = False,
+    json: _Switch = False,
     import_: Annotated[Path | None, Parameter(name="--import")] = None,
 ) -> None:
     """List the jobs that the ledger knows, the newest first.
 
     Args:
-        state: intended, submitted, done, fetched or failed; may be repeated.
-        reason: Why there is no result, such as uncertain; may be repeated.
+        state: How far they are; may be repeated.
+        reason: Why there is no result; may be repeated.
         provider: Name of a service, such as mindee.
         flow_run: Id of the flow run that bought them.
         since: Intended since a date (2026-11-01) or a time ago (90m, 24h, 7d).
@@ -200,9 +229,10 @@ def webhooks(
     block: list[str],
     port: int = 8080,
     host: str = "127.0.0.1",
-    insecure: Annotated[bool, Parameter(show_default=False)] = False,
+    insecure: _Switch = False,
     max_body_mib: int = 20,
     path_token_env: str | None = None,
+    json: _Switch = False,
 ) -> None:
     """Receive the results that services push, until Ctrl-C. Whoever waits for a job has it at once.
 
@@ -214,11 +244,18 @@ def webhooks(
         max_body_mib: The largest push, in MiB.
         path_token_env: Environment variable that holds the last part of the path of Unsiloed accounts whose
             block has none.
+        json: Say the address and the paths as a line of JSON.
     """
     from prefect_docjobs.cli.webhooks import receive_until_stopped
 
     receive_until_stopped(
-        block, host, port, insecure=insecure, max_body_mib=max_body_mib, path_token_env=path_token_env
+        block,
+        host,
+        port,
+        insecure=insecure,
+        max_body_mib=max_body_mib,
+        path_token_env=path_token_env,
+        as_json=json,
     )
 
 
@@ -234,3 +271,16 @@ def watch(*, stop_after: float | None = None) -> int:
     from prefect_docjobs.cli.watch import watch_until_stopped
 
     return watch_until_stopped(stop_after)
+
+
+@app.command(sort_key=8)
+def completion(shell: Shell, /, *, install: _Switch = False) -> None:
+    """Print the script that makes a shell complete commands and options.
+
+    Args:
+        shell: Your shell. In bash, for this terminal only: source <(prefect-docjobs completion bash)
+        install: Put it where the shell finds it, for all terminals from now on.
+    """
+    from prefect_docjobs.cli.completion import complete_in
+
+    complete_in(shell, app, install=install)

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from cyclopts import CycloptsError
 
@@ -37,27 +37,38 @@ class CommandFailed(Exception):
         self.code = code
 
 
-def guarded(run: Callable[[], int | None], *, debug: bool = False) -> int:
+def guarded(run: Callable[[], int | None]) -> int:
     """Run a command to its exit code, whatever happens.
 
     Args:
-        run: The command; None is 0.
-        debug: Show the traceback before the sentence.
+        run: The command; None is 0. Where it sets `debugging`, the traceback comes before the sentence.
     """
-    debugging.set(debug)
+    debugging.set(False)
     _print_whatever_the_terminal_knows()
     try:
+        return _exit_code(run)
+    except BrokenPipeError:  # the reader of our messages has left, too
+        return _BROKEN_PIPE
+    finally:
+        _drop_what_cannot_be_written()
+
+
+def _exit_code(run: Callable[[], int | None]) -> int:
+    try:
         with _terminated_like_interrupted():
-            return run() or 0
+            code = run() or 0
+            sys.stdout.flush()  # here, for at exit it is too late to say that the disk is full
+            return code
     except BrokenPipeError:  # the reader of our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         return _say("Stopped.", INTERRUPTED)
     except SystemExit as end:
+        if end.code == INTERRUPTED:  # as a flow that is interrupted ends
+            return _say("Stopped.", INTERRUPTED)
         return end.code if isinstance(end.code, int) else FAILED
     except Exception as problem:  # noqa: BLE001 (every way to fail ends in a sentence)
-        if debug:
+        if debugging.get():
             traceback.print_exc()
         return _say(*_sentence(problem))
 
@@ -65,6 +76,19 @@ def guarded(run: Callable[[], int | None], *, debug: bool = False) -> int:
 def _say(sentence: str, code: int) -> int:
     print(f"prefect-docjobs: {sentence}", file=sys.stderr)
     return code
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Or else the interpreter complains about it at exit, with an exit code of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        _flush_or_drop(stream)
+
+
+def _flush_or_drop(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _sentence(problem: Exception) -> tuple[str, int]:
@@ -77,6 +101,8 @@ def _sentence(problem: Exception) -> tuple[str, int]:
             return str(problem), WRONG_USE
         case DocJobsError():
             return str(problem), FAILED
+        case OSError(strerror=str(why), filename=name):
+            return f"{why}: {name}" if name else f"{why}.", FAILED
         case _:
             what = " ".join(str(problem).split()) or "no message"
             return f"{type(problem).__name__}: {what} (--debug shows where)", FAILED

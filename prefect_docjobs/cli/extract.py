@@ -10,13 +10,18 @@ from pathlib import Path
 from prefect_docjobs.cli.exits import FAILED, WRONG_USE, CommandFailed
 from prefect_docjobs.cli.quiet import quiet_prefect
 from prefect_docjobs.cli.report import outcome_table
-from prefect_docjobs.cli.screen import Advance, messages, output, progress_bar
+from prefect_docjobs.cli.screen import Advance, messages, output, print_json, progress_bar
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.pipeline.budget import Budget
 
 
 def run_extract(
-    files: Iterable[str], job: str, *, as_json: bool, timeout: float | None, budget: Budget | None = None
+    files: Iterable[str | Path],
+    job: str,
+    *,
+    as_json: bool,
+    timeout: float | None,
+    budget: Budget | None = None,
 ) -> int:
     """Extract, and show what came out.
 
@@ -31,9 +36,10 @@ def run_extract(
         0, or 1 when a document has no result.
 
     Raises:
-        CommandFailed: There is no document, or the limit is none.
+        CommandFailed: There is no document, no name, the limit is none, or Prefect's API does not answer.
         ConfigurationError: There is no such job.
     """
+    check_job_name(job)
     documents = documents_of(files)
     if timeout is not None and not timeout > 0:
         raise CommandFailed("--timeout needs a number of seconds above 0.", WRONG_USE)
@@ -58,7 +64,7 @@ class _JsonLines:
 
     async def add(self, _first: int, batch: Batch) -> None:
         for outcome in batch:
-            print(outcome.model_dump_json(exclude_none=True), flush=True)
+            print_json(outcome)
         self._failed += len(batch.failures)
         self._advance(len(batch))
 
@@ -85,9 +91,15 @@ class _Table:
         return failed
 
 
-def documents_of(names: Iterable[str]) -> list[Document]:
+def check_job_name(job: str) -> None:
+    """Raise `CommandFailed` where a name is empty, as an unset variable of a script is."""
+    if not job.strip():
+        raise CommandFailed("--job needs the name of a job block, such as mindee-job/invoices.", WRONG_USE)
+
+
+def documents_of(names: Iterable[str | Path]) -> list[Document]:
     """The documents that files, folders and URLs name; raises `CommandFailed` when there is none."""
-    documents = [document for name in names for document in _documents(name)]
+    documents = [document for name in names for document in _documents(str(name))]
     if not documents:
         raise CommandFailed("There is no document. Name files, folders with files, or URLs.", WRONG_USE)
     return documents

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prefect import flow, get_client
+from prefect import flow
 
-from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
 from prefect_docjobs.cli.fanout import Ended, extract_in_steps
+from prefect_docjobs.cli.prefect_api import check_prefect_api
 from prefect_docjobs.models import Document
 from prefect_docjobs.pipeline import Foresee
 from prefect_docjobs.pipeline.budget import Budget
@@ -37,7 +37,7 @@ async def extract_with(
         CommandFailed: Prefect's API does not answer.
         ConfigurationError: There is no such job.
     """
-    await _check_api()
+    await check_prefect_api()
     block = await the_job(job)
 
     @flow(name="extract-from-terminal", flow_run_name="{count} through {job}")
@@ -45,12 +45,3 @@ async def extract_with(
         await extract_in_steps(block, documents, ended, timeout=timeout, foresee=foresee, budget=budget)
 
     await extract_from_terminal(job, len(documents))
-
-
-async def _check_api() -> None:
-    async with get_client() as client:
-        if problem := await client.api_healthcheck():
-            raise CommandFailed(
-                f"Prefect's API at {client.api_url} does not answer: {problem}. See: prefect config view.",
-                WRONG_USE,
-            )

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
-from prefect_docjobs.cli.screen import messages, output
+from prefect_docjobs.cli.screen import messages, output, print_json
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.pipeline.imports import Imported, import_refs, read_refs_file
+from prefect_docjobs.providers import PROVIDERS
 
 _AGO = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -34,8 +33,6 @@ _FACTS = (
     "candidates", "attempt", "retired", "age", "lease_left", "owner", "flow_run_id", "task_run_id", "block",
     "pages", "credits", "quota_remaining",
 )  # fmt: skip
-
-_Word = TypeVar("_Word", bound=Enum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +57,21 @@ class Filters:
         since: str | None = None,
         limit: int = 100,
     ) -> Filters:
-        """The filters that were typed; raises `CommandFailed` where one of them is none."""
+        """The filters that were typed; raises `CommandFailed` where one of them makes no sense."""
         if limit < 1:
             raise CommandFailed("--limit must be at least 1.", WRONG_USE)
+        if provider is not None and provider not in PROVIDERS:
+            raise CommandFailed(
+                f"--provider: there is no service {provider!r}. There are: {', '.join(PROVIDERS)}.", WRONG_USE
+            )
         return cls(
-            states=_words(State, states, "state"),
-            reasons=_words(Reason, reasons, "reason"),
+            states=tuple(map(State, states)) if states else None,
+            reasons=tuple(map(Reason, reasons)) if reasons else None,
             provider=provider,
             flow_run_id=flow_run_id,
             since=None if since is None else moment(since, datetime.now(timezone.utc)),
             limit=limit,
         )
-
-
-def _words(kind: type[_Word], typed: Iterable[str] | None, option: str) -> tuple[_Word, ...] | None:
-    try:
-        return tuple(kind(word) for word in typed) if typed else None
-    except ValueError as wrong:
-        known = ", ".join(str(word.value) for word in kind)
-        raise CommandFailed(f"--{option}: {wrong}. There are: {known}.", WRONG_USE) from None
 
 
 def moment(typed: str, now: datetime) -> datetime:
@@ -122,7 +115,7 @@ def show_jobs(filters: Filters, *, refs: Path | None = None, as_json: bool = Fal
     shown = records[: filters.limit]
     if as_json:
         for record in shown:
-            print(json.dumps(described(record)))
+            print_json(described(record))
         return
     output().print(_table(shown))
     more = "; there are more, see --limit" if len(records) > len(shown) else ""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from prefect_docjobs.cli.extract import documents_of
+from prefect_docjobs.cli.extract import check_job_name, documents_of
+from prefect_docjobs.cli.prefect_api import check_prefect_api
 from prefect_docjobs.cli.quiet import quiet_prefect
-from prefect_docjobs.cli.screen import messages, output
+from prefect_docjobs.cli.screen import messages, output, print_json
 from prefect_docjobs.models import Document
 from prefect_docjobs.pipeline.budget import Budget
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from prefect_docjobs.pipeline.plan import Plan
 
 
-def run_plan(files: Iterable[str], job: str, budget: Budget | None, *, as_json: bool) -> int:
+def run_plan(files: Iterable[str | Path], job: str, budget: Budget | None, *, as_json: bool) -> int:
     """Show what `extract` would do; nothing is sent.
 
     Args:
@@ -34,15 +35,16 @@ def run_plan(files: Iterable[str], job: str, budget: Budget | None, *, as_json: 
         0; a plan has no failures.
 
     Raises:
-        CommandFailed: There is no document.
+        CommandFailed: There is no document, no name, or Prefect's API does not answer.
         ConfigurationError: There is no such job.
     """
+    check_job_name(job)
     documents = documents_of(files)
     quiet_prefect()
     plan = asyncio.run(_planned(job, documents, budget or Budget()))
     if as_json:
         for row in plan.rows():
-            print(json.dumps(row))
+            print_json(row)
     else:
         output().print(_table(plan))
         messages().print(str(plan))
@@ -52,6 +54,7 @@ def run_plan(files: Iterable[str], job: str, budget: Budget | None, *, as_json: 
 async def _planned(job: str, documents: list[Document], budget: Budget) -> Plan:
     from prefect_docjobs.tasks.plans import aplan_documents
 
+    await check_prefect_api()
     # The function of the task: a look needs no task run.
     return await aplan_documents.fn(
         job,

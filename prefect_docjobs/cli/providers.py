@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from prefect_docjobs.cli.screen import output
+from prefect_docjobs.cli.screen import output, print_json
 from prefect_docjobs.providers import PROVIDERS, Provider, provider_class
 
 _ABILITIES = {
@@ -24,7 +23,7 @@ def show_providers(*, as_json: bool = False) -> None:
     """Print a table, or JSON: a list with an object for each service."""
     services = [provider_class(name) for name in PROVIDERS]
     if as_json:
-        output().print_json(json.dumps([_described(service) for service in services]))
+        print_json([_described(service) for service in services], indent=2)
         return
     output().print(_table(services))
 

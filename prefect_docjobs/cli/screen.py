@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import NoReturn
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -34,14 +38,35 @@ class Advance:
         self._progress.update(self._task, description=f"{self._what}, {told}")
 
 
+class _Screen(Console):
+    """A console that leaves it to the command what becomes of a reader that has left."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError
+
+
 def output() -> Console:
     """Standard output, for what was asked for. As wide as the terminal; 80 columns in a file."""
-    return Console(highlight=False)
+    return _Screen(highlight=False)
 
 
 def messages() -> Console:
     """Standard error, for everything else."""
-    return Console(stderr=True, highlight=False)
+    return _Screen(stderr=True, highlight=False)
+
+
+def print_json(value: object, *, indent: int | None = None) -> None:
+    """Print a value for programs, at once: on one line, or as a document that is indented.
+
+    What the encoding of standard output lacks is escaped, so that nothing is lost.
+
+    Args:
+        value: Plain JSON, or a pydantic model; what a model has as None is left out.
+        indent: Spaces of each level; None for one line.
+    """
+    plain = json.loads(value.model_dump_json(exclude_none=True)) if isinstance(value, BaseModel) else value
+    escaped = not (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(plain, ensure_ascii=escaped, indent=indent), flush=True)
 
 
 @contextmanager
@@ -58,14 +83,15 @@ def progress_bar(what: str, total: int, *, hidden: bool = False) -> Iterator[Adv
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(
+    progress = Progress(
         *columns,
         console=console,
-        disable=hidden or not console.is_terminal,
         transient=True,
         expand=True,
         redirect_stdout=False,
         redirect_stderr=False,
-    ) as progress:
-        task = progress.add_task(what, total=total)
-        yield Advance(progress, task, what)
+    )
+    advance = Advance(progress, progress.add_task(what, total=total), what)
+    # One that is disabled would still end with an empty line in Rich before 14.
+    with nullcontext() if hidden or not console.is_terminal else progress:
+        yield advance

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
-from prefect_docjobs.cli.screen import output
-from prefect_docjobs.simulator.server import run_in_thread
+from prefect_docjobs.cli.screen import output, print_json
+from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Settings
 
 _LAST_PORT = 65535
@@ -36,8 +36,14 @@ def settings_from(shortcuts: Mapping[str, Any], assignments: Iterable[str]) -> S
     return settings
 
 
-def serve_until_stopped(settings: Settings, host: str, port: int) -> None:
+def serve_until_stopped(settings: Settings, host: str, port: int, *, as_json: bool = False) -> None:
     """Serve, say where, and stop at Ctrl-C.
+
+    Args:
+        settings: Of the services.
+        host: Address to listen on.
+        port: TCP port; 0 takes a free one.
+        as_json: Say it as a line of JSON.
 
     Raises:
         CommandFailed: The address cannot be listened on.
@@ -46,13 +52,7 @@ def serve_until_stopped(settings: Settings, host: str, port: int) -> None:
         raise CommandFailed(f"There is no port {port}. Give one from 0 to {_LAST_PORT}.", WRONG_USE)
     try:
         with run_in_thread(settings, host, port) as simulator:
-            output().print(
-                f"The simulated services listen on {simulator.base_url}\n"
-                f"API key   {settings.api_key}\n"
-                f"Control   {simulator.base_url}/_simulator\n"
-                "Ctrl-C stops them.",
-                soft_wrap=True,
-            )
+            _announce(simulator, settings.api_key, as_json=as_json)
             threading.Event().wait()
     except KeyboardInterrupt:
         return
@@ -61,6 +61,21 @@ def serve_until_stopped(settings: Settings, host: str, port: int) -> None:
         raise CommandFailed(
             f"Cannot listen on {host} port {port}: {why}. Choose another with --port or --host.", WRONG_USE
         ) from problem
+
+
+def _announce(simulator: Running, api_key: str, *, as_json: bool) -> None:
+    control = f"{simulator.base_url}/_simulator"
+    if as_json:
+        print_json({"url": simulator.base_url, "api_key": api_key, "control": control})
+        return
+    output().print(
+        f"The simulated services listen on {simulator.base_url}\n"
+        f"API key   {api_key}\n"
+        f"Control   {control}\n"
+        "Ctrl-C stops them.",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def _patch(assignment: str) -> dict[str, Any]:

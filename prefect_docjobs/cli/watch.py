@@ -7,6 +7,8 @@ import signal
 from contextlib import suppress
 
 from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
+from prefect_docjobs.cli.prefect_api import prefect_api_problem
+from prefect_docjobs.cli.screen import messages
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -18,12 +20,14 @@ def watch_until_stopped(stop_after: float | None = None) -> int:
         stop_after: Seconds after which it ends by itself; None for never.
 
     Returns:
-        The exit code: 0, or 143 when terminated.
+        The exit code: 0, also after Ctrl-C; 143 when terminated.
 
     Raises:
-        CommandFailed: No Prefect API is set.
+        CommandFailed: No Prefect API is set, or `stop_after` is no time.
         ConfigurationError: There is no ledger.
     """
+    if stop_after is not None and not stop_after > 0:
+        raise CommandFailed("--stop-after needs a number of seconds above 0.", WRONG_USE)
     from prefect.settings import PREFECT_API_URL
 
     if not PREFECT_API_URL.value():
@@ -31,12 +35,17 @@ def watch_until_stopped(stop_after: float | None = None) -> int:
             "No Prefect server is set, so no run can be resumed: prefect config set PREFECT_API_URL=…",
             WRONG_USE,
         )
-    return asyncio.run(_watch(stop_after))
+    try:
+        return asyncio.run(_watch(stop_after))
+    except KeyboardInterrupt:
+        return 0
 
 
 async def _watch(stop_after: float | None) -> int:
     from prefect_docjobs.flows.watching import watch
 
+    if problem := await prefect_api_problem():
+        messages().print(f"{problem} The watcher keeps asking.", soft_wrap=True, markup=False)
     watching = asyncio.create_task(watch(stop_after))
     with suppress(NotImplementedError):  # on Windows there is no SIGTERM to wait for
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, watching.cancel)

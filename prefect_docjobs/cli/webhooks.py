@@ -7,12 +7,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
+from prefect_docjobs.cli.prefect_api import check_prefect_api
 from prefect_docjobs.cli.quiet import quiet_prefect
-from prefect_docjobs.cli.screen import output
+from prefect_docjobs.cli.screen import output, print_json
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.webhooks import ReceiverLimits, WebhookAccount, create_app
 from prefect_docjobs.webhooks.server import Receiver
@@ -31,6 +33,7 @@ def receive_until_stopped(
     insecure: bool,
     max_body_mib: int,
     path_token_env: str | None,
+    as_json: bool = False,
 ) -> None:
     """Receive pushes for the accounts of saved blocks until Ctrl-C or SIGTERM; what is under way is finished.
 
@@ -41,9 +44,11 @@ def receive_until_stopped(
         insecure: Take pushes of accounts without a secret, as hints.
         max_body_mib: The largest push.
         path_token_env: Environment variable with the path token of Unsiloed accounts that have none.
+        as_json: Say where it listens as a line of JSON.
 
     Raises:
-        CommandFailed: The call makes no sense, or the address cannot be listened on.
+        CommandFailed: The call makes no sense, the address cannot be listened on, or Prefect's API does not
+            answer.
         ConfigurationError: A block is not there, or has no secret.
     """
     if not 0 <= port <= _LAST_PORT:
@@ -56,8 +61,9 @@ def receive_until_stopped(
     limits = ReceiverLimits(body_bytes=size, memory_bytes=size * _BODIES_IN_MEMORY)
     token = _path_token(path_token_env)
     quiet_prefect()
+    told = partial(_announce, host=host, as_json=as_json)
     with _logging(), _stopped_by_a_signal():
-        asyncio.run(_receive(blocks, token, host, port, insecure=insecure, limits=limits))
+        asyncio.run(_receive(blocks, token, host, port, told, insecure=insecure, limits=limits))
 
 
 async def _receive(
@@ -65,26 +71,18 @@ async def _receive(
     path_token: str | None,
     host: str,
     port: int,
+    told: Callable[[Sequence[WebhookAccount], int], None],
     *,
     insecure: bool,
     limits: ReceiverLimits,
 ) -> None:
     from prefect_docjobs.blocks.buying import the_ledger
 
+    await check_prefect_api()
     accounts = [await _account(name, path_token) for name in blocks]
-
-    def started(bound: int) -> None:
-        paths = "\n".join(f"  {account.name:<16} {account.path}" for account in accounts)
-        output().print(
-            f"Receiving on http://{host}:{bound}. Paths to enter at the services, behind your public "
-            f"https address:\n{paths}\nCtrl-C stops.",
-            soft_wrap=True,
-            markup=False,
-        )
-
     async with the_ledger() as ledger:
         app = create_app(accounts, ledger=ledger, insecure=insecure, limits=limits)
-        server = Receiver(app, host, port, started)
+        server = Receiver(app, host, port, partial(told, accounts))
         try:
             await server.serve()
         except SystemExit:
@@ -94,33 +92,61 @@ async def _receive(
             raise CommandFailed(f"Cannot listen on {host} port {port}. {why}", WRONG_USE) from None
 
 
+def _announce(accounts: Sequence[WebhookAccount], port: int, *, host: str, as_json: bool) -> None:
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if as_json:
+        paths = [{"name": account.name, "path": account.path} for account in accounts]
+        print_json({"url": url, "accounts": paths})
+        return
+    lines = "\n".join(f"  {account.name:<16} {account.path}" for account in accounts)
+    output().print(
+        f"Receiving on {url}. Paths to enter at the services, behind your public https address:\n"
+        f"{lines}\nCtrl-C stops.",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
 async def _account(name: str, path_token: str | None) -> WebhookAccount:
     """The account of a saved credentials block."""
     from prefect.blocks.core import Block
 
-    from prefect_docjobs.blocks import UnsiloedCredentials
-    from prefect_docjobs.blocks.base import DocJobsCredentials, PushingCredentials
+    from prefect_docjobs.blocks.base import DocJobsCredentials
 
+    if "/" not in name:
+        raise ConfigurationError(
+            f"{name!r} names no credentials block. Give type and name, such as 'mindee-credentials/main'."
+        )
     try:
         block: object = await Block.aload(name)
     except ValueError as problem:
         raise ConfigurationError(f"There is no block {name}: {problem}") from None
     if not isinstance(block, DocJobsCredentials):
         raise ConfigurationError(f"{name} is no credentials block of prefect-docjobs.")
-    secrets: tuple[str, ...] = ()
-    token = None
-    if isinstance(block, PushingCredentials):
-        secrets = tuple(secret.get_secret_value() for secret in block.webhook_secrets)
-    elif isinstance(block, UnsiloedCredentials):
-        token = block.webhook_token.get_secret_value() if block.webhook_token else path_token
     return WebhookAccount(
         name=name.rpartition("/")[2],
         provider=block.get_block_type_slug().removesuffix("-credentials").replace("-", "_"),
         base_url=block.base_url,
         tenant=block.tenant_id,
-        secrets=secrets,
-        path_token=token,
+        secrets=_secrets_of(block),
+        path_token=_path_token_of(block, path_token),
     )
+
+
+def _secrets_of(block: object) -> tuple[str, ...]:
+    from prefect_docjobs.blocks.base import PushingCredentials
+
+    if not isinstance(block, PushingCredentials):
+        return ()
+    return tuple(secret.get_secret_value() for secret in block.webhook_secrets)
+
+
+def _path_token_of(block: object, default: str | None) -> str | None:
+    from prefect_docjobs.blocks import UnsiloedCredentials
+
+    if not isinstance(block, UnsiloedCredentials):
+        return None
+    return block.webhook_token.get_secret_value() if block.webhook_token else default
 
 
 def _path_token(variable: str | None) -> str | None:

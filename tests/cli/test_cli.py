@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 
 from prefect_docjobs import __version__
 from prefect_docjobs.cli import main
+from prefect_docjobs.cli.app import ReasonName, StateName
 from prefect_docjobs.cli.exits import CommandFailed, guarded
-from prefect_docjobs.errors import DocJobsError, InvalidDocument, Unavailable
+from prefect_docjobs.cli.screen import print_json
+from prefect_docjobs.errors import DocJobsError, InvalidDocument, Reason, Unavailable
+from prefect_docjobs.ledger import State
 from prefect_docjobs.providers import PROVIDERS
+from prefect_docjobs.simulator.samples import SAMPLES
 
 PROGRAM = (sys.executable, "-m", "prefect_docjobs.cli")
+COMMANDS = ["demo", "extract", "simulate", "providers", "jobs", "webhooks", "watch", "completion"]
 
 
 @pytest.fixture(autouse=True)
@@ -37,15 +45,13 @@ class TestHelp:
     ) -> None:
         assert main(["--help"]) == 0
         listed = re.findall(r"^│ (\w+)  ", capsys.readouterr().out, re.MULTILINE)
-        assert listed == ["demo", "extract", "simulate", "providers", "jobs", "webhooks", "watch"]
+        assert listed == COMMANDS
 
     def test_no_command_at_all_shows_it(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 0
         assert "Usage: prefect-docjobs" in capsys.readouterr().out
 
-    @pytest.mark.parametrize(
-        "command", ["demo", "extract", "simulate", "providers", "jobs", "webhooks", "watch"]
-    )
+    @pytest.mark.parametrize("command", COMMANDS)
     def test_each_option_is_explained(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([command, "--help"]) == 0
         options = re.findall(
@@ -84,7 +90,7 @@ class TestErrors:
         ("arguments", "sentence"),
         [
             (["webhook"], 'Unknown command "webhook"'),
-            (["extract", "a.pdf"], "--job requires an argument"),
+            (["extract", "a.pdf"], "requires an argument"),
             (["extract", "--job", "mindee-job/invoices"], "There is no document"),
             (["extract", "a.pdf", "--job", "mindee-job/x", "--timeout", "0"], "--timeout needs a number"),
             (["simulate", "--port", "many"], 'unable to convert "many" into int'),
@@ -93,6 +99,10 @@ class TestErrors:
             (["simulate", "--set", "faults.status.gone=1"], "no setting faults.status.gone"),
             (["simulate", "--set", "seed"], "--set takes NAME=VALUE"),
             (["demo", "--folder", "no-such-folder"], "no-such-folder does not exist"),
+            (["extract", "a.pdf", "--job", ""], "--job needs the name of a job block"),
+            (["extract", "a.pdf", "--job", "mindee-job/x", "--budget", "-1"], "must be a number"),
+            (["watch", "--stop-after", "0"], "--stop-after needs a number of seconds above 0"),
+            (["completion", "tcsh"], "tcsh"),
         ],
     )
     def test_wrong_use_is_one_sentence_and_exit_code_2(
@@ -119,6 +129,8 @@ class TestErrors:
             (Unavailable("No connection.", provider="mindee"), 1, "No connection. [mindee]"),
             (DocJobsError("It is over."), 1, "It is over."),
             (KeyError("surprise"), 1, "KeyError: 'surprise' (--debug shows where)"),
+            (PermissionError(errno.EACCES, "Permission denied", "a.pdf"), 1, "Permission denied: a.pdf"),
+            (OSError("odd"), 1, "OSError: odd (--debug shows where)"),
             (KeyboardInterrupt(), 130, "Stopped."),
         ],
     )
@@ -137,14 +149,152 @@ class TestErrors:
         assert told.startswith("Traceback")
         assert told.splitlines()[-1].startswith("prefect-docjobs: Setting failed_share")
 
-    def test_a_reader_that_leaves_early_is_no_error(self) -> None:
+    @pytest.mark.parametrize("arguments", [["providers"], ["providers", "--json"], ["completion", "bash"]])
+    def test_a_reader_that_leaves_early_is_no_error(self, arguments: list[str]) -> None:
         with subprocess.Popen(
-            [*PROGRAM, "providers"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
             assert process.stdout
             assert process.stderr
             process.stdout.close()
             assert process.stderr.read() == b""
+        assert process.returncode == 141
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+    @pytest.mark.parametrize("arguments", [["providers"], ["providers", "--json"], ["--help"]])
+    def test_a_full_disk_is_one_sentence(self, arguments: list[str]) -> None:
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr == f"prefect-docjobs: {os.strerror(errno.ENOSPC)}.\n"
+
+
+class TestTerminals:
+    def test_another_encoding_than_utf_8_gets_what_it_has(self) -> None:
+        plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run(
+            [*PROGRAM, "--help"], env={**os.environ, **plain}, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"+- Commands ---" in done.stdout
+        assert b"?" not in done.stdout
+
+    def test_json_loses_nothing_where_the_encoding_lacks_a_character(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for encoding, shown in (("latin-1", b'"na\\u00efve \\u0142"'), ("utf-8", '"naïve ł"'.encode())):
+            written = io.BytesIO()
+            monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+            print_json("naïve ł")
+            assert written.getvalue().rstrip() == shown
+
+    @pytest.mark.parametrize("arguments", [["providers"], ["jobs", "--help"], ["--help"]])
+    def test_a_narrow_terminal_is_not_overrun(self, arguments: list[str]) -> None:
+        narrow = {**os.environ, "COLUMNS": "44"}
+        shown = subprocess.run([*PROGRAM, *arguments], env=narrow, capture_output=True, text=True, check=True)
+        assert max(map(len, shown.stdout.splitlines())) <= 44
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+    @pytest.mark.parametrize("no_color", [True, False])
+    def test_colours_are_for_terminals_that_want_them(
+        self, no_color: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        if no_color:
+            monkeypatch.setenv("NO_COLOR", "1")
+        coloured = bool(re.search(rb"\x1b\[[0-9;]*3[0-9]", on_a_terminal(_COLOURED)))
+        assert coloured is not no_color
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+    def test_a_progress_bar_is_there_on_a_terminal_only(self) -> None:
+        assert "Extracting" in on_a_terminal(_WITH_BAR).decode()
+        quiet = subprocess.run([sys.executable, "-c", _WITH_BAR], capture_output=True, check=True)
+        assert (quiet.stdout, quiet.stderr) == (b"", b"")
+
+
+_COLOURED = """
+from prefect_docjobs.cli.report import state_text
+from prefect_docjobs.cli.screen import output
+output().print(state_text("succeeded"))
+"""
+_WITH_BAR = """
+from prefect_docjobs.cli.screen import progress_bar
+with progress_bar("Extracting", 2) as advance:
+    advance(1)
+"""
+
+
+def on_a_terminal(code: str) -> bytes:
+    """What a program writes to a pseudo-terminal that is its standard output and standard error."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        written = b""
+        with suppress(OSError):  # how Linux says that the other end is closed
+            while some := os.read(ours, 4096):
+                written += some
+    os.close(ours)
+    assert process.returncode == 0, written
+    return written
+
+
+class TestCompletion:
+    @pytest.mark.parametrize(
+        ("line", "offered"),
+        [
+            ("prefect-docjobs ", set(COMMANDS)),
+            ("prefect-docjobs si", {"simulate"}),
+            ("prefect-docjobs extract --dr", {"--dry-run"}),
+            ("prefect-docjobs jobs --state f", {"fetched", "failed"}),
+            ("prefect-docjobs completion z", {"zsh"}),
+            ("prefect-docjobs extract invoice-b", {"invoice-brightwater.pdf"}),
+        ],
+    )
+    def test_bash_completes_commands_options_values_and_files(self, line: str, offered: set[str]) -> None:
+        words = line.split(" ")
+        asked = f"""
+            source <({shlex.join(PROGRAM)} completion bash)
+            handler=$(complete -p prefect-docjobs | sed 's/.* -F \\([^ ]*\\) .*/\\1/')
+            COMP_WORDS=({" ".join(map(shlex.quote, words))}) COMP_CWORD={len(words) - 1}
+            "$handler" prefect-docjobs {shlex.quote(words[-1])} {shlex.quote(words[-2])}
+            printf '%s\\n' "${{COMPREPLY[@]}}"
+        """
+        done = subprocess.run(
+            ["bash", "--norc", "-c", asked], cwd=SAMPLES, capture_output=True, text=True, check=True
+        )
+        assert set(done.stdout.split()) == offered, done.stderr
+
+    @pytest.mark.parametrize(
+        ("shell", "mark"), [("zsh", "#compdef prefect-docjobs"), ("fish", "complete -c")]
+    )
+    def test_other_shells_get_a_script_with_every_command(
+        self, shell: str, mark: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        assert mark in script
+        assert all(command in script for command in COMMANDS)
+
+    def test_it_is_installed_where_bash_looks(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for _ in range(2):
+            assert main(["completion", "bash", "--install"]) == 0
+        (script,) = tmp_path.glob(".local/share/bash-completion/completions/*")
+        assert str(script) in capsys.readouterr().out
+        assert (tmp_path / ".bashrc").read_text().count(f'. "{script}"') == 1
+
+
+class TestWords:
+    def test_the_words_of_the_help_are_those_of_the_code(self) -> None:
+        assert get_args(StateName) == tuple(State)
+        assert get_args(ReasonName) == tuple(Reason)
 
 
 class TestProviders:
@@ -189,6 +339,17 @@ class TestSimulate:
             job = f"{url}/v2/jobs/7f3c6a52-9d0e-4b1a-8c55-2e4d1b6f0a93"
             assert httpx.get(job, headers={"Authorization": "simulator"}).status_code == 401
             assert httpx.get(job, headers={"Authorization": "k1"}).status_code == 404
+
+    def test_json_says_where_on_one_line(self) -> None:
+        command = [*PROGRAM, "simulate", "--port", "0", "--json", "--api-key", "k2"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout
+            told = json.loads(process.stdout.readline())
+            process.kill()
+            assert process.stdout.read() == b""
+        assert told["api_key"] == "k2"
+        assert told["control"] == f"{told['url']}/_simulator"
+        assert told.keys() == {"url", "api_key", "control"}
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
     def test_it_ends_when_told_to(self, number: signal.Signals, code: int) -> None:

@@ -124,7 +124,8 @@ def test_refs_are_imported_before_they_are_listed(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--state", "lost"], "--state: 'lost' is not a valid State. There are: intended, submitted"),
+        (["--state", "lost"], "lost"),
+        (["--provider", "nobody"], "no service 'nobody'. There are: mindee"),
         (["--since", "yesterday"], "--since: 'yesterday' is no date"),
         (["--limit", "0"], "--limit must be at least 1"),
         (["--import", "no-such-file"], "no-such-file cannot be read"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ from prefect_docjobs.cli.demo.offers import takes
 from prefect_docjobs.cli.demo.own_prefect import OwnPrefect, own_prefect
 from prefect_docjobs.cli.demo.page import Page, show_next_steps
 from prefect_docjobs.cli.exits import FAILED, WRONG_USE, CommandFailed
-from prefect_docjobs.cli.screen import messages, output, progress_bar
-from prefect_docjobs.models import Document
+from prefect_docjobs.cli.screen import messages, output, print_json, progress_bar
+from prefect_docjobs.models import Document, Outcome
 from prefect_docjobs.providers import PROVIDERS, provider_class
 from prefect_docjobs.simulator.samples import sample_paths
 
@@ -29,20 +29,23 @@ if TYPE_CHECKING:
 _FLOW = "prefect_docjobs.cli.demo.flow_process"
 
 
-def run_demo(folder: Path | None, target: Path | None, *, keep_server: bool = False) -> None:
+def run_demo(
+    folder: Path | None, target: Path | None, *, keep_server: bool = False, as_json: bool = False
+) -> None:
     """Run documents through all simulated services in a Prefect flow, and show what came out.
 
     Args:
         folder: The documents; None for the samples.
         target: Folder for the files; None for `docjobs-out` here, or a temporary one if need be.
         keep_server: Keep the Prefect server until Ctrl-C.
+        as_json: A line of JSON for each outcome instead of a table; all else goes to standard error.
 
     Raises:
         InvalidDocument: The folder cannot be listed.
         CommandFailed: There are no documents, the files cannot be written, a server did not start, or a
             document that was sent has no result.
     """
-    documents, files, out = _documents(folder), output_folder(target), output()
+    documents, files, out = _documents(folder), output_folder(target), messages() if as_json else output()
     sends = _sends(documents)
     page = Page([document.name for document in documents], list(PROVIDERS))
     out.print(f"{len(documents)} documents, {len(PROVIDERS)} simulated services, a real Prefect flow.")
@@ -51,8 +54,9 @@ def run_demo(folder: Path | None, target: Path | None, *, keep_server: bool = Fa
         orders = Orders.for_documents(
             documents, services_url=services.base_url, api_key=services.world.settings.api_key, output=files
         )
-        elapsed = _follow(flow, orders, page, sends)
-        out.print(page.table())
+        elapsed = _follow(flow, orders, page, sends, print_json if as_json else None)
+        if not as_json:
+            out.print(page.table())
         out.print(f"{page.sent - page.failed} of {page.sent} results delivered in {elapsed:.1f} s.\n")
         show_next_steps(out, files)
         if keep_server:
@@ -93,7 +97,13 @@ def _wait_for(prefect: OwnPrefect, out: Console) -> None:
     out.print(f"A local Prefect server was ready after {time.monotonic() - started:.0f} s.\n")
 
 
-def _follow(flow: Companion, orders: Orders, page: Page, sends: int) -> float:
+def _follow(
+    flow: Companion,
+    orders: Orders,
+    page: Page,
+    sends: int,
+    told: Callable[[Outcome], None] | None = None,
+) -> float:
     """Have the flow run, and put what becomes of the documents on the page; how long it took in seconds.
 
     Raises:
@@ -108,6 +118,8 @@ def _follow(flow: Companion, orders: Orders, page: Page, sends: int) -> float:
                 if news.outcome is None:
                     return time.monotonic() - started
                 page.add(news.provider, news.outcome)
+                if told:
+                    told(news.outcome)
                 advance(1)
     except BrokenPipeError:
         pass
