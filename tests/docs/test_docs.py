@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pytest
-from support.pages import ROOT, anchors, code_blocks, column, headings, links, name_of, pages, prose, table
+import yaml
+from support.pages import (
+    ROOT,
+    CodeBlock,
+    anchors,
+    code_blocks,
+    column,
+    headings,
+    links,
+    name_of,
+    pages,
+    prose,
+    table,
+)
 
 import prefect_docjobs
 from prefect_docjobs.cli.app import app
@@ -35,6 +49,7 @@ PROVIDER_SECTIONS = [
     "Limits",
     "Oddities and unknowns",
 ]
+_LANGUAGES = {"python", "text", "sh", "sql", "dockerfile"}
 _COMMAND = re.compile(r"(?:\.venv/bin/|(?<![\w./-]))(make|prefect-docjobs) +([a-z][a-z0-9-]*)")
 
 
@@ -53,11 +68,15 @@ def _leads(page: Path, link: str) -> bool:
     return target.exists() and (not anchor or anchor in anchors(target))
 
 
-def test_the_index_links_every_page() -> None:
-    linked = {(DOCS / link.partition("#")[0]).resolve() for link in links(DOCS / "index.md")}
-    assert [
-        name_of(page) for page in sorted(DOCS.rglob("*.md")) if page not in linked | {DOCS / "index.md"}
-    ] == []
+@pytest.mark.parametrize("page", [*pages(), ROOT / "CHANGELOG.md"], ids=name_of)
+def test_every_link_to_elsewhere_is_an_https_address(page: Path) -> None:
+    outside = [link for link in links(page) if "://" in link]
+    assert [link for link in outside if not _is_https(link)] == []
+
+
+def _is_https(link: str) -> bool:
+    parts = urlsplit(link)
+    return parts.scheme == "https" and "." in parts.netloc and link[-1] not in ".,;:"
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
@@ -260,6 +279,29 @@ def _shell(page: Path) -> Iterator[str]:
             yield from (line.partition("#")[0] for line in block.code.splitlines())
     for line in prose(page):
         yield from re.findall(r"`([^`]+)`", line)
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_every_command_line_of_ours_is_understood(page: Path) -> None:
+    """Its options exist and have the right types, also where the command is not run."""
+    lines = "\n".join(block.code for block in code_blocks(page) if block.language == "sh")
+    for match in re.finditer(r"^prefect-docjobs +([^|>&\n]*)", lines.replace("\\\n", " "), re.MULTILINE):
+        app.parse_args(shlex.split(match[1], comments=True), print_error=False, exit_on_error=False)
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_a_fence_says_what_it_holds_and_data_can_be_read(page: Path) -> None:
+    for block in code_blocks(page):
+        if block.language in ("yaml", "json"):
+            assert _data(block), str(block)
+        else:
+            assert block.language in _LANGUAGES, str(block)
+
+
+def _data(block: CodeBlock) -> object:
+    if block.language == "yaml":
+        return list(yaml.safe_load_all(block.code))
+    return json.loads(block.code)
 
 
 def test_the_readme_names_the_two_commands_and_runs_code() -> None:

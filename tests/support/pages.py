@@ -12,6 +12,7 @@ _FENCE = re.compile(r"```(.*)")
 _HEADING = re.compile(r"(#+) +(.+?) *")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`[^`]*`")
+_TITLE = re.compile(r' title="([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,14 @@ class CodeBlock:
         return self.info.split(" ", 1)[0]
 
     @property
+    def title(self) -> str | None:
+        """The file that the reader puts the code into (`python title="first.py"`), or None."""
+        match = _TITLE.search(self.info)
+        return match[1] if match else None
+
+    @property
     def reason_not_to_run(self) -> str | None:
-        """Why the block is only shown (`python no-run: reason`), or None."""
+        """Why the block is only shown (`python no-run: reason`, `sh no-run: reason`), or None."""
         _, found, reason = self.info.partition(" no-run:")
         return reason.strip() if found else None
 

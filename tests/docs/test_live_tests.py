@@ -1,0 +1,56 @@
+"""The live tests work: shown with the simulator in place of the services, for no CI has their keys."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from support.pages import ROOT, table
+from support.services import KEY, MODEL
+
+from prefect_docjobs.providers import PROVIDERS
+from prefect_docjobs.simulator.server import run_in_thread
+from prefect_docjobs.simulator.settings import Settings
+
+LIVE = ROOT / "tests" / "live"
+
+
+def test_each_service_gets_one_document_once() -> None:
+    with run_in_thread(Settings().merged({"duration": {"law": "fixed", "seconds": 0}})) as simulator:
+        variables = {"DOCJOBS_LIVE_MINDEE_MODEL": MODEL}
+        for name in PROVIDERS:
+            variables[f"DOCJOBS_LIVE_{name.upper()}_KEY"] = KEY
+            variables[f"DOCJOBS_LIVE_{name.upper()}_URL"] = simulator.base_url
+        report = _run(variables)
+        assert "4 passed" in report, report
+        submits = simulator.world.report()["submits"]
+    assert (submits["total"], submits["repeated"]) == (len(PROVIDERS), [])
+
+
+def test_without_a_key_nothing_is_sent_and_the_missing_variable_is_named() -> None:
+    report = _run({})
+    assert "4 skipped" in report, report
+    for name in PROVIDERS:
+        assert f"DOCJOBS_LIVE_{name.upper()}_KEY is not set" in report
+
+
+def test_the_page_names_the_variables() -> None:
+    rows = table(ROOT / "docs" / "how-to" / "live-tests.md", "Give the keys")
+    told = {name.strip() for row in rows for name in row[0].split(",")}
+    keys = {f"DOCJOBS_LIVE_{name.upper()}_KEY" for name in PROVIDERS}
+    others = {"DOCJOBS_LIVE_MINDEE_MODEL", "DOCJOBS_LIVE_<SERVICE>_URL", "DOCJOBS_LIVE_DOCUMENT"}
+    assert told == keys | others
+
+
+def _run(variables: dict[str, str]) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DOCJOBS_LIVE_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-m", "live", "-q", "-p", "no:cacheprovider", str(LIVE)],
+        cwd=ROOT,
+        env={**kept, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout
