@@ -110,7 +110,7 @@ async def compare_services(
     )
     listing = partial(documents_in, folder, pattern, recursive=recursive)
     documents = (await anyio.to_thread.run_sync(listing))[:max_documents]
-    log.info("Found %d documents in %s", len(documents), folder)
+    log.info("Found %s in %s", count(len(documents), "document"), folder)
     this = runtime.flow_run
     folder_out = output_folder(output, this.scheduled_start_time)
     files = LineFiles(folder_out, (COMPARISON, CONFLICTS), str(this.id)[:8])

@@ -21,6 +21,7 @@ from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import afetch_results, asubmit_documents, cancel_remote_jobs, sense_jobs
 from prefect_docjobs.tasks.arguments import the_job
 from prefect_docjobs.tasks.journal import run_log
+from prefect_docjobs.tasks.names import count
 from prefect_docjobs.tasks.sensing import SUSPEND_COST, SenseMode
 
 _Item: TypeAlias = tuple[Document, Outcome]
@@ -91,7 +92,7 @@ async def extract_folder_deferred(
     log, block = run_log(), await the_job(job)
     listed = await list_documents_once(folder, pattern, recursive=recursive, at_most=max_documents)
     documents = [Document.from_path(path, name=name) for name, path in listed]
-    log.info("Found %d documents in %s", len(documents), folder)
+    log.info("Found %s in %s", count(len(documents), "document"), folder)
     work = _Delivery(block, letter_writer(block, log))
     run = ChunkedRun(work, result_files(output))
     run.files.folder.mkdir(parents=True, exist_ok=True)  # what cannot be written is not bought

@@ -32,6 +32,7 @@ from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.tasks import aextract_documents, cancel_remote_jobs
 from prefect_docjobs.tasks.arguments import the_job
 from prefect_docjobs.tasks.journal import run_log
+from prefect_docjobs.tasks.names import count
 
 
 def _run_name() -> str:
@@ -100,7 +101,7 @@ async def extract_folder(
     log, block = run_log(), await the_job(job)
     list_documents = partial(documents_in, folder, pattern, recursive=recursive, names=names)
     documents = (await anyio.to_thread.run_sync(list_documents))[:max_documents]
-    log.info("Found %d documents in %s", len(documents), folder)
+    log.info("Found %s in %s", count(len(documents), "document"), folder)
     limit = budget_of(budget, None, price_per_page)
     work = _Extraction(block, document_timeout, on_uncertain, limit, letter_writer(block, log))
     run = ChunkedRun(work, result_files(output), timeout, price_per_page)

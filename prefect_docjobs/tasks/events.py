@@ -29,6 +29,8 @@ class Events:
     def observe(self, outcome: Outcome) -> None:
         """Note one step of a document that has a job."""
         name = _NAMES.get(outcome.phase) if outcome.ok else "failed"
+        if outcome.reused and name == "submitted":
+            return  # that was another run, or this one before it was retried
         if self._on and name and outcome.ref:
             self._waiting.append((name, outcome, outcome.ref))
             if len(self._waiting) >= _AT_ONCE:

@@ -111,7 +111,7 @@ class Journal:
             self.log.warning(
                 "%s: %s in %s: %s", outcome.document, outcome.reason, outcome.phase, outcome.error
             )
-        elif outcome.phase is Phase.SUBMIT and outcome.ref is not None:
+        elif outcome.phase is Phase.SUBMIT and outcome.ref is not None and not outcome.reused:
             self._collect(outcome.ref)
 
     def ended(self, outcome: Outcome, total: int) -> None:
@@ -128,12 +128,14 @@ class Journal:
         """Sum up a batch that has ended."""
         totals = batch.totals
         reasons = ", ".join(f"{number} {reason}" for reason, number in totals["reasons"].items())
+        reused = sum(head.reused for head in batch.heads)
         self.log.info(
-            "%s: %d ok, %d failed%s",
+            "%s: %d ok, %d failed%s%s",
             count(len(batch), "document"),
             len(batch) - totals["failed"],
             totals["failed"],
             f" ({reasons})" if reasons else "",
+            f", {reused} bought before" if reused else "",
         )
 
     def _collect(self, ref: JobRef) -> None:

@@ -70,9 +70,9 @@ def simulator() -> Iterator[Running]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def jobs(simulator: Running) -> Mapping[str, DocJob]:
-    """A job block of each service, by the provider's registry name."""
+    """A job block of each service, by the provider's registry name; a test's own, for saving names them."""
     return {name: make_job(name, simulator.base_url) for name in JOBS}
 
 

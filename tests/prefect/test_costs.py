@@ -89,9 +89,9 @@ def test_a_plan_of_sync_code(job: DocJob) -> None:
 
 
 @pytest.fixture(scope="module")
-def saved(jobs: Mapping[str, DocJob]) -> str:
+def saved(simulator: Running) -> str:
     """Name of a saved job."""
-    jobs["mindee"].save("for-a-dry-run", overwrite=True)
+    make_job("mindee", simulator.base_url).save("for-a-dry-run", overwrite=True)
     return "mindee-job/for-a-dry-run"
 
 

@@ -8,16 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 
 import pytest
 from prefect.settings import PREFECT_API_URL
 from support.blocks import make_job
 
-from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.models import Outcome
 from prefect_docjobs.simulator.samples import SAMPLES
-from prefect_docjobs.simulator.server import run_in_thread
+from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
 
 PROGRAM = (sys.executable, "-m", "prefect_docjobs.cli", "extract")
@@ -26,10 +24,9 @@ RECEIPT = SAMPLES / "receipt-green-leaf.png"
 
 
 @pytest.fixture(scope="module")
-def saved(jobs: Mapping[str, DocJob]) -> str:
+def saved(simulator: Running) -> str:
     """Name of a saved job."""
-    block = jobs["mindee"]
-    block.save("for-the-terminal", overwrite=True)
+    make_job("mindee", simulator.base_url).save("for-the-terminal", overwrite=True)
     return "mindee-job/for-the-terminal"
 
 

@@ -407,6 +407,12 @@ async def test_with_a_ledger_the_log_has_no_refs(job: DocJob, records: list[logg
     assert "submitted, written down in the ledger" in text
     assert not [row for row in batch if row.ref is None or row.ref.job_id in text]
 
+    records.clear()
+    await submits()
+    again = [record.getMessage() for record in records]
+    assert "10 documents: 10 ok, 0 failed, 10 bought before" in again
+    assert not [line for line in again if "submitted" in line]
+
 
 async def test_extract_shows_a_progress_bar_that_ends_at_one_hundred(job: DocJob) -> None:
     @flow

@@ -24,6 +24,7 @@ from prefect_docjobs.models import BatchBuilder, Document
 from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import cancel_remote_jobs
 from prefect_docjobs.tasks.journal import run_log
+from prefect_docjobs.tasks.names import count
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -113,7 +114,7 @@ async def review_documents(
     waiting = Waiting(can_suspend(wait, list(panel.jobs.values())), review_timeout, log)
     listed = await list_documents_once(folder, pattern, recursive=recursive, at_most=max_documents)
     documents = [Document.from_path(path, name=name) for name, path in listed]
-    log.info("Found %d documents in %s", len(documents), folder)
+    log.info("Found %s in %s", count(len(documents), "document"), folder)
     this = runtime.flow_run
     folder_out = output_folder(output, this.scheduled_start_time)
     queue = ReviewQueue(
