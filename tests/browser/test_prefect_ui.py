@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,16 +183,19 @@ async def _run(page: Page, server: PrefectServer) -> str:
     await page.goto(f"{server.url}/v2/deployments/deployment/{deployment}/run")
     await expect(page.get_by_role("textbox", name="job")).to_have_value("mindee-job/invoices")
     await photograph(page, "run-form")
-    await page.get_by_role("textbox", name="output").fill("by-click")
-    await page.get_by_role("textbox", name="pattern").fill("invoice*.pdf")
-    await page.get_by_role("button", name="Submit").click()
     runs: list[dict[str, Any]] = []
 
     async def has_started() -> bool:
         runs.extend(await _runs_into(server, deployment, "by-click"))
         return bool(runs)
 
-    await until(has_started, within=60)
+    for _ in range(4):  # the form forgets what is typed, and a click, while it is still being drawn
+        await page.get_by_role("textbox", name="output").fill("by-click")
+        await page.get_by_role("textbox", name="pattern").fill("invoice*.pdf")
+        await page.get_by_role("button", name="Submit").click()
+        with suppress(TimeoutError):
+            await until(has_started, within=15)
+            break
     return str(runs[0]["id"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,9 +136,10 @@ def forms(folder: Path, number: int) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory, jobs: Mapping[str, DocJob]) -> Ran:
+def samples(tmp_path_factory: pytest.TempPathFactory, simulator: Running) -> Ran:
     """The samples through Mindee V1, which takes PDF and PNG, in chunks of three."""
-    return run(copied(tmp_path_factory.mktemp("samples") / "inbox"), jobs["mindee_v1"], chunk_size=3)
+    job = make_job("mindee_v1", simulator.base_url)
+    return run(copied(tmp_path_factory.mktemp("samples") / "inbox"), job, chunk_size=3)
 
 
 @pytest.fixture
