@@ -32,14 +32,14 @@ from prefect_docjobs.flows.lines import LineFiles
 from prefect_docjobs.flows.listing import documents_in
 from prefect_docjobs.flows.panel import Panel, by_document
 from prefect_docjobs.flows.parameters import AtLeastOne, JobParameter, Seconds, job_label, output_folder
+from prefect_docjobs.flows.report import TABLE_ROWS
+from prefect_docjobs.flows.tables import cell
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import cancel_remote_jobs
 from prefect_docjobs.tasks.journal import Log, run_log
 from prefect_docjobs.tasks.names import count
 
-_TABLE_ROWS = 500  # a larger table stops the browser
-_CELL = 120  # characters
 _COLUMNS = ("delivered", "fields", "with the majority", "seconds (p50)", "seconds (p95)", "pages", "credits")
 
 
@@ -144,20 +144,20 @@ class _Comparing:
 
     async def take(self, _first: int, documents: Sequence[Document], batches: Mapping[str, Batch]) -> None:
         """Compare a chunk."""
+        lines: list[tuple[str, Any]] = []
         for document, outcomes in zip(documents, by_document(batches), strict=True):
             results = {label: outcome.result for label, outcome in outcomes.items() if outcome.result}
             compared = compare_results(results, names=self.names, comparators=self.comparators)
             conflicts = decide(compared, tuple(results), rule=self.rule).conflicts
             self._count(compared, conflicts)
             self.scores.add(outcomes, compared)
-            rows = [_row(document, each, outcomes) for each in compared]
+            lines += [(COMPARISON, _row(document, each, outcomes)) for each in compared]
+            lines += [(CONFLICTS, _conflict(document, each)) for each in conflicts]
             for each in compared:
                 kept = self.agreeing if each.is_unanimous else self.differing
-                if len(kept) < _TABLE_ROWS:
+                if len(kept) < TABLE_ROWS:
                     kept.append(_cells(document, each, outcomes))
-            await self.files.write(
-                {COMPARISON: rows, CONFLICTS: [_conflict(document, each) for each in conflicts]}
-            )
+        await self.files.write(lines)
 
     def _count(self, compared: Sequence[FieldComparison], conflicts: Sequence[FieldComparison]) -> None:
         self.documents += 1
@@ -171,7 +171,7 @@ class _Comparing:
             markdown=self._markdown(folder), key=artifact_key("comparison-summary", jobs)
         )
         await not_fatal(summary, "summary", log)
-        rows = [*self.differing, *self.agreeing][:_TABLE_ROWS]
+        rows = [*self.differing, *self.agreeing][:TABLE_ROWS]
         if rows:
             where = f"`{self.files.paths[0]}` has all fields, `{self.files.paths[1]}` those to decide."
             table = acreate_table_artifact(
@@ -251,15 +251,14 @@ def _cells(document: Document, compared: FieldComparison, outcomes: Mapping[str,
     """A row of the table for people."""
     agreement = f"{compared.agreeing} of {compared.found}" if compared.found else ""
     values = {label: _cell(compared, label, outcome) for label, outcome in outcomes.items()}
-    return {"document": document.name, "field": compared.field, **values, "agreement": agreement}
+    return {"document": cell(document.name), "field": cell(compared.field), **values, "agreement": agreement}
 
 
 def _cell(compared: FieldComparison, label: str, outcome: Outcome) -> str:
     if outcome.reason is not None:
         return str(outcome.reason)
     answer = compared.answer(label)
-    text = "" if answer is None else str(answer.value)
-    return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
+    return "" if answer is None else str(cell(str(answer.value)))
 
 
 def _summary_cells(row: Mapping[str, Any]) -> Iterator[str]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 import anyio.to_thread
-from pydantic import ValidationError
 from typing_extensions import Self
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import the_ledger
-from prefect_docjobs.errors import ConfigurationError, DocJobsError, Reason
+from prefect_docjobs.errors import DocJobsError, Reason
+from prefect_docjobs.flows.lines import read_lines
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome, Phase
 from prefect_docjobs.models.jobs import Frozen
@@ -112,19 +112,7 @@ def read_dead_letters(path: Path) -> list[DeadLetter]:
     Raises:
         ConfigurationError: It cannot be read, or a line is no dead letter of this version.
     """
-    try:
-        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ConfigurationError(f"The dead letters in {path} cannot be read: {problem}.") from None
-    return [_letter(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _letter(line: str, where: str) -> DeadLetter:
-    try:
-        return DeadLetter.model_validate_json(line)
-    except ValidationError as problem:
-        wrong = ", ".join(".".join(map(str, error["loc"])) or error["msg"] for error in problem.errors())
-        raise ConfigurationError(f"{where} is no dead letter of version 1: {wrong}.") from None
+    return read_lines(path.expanduser(), DeadLetter, "dead letter of version 1", "dead letters")
 
 
 @dataclass(frozen=True)

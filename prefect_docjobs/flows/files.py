@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
-
-import anyio
-import anyio.to_thread
-from pydantic_core import to_jsonable_python
+from typing import Any
 
 from prefect_docjobs.flows.dead_letters import DeadLetter
-from prefect_docjobs.models import Batch, Outcome
+from prefect_docjobs.flows.lines import LineFiles
+from prefect_docjobs.models import Batch
 
 RESULTS = "results.jsonl"
 FAILURES = "failures.jsonl"
@@ -31,12 +26,11 @@ def is_ours(path: Path) -> bool:
     return path.name.startswith(_OURS)
 
 
-class ResultFiles:
+class ResultFiles(LineFiles):
     """The files that a run writes, batch by batch, in the order in which batches end.
 
     `results.jsonl` has a whole `Outcome` for each delivered document, `failures.jsonl` a `DeadLetter` for
-    each failed one, `rows.jsonl` a flat row for each document (`Outcome.row`). Until the run has ended they
-    bear the name of the run behind theirs.
+    each failed one, `rows.jsonl` a flat row for each document (`Outcome.row`).
 
     Args:
         folder: Where to; made if it is not there.
@@ -44,32 +38,7 @@ class ResultFiles:
     """
 
     def __init__(self, folder: Path, run: str) -> None:
-        self.folder = folder
-        self._run = run
-        self._streams: dict[str, IO[str]] = {}
-        self._writing = anyio.Lock()
-
-    def path(self, name: str) -> Path:
-        """Where a file is when the run has ended."""
-        return self.folder / name
-
-    def partial(self, name: str) -> Path:
-        """Where a file is until then, and stays if the run is broken off."""
-        return self.folder / f"{name}.{self._run}.partial"
-
-    @contextmanager
-    def written(self) -> Iterator[ResultFiles]:
-        """Open the files; name them as complete when the context closes without an exception.
-
-        Raises:
-            OSError: The folder or a file cannot be made.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            self._streams = {name: stack.enter_context(_opened(self.partial(name))) for name in NAMES}
-            yield self
-        for name in NAMES:
-            self.partial(name).replace(self.path(name))
+        super().__init__(folder, NAMES, run)
 
     async def append(self, batch: Batch, letters: Sequence[DeadLetter] | None = None) -> None:
         """Write the outcomes of a batch, in a thread; they are in the files when this returns.
@@ -80,28 +49,13 @@ class ResultFiles:
         """
         if letters is None:
             letters = [DeadLetter.of(outcome) for outcome in batch.failures]
-        async with self._writing:
-            await anyio.to_thread.run_sync(self._append, batch, letters)
-
-    def _append(self, batch: Batch, letters: Sequence[DeadLetter]) -> None:
-        for outcome in batch:
-            self._streams[ROWS].write(_line(outcome.row()))
-            if outcome.ok:
-                self._streams[RESULTS].write(_line(outcome))
-        self._streams[FAILURES].writelines(map(_line, letters))
-        _flush(self._streams.values())
+        await self.write(_lines(batch, letters))
 
 
-def _opened(path: Path) -> IO[str]:
-    # Half a surrogate pair, as in a file name that is not UTF-8, becomes its JSON escape.
-    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
-
-
-def _line(content: Outcome | DeadLetter | dict[str, Any]) -> str:
-    # Numbers that JSON does not have, which some answers do, become null.
-    return json.dumps(to_jsonable_python(content, inf_nan_mode="null"), ensure_ascii=False) + "\n"
-
-
-def _flush(streams: Iterable[IO[str]]) -> None:
-    for stream in streams:
-        stream.flush()
+def _lines(batch: Batch, letters: Sequence[DeadLetter]) -> Iterator[tuple[str, Any]]:
+    for outcome in batch:  # once: a large batch is on the disk
+        yield ROWS, outcome.row()
+        if outcome.ok:
+            yield RESULTS, outcome
+    for letter in letters:
+        yield FAILURES, letter

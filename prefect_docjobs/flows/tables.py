@@ -82,17 +82,17 @@ class ResultTable:
         lowest = {name: _lowest_confidence(field) for name, field in fields}
         return _Row(
             head={
-                "document": _cell(outcome.document),
+                "document": cell(outcome.document),
                 "state": "delivered" if outcome.ok else str(outcome.reason),
                 "confidence": "",
                 "seconds": "" if outcome.seconds is None else round(outcome.seconds, 2),
-                "pages": _cell(pages),
-                "credits": _cell(result.usage.credits if result else None),
+                "pages": cell(pages),
+                "credits": cell(result.usage.credits if result else None),
                 "cost": self._cost(pages, is_reused=outcome.reused),
             },
-            cells={name: _cell(field.value) for name, field in fields},
+            cells={name: cell(field.value) for name, field in fields},
             confidences={name: value for name, value in lowest.items() if value is not None},
-            job=_cell(outcome.ref.job_id if outcome.ref else None),
+            job=cell(outcome.ref.job_id if outcome.ref else None),
         )
 
     def _cost(self, pages: int | None, *, is_reused: bool) -> float | str:
@@ -125,11 +125,11 @@ class FailureTable:
 
 def _failure(letter: DeadLetter) -> dict[str, Any]:
     return {
-        "document": _cell(letter.document),
+        "document": cell(letter.document),
         "reason": letter.reason.value,
         "what to do": letter.how,
-        "error": _cell(error_of(letter)),
-        "job": _cell(letter.job_id),
+        "error": cell(error_of(letter)),
+        "job": cell(letter.job_id),
         "where": letter.url or letter.path or "",
     }
 
@@ -166,7 +166,7 @@ def _lowest_confidence(field: Field) -> float | None:
     return min(known, default=None)
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
     """A value as a table can show it: a number as it is, all else as a text of bounded length."""
     if value is None:
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,11 +17,7 @@ from prefect_docjobs.ledger import Ledger
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    if postgres.programs() is None:
-        if os.environ.get("DOCJOBS_TESTS_NEED_POSTGRESQL"):
-            pytest.fail("PostgreSQL is not installed; on Debian: apt-get install postgresql")
-        pytest.skip("PostgreSQL is not installed")
-    with postgres.server("fsync=off") as url:
+    with postgres.server_for_tests() as url:
         yield url
 
 

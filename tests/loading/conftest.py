@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.warehouses import KINDS, Warehouse, new_warehouse, postgres_server
+from support.postgres import server_for_tests
+from support.warehouses import KINDS, Warehouse, new_warehouse
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    with postgres_server() as url:
+    with server_for_tests() as url:
         yield url
 
 

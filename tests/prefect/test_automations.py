@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -19,9 +16,8 @@ import yaml
 from prefect import get_client
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
-from prefect.settings import PREFECT_API_URL
 from support.blocks import make_job
-from support.processes import until
+from support.processes import prefect, until
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.flows import extract_folder
@@ -89,21 +85,6 @@ async def created(recipe: str, *, id_: str, directory: Path, **changes: str) -> 
         finally:
             for each in mine:
                 await client.delete_automation(each.id)
-
-
-def prefect(directory: Path, *arguments: str) -> None:
-    server = {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_HOME": str(directory / "home")}
-    ended = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        cwd=directory,
-        env={**os.environ, **server},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert ended.returncode == 0, ended.stdout
 
 
 @pytest.mark.timeout(180)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,13 +16,12 @@ from prefect import flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
 from support.blocks import make_job
 from support.pages import column, table
-from support.processes import process, until
+from support.processes import prefect, process, until
 
 from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.flows import DeadLetter, JobParameter
@@ -71,23 +67,6 @@ async def deployed(directory: Path) -> AsyncIterator[PrefectClient]:
         await client.create_work_pool(WorkPoolCreate(name="docjobs", type="process"), overwrite=True)
         await asyncio.to_thread(prefect, directory, "--no-prompt", "deploy", "--all")
         yield client
-
-
-def prefect(directory: Path, *arguments: str) -> str:
-    """Run Prefect's command line in a directory, with the server of the tests; give its output."""
-    server = {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_HOME": str(directory / "home")}
-    ended = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        cwd=directory,
-        env={**os.environ, **server},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert ended.returncode == 0, ended.stdout
-    return ended.stdout
 
 
 # ------------------------------------------------------------------------------------------------ one worker

@@ -14,8 +14,9 @@ import pytest
 from prefect import State
 from prefect.blocks.system import Secret
 from support.blocks import make_job
+from support.postgres import server_for_tests
 from support.processes import process, until
-from support.warehouses import KINDS, Warehouse, new_warehouse, postgres_server
+from support.warehouses import KINDS, Warehouse, new_warehouse
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument
@@ -33,7 +34,7 @@ COUNTS = ("found", "unchanged", "known", "loaded", "failed", "left")
 
 @pytest.fixture(scope="module")
 def postgres_url() -> Iterator[str]:
-    with postgres_server() as url:
+    with server_for_tests() as url:
         yield url
 
 

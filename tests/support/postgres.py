@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 _OWNER = "postgres"  # the user that the packages make
 _PASSWORD = secrets.token_hex(8)
 _WAYS = ("/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")
@@ -28,6 +30,17 @@ def programs() -> Path | None:
         return max(found, key=lambda path: path.parent.name.rjust(12))
     known = shutil.which("initdb")
     return Path(known).resolve().parent if known else None
+
+
+@contextmanager
+def server_for_tests() -> Iterator[str]:
+    """A server that may forget on a power cut; skips where none is installed, unless there must be one."""
+    if programs() is None:
+        if os.environ.get("DOCJOBS_TESTS_NEED_POSTGRESQL") or os.environ.get("CI"):
+            pytest.fail("PostgreSQL is not installed; on Debian: apt-get install postgresql")
+        pytest.skip("PostgreSQL is not installed")
+    with server("fsync=off") as url:
+        yield url
 
 
 @contextmanager

@@ -48,6 +48,23 @@ def process(name: str, *command: str, cwd: Path, **environment: str) -> Iterator
                 running.wait()
 
 
+def prefect(directory: Path, *arguments: str) -> str:
+    """Run Prefect's command line in a directory, with the server of the tests; give its output."""
+    server = {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_HOME": str(directory / "home")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=directory,
+        env={**os.environ, **server},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
 async def until(condition: Callable[[], Awaitable[bool]], *, within: float, every: float = 0.5) -> None:
     """Wait for what other processes do."""
     with anyio.fail_after(within):

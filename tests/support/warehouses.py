@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ import duckdb
 import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from support import postgres
 
 from prefect_docjobs.loading import Store, open_store
 from prefect_docjobs.loading.tables import TABLES
@@ -83,17 +80,6 @@ def _ask_server(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
 
 
 _ASK = {"duckdb": _ask_file, "parquet": _ask_files, "postgresql": _ask_server}
-
-
-@contextmanager
-def postgres_server() -> Iterator[str]:
-    """A PostgreSQL for the tests of one module; skips them where none is installed, unless there must be."""
-    if postgres.programs() is None:
-        if os.environ.get("DOCJOBS_TESTS_NEED_POSTGRESQL"):
-            pytest.fail("PostgreSQL is not installed; on Debian: apt-get install postgresql")
-        pytest.skip("PostgreSQL is not installed")
-    with postgres.server("fsync=off") as url:
-        yield url
 
 
 def new_warehouse(kind: str, folder: Path, request: pytest.FixtureRequest) -> Warehouse:

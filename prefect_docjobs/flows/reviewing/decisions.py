@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio.to_thread
-from pydantic import ValidationError
 
 from prefect_docjobs.comparison import Doubt
-from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.flows.files import REVIEWS
-from prefect_docjobs.flows.lines import json_line
+from prefect_docjobs.flows.lines import json_line, read_lines
 from prefect_docjobs.models import Document
 from prefect_docjobs.models.jobs import Frozen
 
@@ -121,18 +119,4 @@ def read_decisions(path: Path) -> list[Decision]:
     Raises:
         ConfigurationError: It cannot be read, or a line is no decision.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ConfigurationError(f"The reviews in {path} cannot be read: {problem}.") from None
-    return [_decision(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _decision(line: str, where: str) -> Decision:
-    try:
-        return Decision.model_validate_json(line)
-    except ValidationError as problem:
-        wrong = ", ".join(".".join(map(str, error["loc"])) or error["msg"] for error in problem.errors())
-        raise ConfigurationError(f"{where} is no review: {wrong}.") from None
+    return read_lines(path, Decision, "review", "reviews") if path.exists() else []

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from prefect_docjobs.comparison import Doubt
 from prefect_docjobs.comparison.numbers import read_number
 from prefect_docjobs.flows.reviewing.decisions import Decision, OpenDocument
+from prefect_docjobs.flows.tables import cell
 from prefect_docjobs.tasks.names import count
 
 _CONFIG = ConfigDict(extra="forbid")
@@ -212,8 +213,8 @@ def queue_rows(documents: Iterable[OpenDocument]) -> list[dict[str, str]]:
     """A row for each field in question, for a table."""
     return [
         {
-            "document": document.name,
-            "field": doubt.field,
+            "document": cell(document.name),
+            "field": cell(doubt.field),
             "why": doubt.sentence,
             "found": " · ".join(_found(doubt)),
         }

@@ -25,6 +25,7 @@ from prefect_docjobs.flows.dead_letters import LetterWriter
 from prefect_docjobs.flows.files import FAILURES, FIELDS, RESULTS, ROWS
 from prefect_docjobs.flows.lines import LineFiles
 from prefect_docjobs.flows.panel import by_document
+from prefect_docjobs.flows.report import TABLE_ROWS
 from prefect_docjobs.flows.reviewing.decisions import Decisions, OpenDocument
 from prefect_docjobs.flows.reviewing.forms import forms_of, queue_rows
 from prefect_docjobs.flows.reviewing.reviewed import ReviewedDocument
@@ -36,8 +37,6 @@ from prefect_docjobs.tasks.names import count
 """Each field of each document, and where its value comes from."""
 
 FILES = (RESULTS, ROWS, FIELDS, FAILURES)
-
-_TABLE_ROWS = 500  # a larger table stops the browser
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class ReviewQueue:
             return
         self.log.info("%s for a person to look at", count(len(waits), "document"))
         shown = acreate_table_artifact(
-            table=queue_rows(waits)[:_TABLE_ROWS], key=artifact_key("reviews"), description="To be looked at."
+            table=queue_rows(waits)[:TABLE_ROWS], key=artifact_key("reviews"), description="To be looked at."
         )
         await not_fatal(shown, "review queue", self.log)
         for form in forms_of(waits, per_form):
@@ -174,18 +173,15 @@ class ReviewQueue:
         is_renamed = self.examination.names is not None
         reviewed = ReviewedDocument(outcomes, consensus, decisions, is_renamed=is_renamed)
         self._count(reviewed)
-        lines: dict[str, list[Any]] = {
-            RESULTS: [reviewed.outcome()],
-            ROWS: [reviewed.row()],
-            FIELDS: list(reviewed.provenance()),
-        }
-        await self.files.write(lines)
+        lines = [(RESULTS, reviewed.outcome()), (ROWS, reviewed.row())]
+        await self.files.write([*lines, *((FIELDS, field) for field in reviewed.provenance())])
 
     async def _write_failed(self, failed: Sequence[tuple[Document, Outcome]], writer: LetterWriter) -> None:
         batch = Batch(tuple(outcome for _, outcome in failed))
         letters = await writer.letters([document for document, _ in failed], batch)
         self.failed += len(failed)
-        await self.files.write({FAILURES: letters, ROWS: batch.rows()})
+        await self.files.write([(ROWS, row) for row in batch.rows()])
+        await self.files.write([(FAILURES, letter) for letter in letters])
 
     def _count(self, document: ReviewedDocument) -> None:
         corrections = sum(decision.is_correction for decision in document.decisions.values())
