@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import anyio.to_thread
 from prefect import flow
 
 from prefect_docjobs import MindeeV1Credentials, MindeeV1Job
@@ -54,15 +55,18 @@ async def invoices_to_duckdb(
         Numbers of files (found, unchanged, known, loaded, failed, left), and the totals by currency.
     """
     told = await load_documents(folder, job, f"duckdb:{database}", pattern=pattern)
-    return {**told, "totals": totals(database)}
+    return {**told, "totals": await anyio.to_thread.run_sync(totals, database)}
 
 
 def totals(database: str) -> dict[str, float]:
-    """What all invoices come to, by currency."""
+    """What all invoices come to, by currency; nothing while no document has brought the view's columns."""
     import duckdb  # at the top of the file, DuckDB 2.0 would complain of leaks when the process ends
 
     with duckdb.connect(database) as db:
-        db.execute(VIEW)
+        try:
+            db.execute(VIEW)
+        except duckdb.BinderException:
+            return {}
         return {currency: float(total) for currency, _, total in db.execute(TOTALS).fetchall()}
 
 
@@ -77,12 +81,12 @@ def simulated_job() -> Iterator[DocJob]:
         yield MindeeV1Job(credentials=account, endpoint="invoices", version="4")
 
 
-def show(database: str) -> None:
-    """Print what there is."""
+def show(database: str, queries: Sequence[str]) -> None:
+    """Print what they find."""
     import duckdb
 
     with duckdb.connect(database) as db:
-        for query in ("SELECT * FROM invoices ORDER BY document", TOTALS, FAILURES):
+        for query in queries:
             db.sql(query).show(max_width=160)
 
 
@@ -107,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         told = asyncio.run(invoices_to_duckdb(options.folder, options.job, **settings))
     print(", ".join(f"{told[name]} {name}" for name in ("loaded", "unchanged", "known", "failed", "left")))
-    show(options.database)
+    invoices = ("SELECT * FROM invoices ORDER BY document", TOTALS) if told["totals"] else ()
+    show(options.database, (*invoices, FAILURES))
 
 
 if __name__ == "__main__":

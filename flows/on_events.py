@@ -8,9 +8,9 @@ loads the result of each job that another flow waits for. Copy what you need. Se
 
 # No `from __future__ import annotations`: Prefect 3.8 does not find the types of a served flow then.
 
+import argparse
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,15 @@ from prefect.events import DeploymentEventTrigger
 from prefect_docjobs import JobRef, afetch_result
 from prefect_docjobs.flows import announce_documents, extract_folder
 
-OURS = ("extract-folder*", "redrive-failures", "load-documents", "compare-services", "review-documents")
+OURS = (
+    "extract-folder*",
+    "extract-from-terminal",
+    "docjobs-demo",
+    "redrive-failures",
+    "load-documents",
+    "compare-services",
+    "review-documents",
+)
 """Flows that look after their own results: without this list each of their documents would start a run."""
 
 
@@ -109,4 +117,8 @@ async def main(folder: str, job: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:3]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", help="where documents arrive")
+    parser.add_argument("job", help="name of a saved job block")
+    arguments = parser.parse_args()
+    asyncio.run(main(arguments.folder, arguments.job))

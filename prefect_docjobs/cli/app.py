@@ -260,17 +260,18 @@ def webhooks(
 
 
 @app.command(sort_key=7)
-def watch(*, stop_after: float | None = None) -> int:
+def watch(*, stop_after: float | None = None, json: _Switch = False) -> int:
     """Wait for the jobs of all suspended flow runs, and resume the runs, until Ctrl-C.
 
     Any number of them may run; what one held that was killed goes to the others within 15 seconds.
 
     Args:
         stop_after: Seconds after which it ends by itself.
+        json: Say what it does as lines of JSON: that it watches, each run that it resumes, what it logs.
     """
     from prefect_docjobs.cli.watch import watch_until_stopped
 
-    return watch_until_stopped(stop_after)
+    return watch_until_stopped(stop_after, as_json=json)
 
 
 @app.command(sort_key=8)

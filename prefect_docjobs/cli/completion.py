@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from cyclopts import App
 
-from prefect_docjobs.cli.screen import output
+from prefect_docjobs.cli.screen import output, printable
 
 Shell: TypeAlias = Literal["bash", "zsh", "fish"]
 
@@ -22,8 +22,7 @@ def complete_in(shell: Shell, app: App, *, install: bool = False) -> None:
     """
     if install:
         place = app.install_completion(shell=shell)
-        output().print(
-            f"{place} completes prefect-docjobs in each {shell} that is started from now on.", soft_wrap=True
-        )
+        said = f"{place} completes prefect-docjobs in each {shell} that is started from now on."
+        output().print(printable(said), soft_wrap=True, markup=False)
     else:
         print(app.generate_completion(shell=shell))

@@ -16,12 +16,15 @@ from typing import NoReturn, TextIO
 from cyclopts import CycloptsError
 
 from prefect_docjobs.cli.quiet import debugging
+from prefect_docjobs.cli.screen import printable
 from prefect_docjobs.errors import ConfigurationError, DocJobsError, InvalidDocument
 
 FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, which Windows lacks
+_LAST_PORT = 65535
 
 
 class CommandFailed(Exception):
@@ -37,12 +40,19 @@ class CommandFailed(Exception):
         self.code = code
 
 
+def check_port(port: int) -> None:
+    """Raise `CommandFailed` where there is no such TCP port; the system would take it modulo 65536."""
+    if not 0 <= port <= _LAST_PORT:
+        raise CommandFailed(f"There is no port {port}. Give one from 0 to {_LAST_PORT}.", WRONG_USE)
+
+
 def guarded(run: Callable[[], int | None]) -> int:
     """Run a command to its exit code, whatever happens.
 
     Args:
         run: The command; None is 0. Where it sets `debugging`, the traceback comes before the sentence.
     """
+    _open_what_is_closed()
     debugging.set(False)
     _print_whatever_the_terminal_knows()
     try:
@@ -69,13 +79,26 @@ def _exit_code(run: Callable[[], int | None]) -> int:
         return end.code if isinstance(end.code, int) else FAILED
     except Exception as problem:  # noqa: BLE001 (every way to fail ends in a sentence)
         if debugging.get():
-            traceback.print_exc()
+            _print_traceback()
         return _say(*_sentence(problem))
 
 
 def _say(sentence: str, code: int) -> int:
-    print(f"prefect-docjobs: {sentence}", file=sys.stderr)
+    print(f"prefect-docjobs: {printable(sentence)}", file=sys.stderr)
     return code
+
+
+def _print_traceback() -> None:
+    """That of the exception being handled; its text may come from a stranger's document."""
+    for line in traceback.format_exc().splitlines():
+        print(printable(line), file=sys.stderr)
+
+
+def _open_what_is_closed() -> None:
+    """`>&-` and `2>&-` leave None, which nothing can be written to; `print` would take the other stream."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open to the end)
 
 
 def _drop_what_cannot_be_written() -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
-from prefect_docjobs.cli.screen import messages, output, print_json
+from prefect_docjobs.cli.screen import messages, output, print_json, printable
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.ledger.setting import open_ledger
@@ -161,10 +161,10 @@ def _table(records: Iterable[Record]) -> Table:
     table.add_column("Held for", justify="right", no_wrap=True)
     for record in records:
         table.add_row(
-            Text(record.document_name),
+            Text(printable(record.document_name)),
             _state(record),
-            record.provider,
-            Text(record.job_id or ""),
+            Text(printable(record.provider)),
+            Text(printable(record.job_id or "")),
             length(record.age),
             length(record.lease_left) if record.state.is_open and record.lease_left > 0 else "",
         )

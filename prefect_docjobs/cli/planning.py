@@ -14,7 +14,7 @@ from rich.text import Text
 from prefect_docjobs.cli.extract import check_job_name, documents_of
 from prefect_docjobs.cli.prefect_api import check_prefect_api
 from prefect_docjobs.cli.quiet import quiet_prefect
-from prefect_docjobs.cli.screen import messages, output, print_json
+from prefect_docjobs.cli.screen import messages, output, print_json, printable
 from prefect_docjobs.models import Document
 from prefect_docjobs.pipeline.budget import Budget
 
@@ -77,5 +77,5 @@ def _table(plan: Plan) -> Table:
         cost = "" if planned.cost is None else f"{planned.cost:,g}"
         why = planned.note or (planned.reason and f"before: {planned.reason}") or ""
         verdict = planned.verdict.value.replace("_", " ")
-        table.add_row(Text(planned.document), verdict, pages, cost, Text(why))
+        table.add_row(Text(printable(planned.document)), verdict, pages, cost, Text(printable(why)))
     return table

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from prefect_docjobs.cli.screen import printable
 from prefect_docjobs.models import Outcome, Result
 
 SUCCEEDED = "succeeded"
@@ -40,7 +41,7 @@ def seconds(outcome: Outcome) -> str:
 def key_fields(outcome: Outcome) -> Table | Text:
     """An invoice's number, supplier, date and total, or else the first things found; of a failure, why."""
     if outcome.result is None:
-        return Text((outcome.error or "no result").removeprefix(f"{outcome.document}: "))
+        return Text(printable((outcome.error or "no result").removeprefix(f"{outcome.document}: ")))
     found = _found(outcome.result)
     if _TOTAL in found:
         return _four(*_invoice(found), heading=False)
@@ -61,7 +62,7 @@ def outcome_table(outcomes: Iterable[Outcome]) -> Table:
     table.add_column("Sec", justify="right", no_wrap=True)
     for outcome in outcomes:
         found = key_fields(outcome) if outcome.result is None else _one_line(_summary(outcome.result))
-        table.add_row(Text(outcome.document), state(outcome), found, seconds(outcome))
+        table.add_row(Text(printable(outcome.document)), state(outcome), found, seconds(outcome))
     return table
 
 
@@ -98,7 +99,7 @@ def _beginning(result: Result) -> str:
 
 
 def _one_line(text: str) -> Text:
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    return Text(printable(text), no_wrap=True, overflow="ellipsis")
 
 
 def _four(number: str, supplier: str, date: str, total: str, *, heading: bool) -> Table:
@@ -108,5 +109,5 @@ def _four(number: str, supplier: str, date: str, total: str, *, heading: bool) -
     cells.add_column(width=10, no_wrap=True)
     cells.add_column(width=13, no_wrap=True, justify="right")
     style = "bold" if heading else ""
-    cells.add_row(*(Text(cell, style=style) for cell in (number, supplier, date, total)))
+    cells.add_row(*(Text(printable(cell), style=style) for cell in (number, supplier, date, total)))
     return cells

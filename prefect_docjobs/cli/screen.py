@@ -20,6 +20,21 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+# C0, DEL and C1: a terminal acts on them, and a new line breaks a row of a table.
+_SPACES = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
+
+
+def printable(text: object) -> str:
+    """A text that comes from elsewhere, such as a name or an error, as one line without commands.
+
+    Each control character (C0, DEL and C1 of ISO 6429) becomes a space, so that nobody's document moves the
+    cursor, rings the bell or adds a row.
+
+    Args:
+        text: Or what `str` makes one of.
+    """
+    return str(text).translate(_SPACES)
+
 
 class Advance:
     """Moves a progress bar on. Call it with how many more documents have ended."""

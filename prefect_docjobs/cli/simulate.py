@@ -9,12 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
+from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed, check_port
 from prefect_docjobs.cli.screen import output, print_json
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Settings
-
-_LAST_PORT = 65535
 
 
 def settings_from(shortcuts: Mapping[str, Any], assignments: Iterable[str]) -> Settings:
@@ -48,8 +46,7 @@ def serve_until_stopped(settings: Settings, host: str, port: int, *, as_json: bo
     Raises:
         CommandFailed: The address cannot be listened on.
     """
-    if not 0 <= port <= _LAST_PORT:  # the system would take it modulo 65536
-        raise CommandFailed(f"There is no port {port}. Give one from 0 to {_LAST_PORT}.", WRONG_USE)
+    check_port(port)
     try:
         with run_in_thread(settings, host, port) as simulator:
             _announce(simulator, settings.api_key, as_json=as_json)

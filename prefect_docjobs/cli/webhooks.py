@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
+from prefect_docjobs.cli.exits import TERMINATED, WRONG_USE, CommandFailed, check_port
 from prefect_docjobs.cli.prefect_api import check_prefect_api
 from prefect_docjobs.cli.quiet import quiet_prefect
 from prefect_docjobs.cli.screen import output, print_json
@@ -19,10 +18,8 @@ from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.webhooks import ReceiverLimits, WebhookAccount, create_app
 from prefect_docjobs.webhooks.server import Receiver
 
-_LAST_PORT = 65535
 _LARGEST_BODY_MIB = 512
 _BODIES_IN_MEMORY = 4  # of the largest size
-_TERMINATED = 128 + signal.SIGTERM
 
 
 def receive_until_stopped(
@@ -51,8 +48,7 @@ def receive_until_stopped(
             answer.
         ConfigurationError: A block is not there, or has no secret.
     """
-    if not 0 <= port <= _LAST_PORT:
-        raise CommandFailed(f"There is no port {port}. Give one from 0 to {_LAST_PORT}.", WRONG_USE)
+    check_port(port)
     if not 1 <= max_body_mib <= _LARGEST_BODY_MIB:
         raise CommandFailed(f"--max-body-mib must be 1 to {_LARGEST_BODY_MIB}.", WRONG_USE)
     if not blocks:
@@ -183,5 +179,5 @@ def _stopped_by_a_signal() -> Iterator[None]:
     except KeyboardInterrupt:
         return
     except SystemExit as end:
-        if end.code != _TERMINATED:
+        if end.code != TERMINATED:
             raise

@@ -9,7 +9,8 @@ from pydantic import Field as Setting
 
 from prefect_docjobs.comparison.comparing import Candidate, FieldComparison
 from prefect_docjobs.comparison.consensus import Consensus, consensus_of
-from prefect_docjobs.comparison.leaves import Names, column_of
+from prefect_docjobs.comparison.leaves import Names
+from prefect_docjobs.comparison.paths import Path, column_of, names_along, path_of
 from prefect_docjobs.models import Result
 from prefect_docjobs.models.jobs import Frozen
 
@@ -39,11 +40,12 @@ class Acceptance(Frozen):
     """When a result is good enough.
 
     Attributes:
-        required: Fields that have to be found, by their names, such as `total_amount` or `supplier.name`.
+        required: Fields that have to be found, by their names, such as `total_amount` or `supplier.name`. An
+            object or a list of objects is found when anything in it is.
         min_confidence: Every value has to be at least so sure, 0 to 1; None for no such demand. Values whose
             service gives no confidence pass.
-        of: The fields whose confidence counts, and whose conflicts do; columns as `line_items[].amount`.
-            Empty: all.
+        of: The fields whose confidence counts, and whose conflicts do; columns as `line_items[].amount`;
+            an object or a list stands for all that is in it. Empty: all.
     """
 
     required: tuple[str, ...] = ()
@@ -52,9 +54,10 @@ class Acceptance(Frozen):
 
     def doubts(self, consensus: Consensus) -> list[Doubt]:
         """What is not good enough: conflicts first, then what is missing, then what is unsure."""
-        conflicts = [_conflict(each) for each in consensus.conflicts if self._counts(each.field)]
-        found = {*consensus.fields, *(each.field for each in consensus.conflicts)}
-        known = found | set(map(column_of, found))
+        conflicts = [_conflict(each) for each in consensus.conflicts if self._counts(each.field, each.path)]
+        found = [(name, agreed.path) for name, agreed in consensus.fields.items()]
+        found += [(conflict.field, conflict.path) for conflict in consensus.conflicts]
+        known = {known for name, path in found for known in _names(name, path)}
         missing = [_missing(name) for name in self.required if name not in known]
         return [*conflicts, *missing, *self._unsure(consensus)]
 
@@ -67,7 +70,7 @@ class Acceptance(Frozen):
             sure = agreed.confidence
             if self.min_confidence is None or sure is None or sure >= self.min_confidence:
                 continue
-            if self._counts(name):
+            if self._counts(name, agreed.path):
                 sentence = f"The confidence {sure:g} is below {self.min_confidence:g}."
                 candidates = (agreed.candidate, *agreed.others)
                 yield Doubt(
@@ -78,9 +81,15 @@ class Acceptance(Frozen):
                     proposed=agreed.candidate,
                 )
 
-    def _counts(self, name: str) -> bool:
-        wanted = {*self.of, *self.required} if self.of else None
-        return wanted is None or name in wanted or column_of(name) in wanted
+    def _counts(self, name: str, path: Path) -> bool:
+        return not self.of or not _names(name, path).isdisjoint((*self.of, *self.required))
+
+
+def _names(name: str, path: Path) -> set[str]:
+    """What a field is found as: by its name, as a cell of its column, and as a part of all that it is in."""
+    # A service may call a field `supplier.name`, and have no supplier.
+    names = {*names_along(path), *names_along(path_of(name))}
+    return names | set(map(column_of, names))
 
 
 def _conflict(comparison: FieldComparison) -> Doubt:

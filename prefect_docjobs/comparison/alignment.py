@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import fsum
 from typing import Any
 
 from prefect_docjobs.comparison.leaves import Row
@@ -46,6 +48,9 @@ class _Line:
     def likeness(self, row: _Keyed) -> float:
         return max(row.likeness(other) for other in self.rows.values())
 
+    def has_same(self, row: _Keyed) -> bool:
+        return any(row.cells == other.cells for other in self.rows.values())
+
 
 @dataclass
 class _Keyed:
@@ -55,29 +60,34 @@ class _Keyed:
     comparators: Mapping[str, Comparator]
 
     @cached_property
-    def keys(self) -> dict[str, Hashable]:
-        return {column: self.comparators[column](cell.value) for column, cell in self.row.items()}
+    def cells(self) -> frozenset[tuple[str, Hashable]]:
+        return frozenset((column, self.comparators[column](cell.value)) for column, cell in self.row.items())
 
     @cached_property
     def words(self) -> dict[str, frozenset[str]]:
-        return {
-            column: _words(cell.value) for column, cell in self.row.items() if isinstance(cell.value, str)
-        }
+        """Of the text columns that have any."""
+        texts = {column: cell.value for column, cell in self.row.items() if isinstance(cell.value, str)}
+        words = {column: _words(value) for column, value in texts.items()}
+        return {column: some for column, some in words.items() if some}
+
+    @cached_property
+    def traits(self) -> dict[str, set[Hashable]]:
+        """For each column all that makes it alike: its key, and its words."""
+        return {column: {key, *self.words.get(column, ())} for column, key in self.cells} or {"": {None}}
 
     def likeness(self, other: _Keyed) -> float:
         """From 0 to 1."""
-        columns = self.keys.keys() | other.keys.keys()
+        columns = len(self.row.keys() | other.row.keys())
         if not columns:  # rows without anything that was found are alike
             return 1.0
-        return sum(self._alike(other, column) for column in columns) / len(columns)
+        same = self.cells & other.cells
+        texts = (self.words.keys() & other.words.keys()).difference(column for column, _ in same)
+        # An exact sum, so that it does not depend on the order of the columns.
+        return fsum([len(same), *(self._shared_words(other, column) for column in texts)]) / columns
 
-    def _alike(self, other: _Keyed, column: str) -> float:
-        if column not in self.keys or column not in other.keys:
-            return 0.0
-        if self.keys[column] == other.keys[column]:
-            return 1.0
-        mine, its = self.words.get(column, frozenset()), other.words.get(column, frozenset())
-        return len(mine & its) / len(mine | its) if mine and its else 0.0
+    def _shared_words(self, other: _Keyed, column: str) -> float:
+        mine, its = self.words[column], other.words[column]
+        return len(mine & its) / len(mine | its)
 
 
 def _words(value: str) -> frozenset[str]:
@@ -87,16 +97,46 @@ def _words(value: str) -> frozenset[str]:
 
 def _pairs(lines: Sequence[_Line], rows: Sequence[_Keyed]) -> Iterator[tuple[int, _Line]]:
     """Rows by their index, and the lines that they join."""
-    scored = [
-        (-line.likeness(row), abs(place - index), place, index)
-        for place, line in enumerate(lines)
-        for index, row in enumerate(rows)
-    ]
-    free_lines, free_rows = set(range(len(lines))), set(range(len(rows)))
-    for unlike, _, place, index in sorted(scored):
-        if -unlike < _ALIKE:
-            return
+    # What is the same at the same place is the best pair of all, and mostly leaves little to be searched.
+    both = enumerate(zip(lines, rows, strict=False))
+    settled = {index for index, (line, row) in both if line.has_same(row)}
+    yield from ((index, lines[index]) for index in settled)
+    free_lines, free_rows = set(range(len(lines))) - settled, set(range(len(rows))) - settled
+    for place, index in _best_first(lines, rows, free_lines, free_rows):
         if place in free_lines and index in free_rows:
             free_lines.remove(place)
             free_rows.remove(index)
             yield index, lines[place]
+
+
+def _best_first(
+    lines: Sequence[_Line], rows: Sequence[_Keyed], places: Iterable[int], indices: Iterable[int]
+) -> list[tuple[int, int]]:
+    """Pairs of a line's place and a row's index that are alike."""
+    search = _Search({place: lines[place] for place in places})
+    scored = [
+        (-likeness, abs(place - index), place, index)
+        for index in indices
+        for place in search.candidates(rows[index])
+        if (likeness := lines[place].likeness(rows[index])) >= _ALIKE
+    ]
+    return [(place, index) for _, _, place, index in sorted(scored)]
+
+
+class _Search:
+    """Finds the few lines that a row may be alike, without looking at all of them."""
+
+    def __init__(self, lines: Mapping[int, _Line]) -> None:
+        self._places: dict[tuple[str, Hashable], set[int]] = {}
+        for place, line in lines.items():
+            for row in line.rows.values():
+                for column, traits in row.traits.items():
+                    for trait in traits:
+                        self._places.setdefault((column, trait), set()).add(place)
+
+    def candidates(self, row: _Keyed) -> Iterator[int]:
+        """The places of lines that share anything at all with enough of the row's columns."""
+        shared: Counter[int] = Counter()
+        for column, traits in row.traits.items():
+            shared.update(set().union(*(self._places.get((column, trait), ()) for trait in traits)))
+        return (place for place, columns in shared.items() if columns >= _ALIKE * len(row.row))

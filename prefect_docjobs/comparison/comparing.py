@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prefect_docjobs.comparison.alignment import align
-from prefect_docjobs.comparison.leaves import Leaves, Names, Row, column_of, leaves_of
+from prefect_docjobs.comparison.leaves import Leaves, Names, Row, Way, leaves_of
+from prefect_docjobs.comparison.paths import Path, column_of, path_of
 from prefect_docjobs.comparison.values import Comparator, Comparators, comparator_of
 from prefect_docjobs.models import Field, Location, Result
 from prefect_docjobs.models.jobs import Frozen
@@ -76,11 +77,14 @@ class FieldComparison(Frozen):
 
     Attributes:
         field: Its name, such as `supplier.name` or `line_items[0].amount`.
+        path: The way to it, such as `("line_items", 0, "amount")`: the name does not tell where names have
+            dots or brackets themselves.
         candidates: The different values, the one that most services found first, then the most confident.
         silent: Services that found nothing for it, in alphabetical order.
     """
 
     field: str
+    path: Path
     candidates: tuple[Candidate, ...] = ()
     silent: tuple[str, ...] = ()
 
@@ -131,15 +135,14 @@ def compare_results(
         ConfigurationError: A name of a column or of a comparator is none.
     """
     found = {service: leaves_of(result.fields, names) for service, result in results.items()}
-    known = comparators or {}
+    known, ways = comparators or {}, _ways(found.values())
     named = [name for name in names or () if "[]" not in name]
     scalars = dict.fromkeys([*named, *(name for leaves in found.values() for name in leaves.scalars)])
     compared = [
-        _compared(name, {service: leaves.scalars.get(name) for service, leaves in found.items()}, known)
-        for name in scalars
+        _compared(name, ways.get(name) or path_of(name), _values(name, found), known) for name in scalars
     ]
     tables = dict.fromkeys(table for leaves in found.values() for table in leaves.tables)
-    return [*compared, *(row for table in tables for row in _rows(table, found, known))]
+    return [*compared, *(row for table in tables for row in _rows(table, found, known, ways))]
 
 
 def check_settings(names: Names | None, comparators: Comparators | None) -> None:
@@ -149,24 +152,44 @@ def check_settings(names: Names | None, comparators: Comparators | None) -> None
         comparator_of(field, comparators or {})
 
 
-def _rows(table: str, found: Mapping[str, Leaves], known: Comparators) -> Iterator[FieldComparison]:
+def _ways(found: Iterable[Leaves]) -> dict[str, Way]:
+    """The ways to what has a name; where services differ, the one through more objects."""
+    ways: dict[str, Way] = {}
+    for leaves in found:
+        for name, way in leaves.ways.items():
+            ways[name] = max(ways.get(name, ()), way, key=lambda each: (len(each), each))
+    return ways
+
+
+def _values(name: str, found: Mapping[str, Leaves]) -> dict[str, Field | None]:
+    return {service: leaves.scalars.get(name) for service, leaves in found.items()}
+
+
+def _rows(
+    table: str, found: Mapping[str, Leaves], known: Comparators, ways: Mapping[str, Way]
+) -> Iterator[FieldComparison]:
     """The comparisons of a table, line by line."""
     rows = {service: leaves.tables[table] for service, leaves in found.items() if table in leaves.tables}
     columns = dict.fromkeys(column for its_rows in rows.values() for row in its_rows for column in row)
     comparators: dict[str, Comparator] = {
         column: comparator_of(f"{table}[].{column}", known) for column in columns
     }
+    way = ways.get(table) or path_of(table)
+    below = {column: ways.get(f"{table}[].{column}") or path_of(column) for column in columns}
     for index, line in enumerate(align(rows, comparators)):
         for column in columns:
             if any(column in row for row in line.values()):
-                yield _compared(f"{table}[{index}].{column}", _cells(line, column, found), known)
+                path = (*way, index, *below[column])
+                yield _compared(f"{table}[{index}].{column}", path, _cells(line, column, found), known)
 
 
 def _cells(line: Mapping[str, Row], column: str, services: Mapping[str, Leaves]) -> dict[str, Field | None]:
     return {service: line.get(service, {}).get(column) for service in services}
 
 
-def _compared(name: str, fields: Mapping[str, Field | None], known: Comparators) -> FieldComparison:
+def _compared(
+    name: str, path: Path, fields: Mapping[str, Field | None], known: Comparators
+) -> FieldComparison:
     key_of = comparator_of(column_of(name), known)
     groups: dict[Any, list[Answer]] = {}
     for service, leaf in fields.items():
@@ -175,6 +198,7 @@ def _compared(name: str, fields: Mapping[str, Field | None], known: Comparators)
     candidates = [Candidate(answers=tuple(sorted(answers, key=_surest))) for answers in groups.values()]
     return FieldComparison(
         field=name,
+        path=path,
         candidates=tuple(sorted(candidates, key=_strongest)),
         silent=tuple(sorted(service for service, leaf in fields.items() if leaf is None)),
     )

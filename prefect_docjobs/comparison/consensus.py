@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from prefect_docjobs.comparison.comparing import Candidate, FieldComparison, compare_results
-from prefect_docjobs.comparison.leaves import Names, tree_of
+from prefect_docjobs.comparison.leaves import Names, tree_of, with_value
+from prefect_docjobs.comparison.paths import Path, placed
 from prefect_docjobs.comparison.values import Comparators
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.models import Field, Result
@@ -76,11 +77,13 @@ class AgreedField(Frozen):
     """A field that services agree on.
 
     Attributes:
+        path: The way to it in the tree of fields.
         candidate: The value, and which services found it.
         others: Values that lost the vote.
         silent: Services that found nothing.
     """
 
+    path: Path
     candidate: Candidate
     others: tuple[Candidate, ...] = ()
     silent: tuple[str, ...] = ()
@@ -118,9 +121,18 @@ class Consensus(Frozen):
         """The agreed values as plain data, by name of the field."""
         return {name: agreed.value for name, agreed in self.fields.items()}
 
-    def tree(self) -> dict[str, Field]:
-        """The agreed values as the fields of a result; of a conflict nothing is in it."""
-        return tree_of({name: agreed.candidate.as_field() for name, agreed in self.fields.items()})
+    def tree(self, decided: Mapping[str, Field] | None = None) -> dict[str, Field]:
+        """The agreed values as the fields of a result; of a conflict nothing is in it.
+
+        Args:
+            decided: Values by names of fields, instead of the agreed ones and for conflicts.
+        """
+        tree = tree_of({agreed.path: agreed.candidate.as_field() for agreed in self.fields.values()})
+        open_ones = {conflict.field: conflict.path for conflict in self.conflicts}
+        for name, leaf in (decided or {}).items():
+            path = open_ones.get(name)
+            tree = placed(tree, path, leaf) if path else with_value(tree, name, leaf)
+        return tree
 
 
 def consensus_of(
@@ -163,7 +175,9 @@ def decide(
         winner = rule.winner(comparison, len(services))
         if winner is not None:
             others = tuple(each for each in comparison.candidates if each is not winner)
-            fields[comparison.field] = AgreedField(candidate=winner, others=others, silent=comparison.silent)
+            fields[comparison.field] = AgreedField(
+                path=comparison.path, candidate=winner, others=others, silent=comparison.silent
+            )
         elif comparison.candidates:
             conflicts.append(comparison)
     return Consensus(services=tuple(sorted(services)), fields=fields, conflicts=tuple(conflicts))

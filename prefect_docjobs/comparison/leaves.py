@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from prefect_docjobs.comparison.paths import Path, name_of, path_in, placed
 from prefect_docjobs.comparison.values import is_found
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.models import Field
@@ -22,7 +22,8 @@ for. Only fields that are named are compared.
 Row: TypeAlias = Mapping[str, Field]
 """One element of a list of objects: its values by column."""
 
-_STEP = re.compile(r"([^.\[\]]+)((?:\[\d+\])*)")
+Way: TypeAlias = tuple[str, ...]
+"""From an object down to a value in it, or to a list."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,14 @@ class Leaves:
     Attributes:
         scalars: Single values, and lists of single values as one.
         tables: Lists of objects, row by row; a list inside of a row is one value.
+        ways: The ways to scalars and tables by their names, and from a row to its cells by the names of
+            columns, such as `line_items[].amount`. Names may have dots themselves, and do not tell them.
+            Missing for what was found by another name.
     """
 
     scalars: Mapping[str, Field] = field(default_factory=dict)
     tables: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    ways: Mapping[str, Way] = field(default_factory=dict)
 
 
 def leaves_of(fields: Mapping[str, Field], names: Names | None = None) -> Leaves:
@@ -44,67 +49,74 @@ def leaves_of(fields: Mapping[str, Field], names: Names | None = None) -> Leaves
     Raises:
         ConfigurationError: A column's name has no list before its brackets, or no column behind them.
     """
-    scalars, tables = dict(_scalars(fields, "")), dict(_tables(fields, ""))
+    own = _own_leaves(fields)
     if names is None:
-        return Leaves(scalars, tables)
+        return own
     columns: dict[str, dict[str, list[tuple[str, str]]]] = {}
     chosen: dict[str, Field] = {}
     for name, aliases in names.items():
         if "[]" in name:
             table, column = _column(name)
             columns.setdefault(table, {})[column] = [_column(alias) for alias in (name, *aliases)]
-        elif (found := _first(scalars, (name, *aliases))) is not None:
+        elif (found := _first(own.scalars, (name, *aliases))) is not None:
             chosen[name] = found
-    renamed = {table: _renamed(tables, wanted) for table, wanted in columns.items()}
-    return Leaves(chosen, {table: rows for table, rows in renamed.items() if rows})
+    renamed = {table: _renamed(own.tables, wanted) for table, wanted in columns.items()}
+    ways = {name: own.ways[name] for name in (*names, *columns) if name in own.ways}
+    return Leaves(chosen, {table: rows for table, rows in renamed.items() if rows}, ways)
 
 
-def tree_of(leaves: Mapping[str, Field]) -> dict[str, Field]:
-    """The tree of fields whose values have these names; elements of lists in the order of their indices."""
+def tree_of(leaves: Mapping[Path, Field]) -> dict[str, Field]:
+    """The tree that has these values at the ends of these ways; a list is as long as its highest index."""
     tree: dict[str, Field] = {}
-    for name, leaf in leaves.items():
-        tree = with_value(tree, name, leaf)
+    for path, leaf in leaves.items():
+        tree = placed(tree, path, leaf)
     return tree
 
 
 def with_value(fields: Mapping[str, Field], name: str, leaf: Field) -> dict[str, Field]:
-    """The same tree, with another value of this name; what leads there is made where it is missing."""
-    if name in fields:  # a name that has dots itself
-        return {**fields, name: leaf}
-    return _placed(fields, _steps(name), leaf)
+    """The same tree, with another value of this name; what leads there is made where it is missing.
+
+    The names that are in the tree say where one ends and the next begins: they may have dots and brackets
+    themselves. See `path_of` for what is not there.
+    """
+    return placed(fields, path_in(fields, name), leaf)
 
 
-def column_of(name: str) -> str:
-    """The name without its indices: `line_items[3].amount` becomes `line_items[].amount`."""
-    return re.sub(r"\[\d+\]", "[]", name)
+def _own_leaves(fields: Mapping[str, Field]) -> Leaves:
+    """By the names that the service gives them."""
+    ends = dict(_ends(fields))
+    scalars = {way: end for way, end in ends.items() if not _is_table(end) and is_found(end.value)}
+    tables = {way: list(map(_cells, end.items or ())) for way, end in ends.items() if _is_table(end)}
+    columns = {(table, way) for table, rows in tables.items() for row in rows for way in row}
+    return Leaves(
+        {name_of(way): leaf for way, leaf in scalars.items()},
+        {name_of(way): list(map(_named, rows)) for way, rows in tables.items()},
+        {
+            **{name_of(way): way for way in (*scalars, *tables)},
+            **{f"{name_of(table)}[].{name_of(way)}": way for table, way in sorted(columns)},
+        },
+    )
 
 
-def _scalars(fields: Mapping[str, Field], prefix: str) -> Iterator[tuple[str, Field]]:
+def _ends(fields: Mapping[str, Field], way: Way = ()) -> Iterator[tuple[Way, Field]]:
+    """Everything but objects, and the ways through these."""
     for name, child in fields.items():
-        if child.fields is not None:
-            yield from _scalars(child.fields, f"{prefix}{name}.")
-        elif not _is_table(child) and is_found(child.value):
-            yield f"{prefix}{name}", child
-
-
-def _tables(fields: Mapping[str, Field], prefix: str) -> Iterator[tuple[str, Sequence[Row]]]:
-    for name, child in fields.items():
-        if child.fields is not None:
-            yield from _tables(child.fields, f"{prefix}{name}.")
-        elif _is_table(child):
-            yield f"{prefix}{name}", [dict(_cells(item)) for item in child.items or ()]
+        if child.fields is None:
+            yield (*way, name), child
+        else:
+            yield from _ends(child.fields, (*way, name))
 
 
 def _is_table(child: Field) -> bool:
     return any(item.fields is not None for item in child.items or ())
 
 
-def _cells(item: Field, prefix: str = "") -> Iterator[tuple[str, Field]]:
-    for name, child in (item.fields or {}).items():
-        if child.fields is not None:
-            yield from _cells(child, f"{prefix}{name}.")
-        elif is_found(child.value):
-            yield f"{prefix}{name}", child
+def _cells(item: Field) -> dict[Way, Field]:
+    return {way: end for way, end in _ends(item.fields or {}) if is_found(end.value)}
+
+
+def _named(cells: Mapping[Way, Field]) -> Row:
+    return {name_of(way): cell for way, cell in cells.items()}
 
 
 def _first(scalars: Mapping[str, Field], names: Sequence[str]) -> Field | None:
@@ -132,27 +144,3 @@ def _renamed_row(table: str, row: Row, wanted: Mapping[str, Sequence[tuple[str, 
         for name, aliases in wanted.items()
     }
     return {name: cell for name, cell in found.items() if cell is not None}
-
-
-def _steps(name: str) -> list[str | int]:
-    steps: list[str | int] = []
-    for word, indices in _STEP.findall(name):
-        steps += [word, *map(int, re.findall(r"\d+", indices))]
-    return steps or [name]
-
-
-def _placed(fields: Mapping[str, Field], steps: Sequence[str | int], leaf: Field) -> dict[str, Field]:
-    name = str(steps[0])
-    return {**fields, name: _grown(fields.get(name, Field()), steps[1:], leaf)}
-
-
-def _grown(node: Field, steps: Sequence[str | int], leaf: Field) -> Field:
-    if not steps:
-        return leaf
-    index = steps[0]
-    if isinstance(index, str):
-        return node.model_copy(update={"fields": _placed(node.fields or {}, steps, leaf)})
-    items = list(node.items or ())
-    items += [Field(fields={})] * (index + 1 - len(items))
-    items[index] = _grown(items[index], steps[1:], leaf)
-    return node.model_copy(update={"items": items})

@@ -12,6 +12,7 @@ _CODES = (
 )
 _CODE = re.compile(rf"^(?:{_CODES})(?=[\s\d.,+-])|(?<=[\s\d.,])(?:{_CODES})$", re.IGNORECASE)
 _SPACED = re.compile(r"(?<=\d)[\s'\u2019](?=\d{3}(?!\d))")  # 1 234 567 and 1'234'567
+_WHOLE = re.compile(r"([\d.,]*\d)[.,]\s?[-\u2010-\u2015\u2212]{1,2}(?=\D*$)")  # 25.- and 1.250,-
 _DIGITS = re.compile(r"\d[\d.,]*|[.,]\d+")
 _GROUPED = {
     "": re.compile(r"\d+"),
@@ -24,19 +25,25 @@ def read_number(text: str) -> Decimal | None:
     """The number that a text is, in any common notation; None for what is none.
 
     A currency (its symbol, or the code of a frequent one), a percent sign, spaces and apostrophes between
-    thousands do not count; `(25.50)` and `25.50-` are negative. Of two kinds of separator the last is the
-    decimal one. A single point is one, too; a single comma is, unless exactly three digits follow: `1,234` is
-    1234, `25,5` is 25.5.
+    thousands do not count. `(25.50)` and `25.50-` are negative; `25.-` and `25,-` are not, the dash stands
+    for no cents. Of two kinds of separator the last is the decimal one. A single point is one, too; a single
+    comma is, unless exactly three digits follow: `1,234` is 1234, `25,5` is 25.5.
     """
     if len(text) > _LONGEST:
         return None
-    bare, is_negative = _unsigned(_without_currency(unicodedata.normalize("NFKC", text).strip()))
+    given = _with_cents(unicodedata.normalize("NFKC", text).strip())
+    bare, is_negative = _unsigned(_without_currency(given))
     # The sign may stand before the currency or behind it.
     digits = _SPACED.sub("", _without_currency(bare).removesuffix("%").rstrip())
     plain = _plain(digits) if digits.isascii() and _DIGITS.fullmatch(digits) else None
     if plain is None:
         return None
     return -Decimal(plain) if is_negative else Decimal(plain)
+
+
+def _with_cents(text: str) -> str:
+    """`25.-` as `25.0`, `1.250,-` as `1.250,0`."""
+    return _WHOLE.sub(lambda found: f"{found[1]},0" if "." in found[1] else f"{found[1]}.0", text)
 
 
 def _without_currency(text: str) -> str:

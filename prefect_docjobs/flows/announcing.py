@@ -49,7 +49,7 @@ async def announce_documents(
     again. Give the deployment a schedule, such as every minute, and a concurrency limit of 1.
 
     Args:
-        folder: The folder to watch.
+        folder: The folder to watch. Copy sub-folders into it: the files of one that is moved look old.
         pattern: Which files, such as *.pdf. Hidden files are left out.
         recursive: Watch sub-folders, too.
         settled: Seconds since a file was last changed, moved or renamed; a younger one may still be written
@@ -63,7 +63,7 @@ async def announce_documents(
         InvalidDocument: The folder is not there or cannot be listed.
     """
     root = await anyio.to_thread.run_sync(lambda: Path(folder).expanduser().resolve())
-    watermark = _Watermark(root, pattern)
+    watermark = _Watermark(root, pattern, recursive)
     since = await watermark.read()
     found = await anyio.to_thread.run_sync(lambda: list(_files(root, pattern, recursive=recursive)))
     until = time.time_ns() - int(settled * 1e9)
@@ -101,10 +101,12 @@ class _Watermark:
 
     root: Path
     pattern: str
+    recursive: bool
 
     @property
     def _name(self) -> str:
-        return f"docjobs_announced_{_hash(f'{self.root} {self.pattern}')}"
+        which = f"{self.root} {self.pattern}" + (" recursive" if self.recursive else "")
+        return f"docjobs_announced_{_hash(which)}"
 
     async def read(self) -> int:
         kept: object = await Variable.aget(self._name, {})

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
-from prefect_docjobs.flows.files import FAILURES, RESULTS, ROWS, ResultFiles
+from prefect_docjobs.flows.outputs import Outputs
 from prefect_docjobs.flows.tables import FailureTable, ResultTable
 from prefect_docjobs.tasks.journal import Log
 from prefect_docjobs.tasks.names import count
@@ -19,19 +19,17 @@ def artifact_key(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", "-".join(("docjobs", *parts)).lower()).strip("-")
 
 
-async def publish_table(table: ResultTable, files: ResultFiles, *, job: str, log: Log) -> None:
+async def publish_table(table: ResultTable, outputs: Outputs, *, job: str, log: Log) -> None:
     """Show the documents; the description says how many of them the table leaves out."""
-    where = f"`{files.path(ROWS)}` has them all, `{files.path(RESULTS)}` the whole results."
     rows = table.rows()
-    description = f"{_shown(rows, table.left_out, 'document')} {where}"
+    description = f"{_shown(rows, table.left_out, 'document')} {outputs.where_documents}"
     await _publish(rows, artifact_key("results", job), description, "result table", log)
 
 
-async def publish_failures(table: FailureTable, files: ResultFiles, *, job: str, log: Log) -> None:
+async def publish_failures(table: FailureTable, outputs: Outputs, *, job: str, log: Log) -> None:
     """Show the documents without a result, why, and what to do; nothing where there are none."""
-    where = f"`{files.path(FAILURES)}` has them all: the `dead_letter` of redrive-failures."
     rows = table.rows()
-    description = f"{_shown(rows, table.left_out, 'failure')} {where}"
+    description = f"{_shown(rows, table.left_out, 'failure')} {outputs.where_failures}"
     await _publish(rows, artifact_key("failures", job), description, "failure table", log)
 
 

@@ -1,4 +1,4 @@
-"""The files of a run as Prefect assets, with their lineage from the folder of the documents.
+"""What a run writes as Prefect assets, with their lineage from the folder of the documents.
 
 Assets are events; where nothing keeps or shows them, nothing is lost.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +35,68 @@ def file_asset(path: str | Path, description: str | None = None) -> Asset:
     that is too long is cut, with a hash of all of it at the end.
     """
     path = Path(path).expanduser().absolute()
-    key = "file://" + _REFUSED.sub("_", path.as_posix().encode(errors="replace").decode())
+    return _asset("file", path.as_posix(), path.name or str(path), description)
+
+
+def asset_at(place: str, description: str | None = None) -> Asset:
+    """The asset of a path, see `file_asset`, or of an address.
+
+    The key of an address is its `public_address`; characters and length as for paths.
+    """
+    scheme, is_address, where = public_address(place).partition("://")
+    if not is_address:
+        return file_asset(place, description)
+    return _asset(scheme.rpartition("::")[2], where, where.rpartition("/")[2] or where, description)
+
+
+def public_address(place: str) -> str:
+    """An address without user, password and options, which are no part of what it is; a path as it is."""
+    scheme, is_address, rest = place.partition("://")
+    if not is_address:
+        return place
+    host, slash, path = rest.partition("?")[0].rstrip("/").partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _asset(scheme: str, where: str, name: str, description: str | None) -> Asset:
+    key = f"{scheme}://" + _REFUSED.sub("_", where.encode(errors="replace").decode())
     if len(key) > _MOST:
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         key = f"{key[: _MOST - len(digest) - 1]}-{digest}"
-    return Asset(key=key, properties=AssetProperties(name=path.name or str(path), description=description))
+    return Asset(key=key, properties=AssetProperties(name=name, description=description))
 
 
 async def materialize_files(tally: Tally, files: ResultFiles, *, source: str, job: str, log: Log) -> None:
     """Tell Prefect that the files of a run were made of what is in `source`, in one small task run."""
-    await not_fatal(_materialize(tally, files, source, job), "lineage", log)
+    places = {str(files.path(name)): said for name, said in _SAID.items()}
+    metadata = sums_of(tally, job)
+    await materialize_places(places, metadata, what=f"{len(places)} files", source=source, log=log)
 
 
-async def _materialize(tally: Tally, files: ResultFiles, source: str, job: str) -> None:
-    assets = [file_asset(files.path(name), said) for name, said in _SAID.items()]
-    metadata = _metadata(tally, job)
+async def materialize_places(
+    places: Mapping[str, str], metadata: Mapping[str, Any], *, what: str, source: str, log: Log
+) -> None:
+    """Tell Prefect that what is at `places` was made of what is in `source`, in one small task run.
+
+    Args:
+        places: Paths or addresses, each with what is there.
+        metadata: What is told of each.
+        what: The places in a few words, for the name of the task run.
+        source: The folder of the documents: a path or an address.
+        log: Of the flow run.
+    """
+    await not_fatal(_materialize(places, dict(metadata), what, source), "lineage", log)
+
+
+async def _materialize(places: Mapping[str, str], metadata: dict[str, Any], what: str, source: str) -> None:
+    assets = [asset_at(place, said) for place, said in places.items()]
 
     @materialize(
         *assets,
         by="prefect-docjobs",
-        asset_deps=[file_asset(source)],
+        asset_deps=[asset_at(source)],
         name="record-files",
-        task_run_name=f"record {len(assets)} files",
+        task_run_name=f"record {what}",
         tags=["docjobs"],
         cache_policy=NO_CACHE,
     )
@@ -66,7 +107,8 @@ async def _materialize(tally: Tally, files: ResultFiles, source: str, job: str) 
     await record()
 
 
-def _metadata(tally: Tally, job: str) -> dict[str, Any]:
+def sums_of(tally: Tally, job: str) -> dict[str, Any]:
+    """What is told of everything that a run has made."""
     told = tally.totals()
     known = {name: told[name] for name in ("documents", "delivered", "failed", "reasons", "pages", "credits")}
     return {"job": job, **known, "cost": tally.cost}

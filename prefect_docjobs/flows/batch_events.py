@@ -2,22 +2,22 @@
 
 `docjobs.batch.completed`, or `docjobs.batch.failed` where more documents failed than may; each about the
 resource `docjobs.batch.<flow run id>`. Prefect adds the flow, the run and its deployment as related
-resources.
+resources. A load ends with `docjobs.load.completed` or `docjobs.load.failed`: a load that were a batch would
+start the loads that batches start.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import runtime
 from prefect.events import emit_event
 
 from prefect_docjobs.flows.files import FAILURES, RESULTS, ROWS, ResultFiles
 from prefect_docjobs.flows.report import Tally
-
-COMPLETED, FAILED = "docjobs.batch.completed", "docjobs.batch.failed"
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class BatchEvent:
         provider: Registry name of the service.
         product: What was asked for.
         is_well: Whether no more documents failed than may.
+        kind: What has ended.
     """
 
     source: str
@@ -37,13 +38,20 @@ class BatchEvent:
     provider: str
     product: str
     is_well: bool
+    kind: Literal["batch", "load"] = "batch"
 
-    def emit(self, tally: Tally, files: ResultFiles, elapsed: float) -> None:
-        """Hand the event to Prefect, which sends it in the background. The files are complete by now."""
+    def emit(self, tally: Tally, more: Mapping[str, Any], elapsed: float) -> None:
+        """Hand the event to Prefect, which sends it in the background.
+
+        Args:
+            tally: The sums.
+            more: What else the payload says, such as where the files are, which are complete by now.
+            elapsed: Seconds that the run took.
+        """
         emit_event(
-            COMPLETED if self.is_well else FAILED,
+            f"docjobs.{self.kind}.{'completed' if self.is_well else 'failed'}",
             resource=self._resource(),
-            payload={**self._payload(tally), "elapsed": round(elapsed, 3), "files": _paths(files)},
+            payload={**self._payload(tally), "elapsed": round(elapsed, 3), **more},
         )
 
     @property
@@ -53,7 +61,7 @@ class BatchEvent:
 
     def _resource(self) -> dict[str, str]:
         return {
-            "prefect.resource.id": f"docjobs.batch.{runtime.flow_run.id}",
+            "prefect.resource.id": f"docjobs.{self.kind}.{runtime.flow_run.id}",
             "prefect.resource.name": str(runtime.flow_run.name),
             "docjobs.provider": self.provider,
             "docjobs.product": self.product,
@@ -72,7 +80,8 @@ class BatchEvent:
         }
 
 
-def _paths(files: ResultFiles) -> dict[str, str]:
+def paths_of(files: ResultFiles) -> dict[str, str]:
+    """Where the files of a run are, as its event says it."""
     return {
         "folder": str(files.folder),
         "results": str(files.path(RESULTS)),

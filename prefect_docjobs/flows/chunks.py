@@ -15,8 +15,7 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.flows.dead_letters import DeadLetter
 from prefect_docjobs.flows.files import ResultFiles
 from prefect_docjobs.flows.forecasts import RunForecast
-from prefect_docjobs.flows.report import FailureTally, Tally
-from prefect_docjobs.flows.tables import FailureTable, ResultTable
+from prefect_docjobs.flows.run_report import RunReport
 from prefect_docjobs.models import Batch
 from prefect_docjobs.tasks.journal import Log, Progress, foreseeing
 from prefect_docjobs.waiter import Forecast
@@ -65,15 +64,11 @@ class ChunkedRun(Generic[_Item]):
     files: ResultFiles
     timeout: float | None = None
     price_per_page: float | None = None
-    tally: Tally = field(init=False)
-    table: ResultTable = field(init=False)
-    failure_tally: FailureTally = field(default_factory=FailureTally)
-    failure_table: FailureTable = field(default_factory=FailureTable)
+    report: RunReport = field(init=False)
     started: float = field(default_factory=anyio.current_time)
 
     def __post_init__(self) -> None:
-        self.tally = Tally(price_per_page=self.price_per_page)
-        self.table = ResultTable(self.price_per_page)
+        self.report = RunReport(self.price_per_page)
 
     @property
     def elapsed(self) -> float:
@@ -82,26 +77,19 @@ class ChunkedRun(Generic[_Item]):
 
     async def through(self, items: Sequence[_Item], chunk_size: int, log: Log, *, bar: str) -> None:
         """Drive all items chunk by chunk, with one progress bar: the artifact with the key `bar`."""
-        starts = range(0, len(items), chunk_size)
-        chunks = [(first, items[first : first + chunk_size]) for first in starts]
-        async with Progress(len(items), "Documents", key=bar).shown(log) as progress:
-            whole = RunBar(progress, RunForecast(len(chunks), _CHUNKS_AT_A_TIME))
-            await side_by_side(partial(self._drive, len(items), whole), chunks)
+        await through_chunks(partial(self._drive, len(items)), items, chunk_size, log, bar=bar)
 
     async def _drive(self, total: int, bar: RunBar, chunk: Chunk[_Item]) -> None:
         first, items = chunk
         with bar.follows(first, len(items)):
             batch = await self.work.drive(
                 items,
-                numbers=f"{first + 1:,}-{first + len(items):,} of {total:,}",
+                numbers=item_numbers(first, len(items), total),
                 timeout=None if self.timeout is None else max(0.0, self.timeout - self.elapsed),
             )
         letters = await self.work.letters(items, batch)
         await self.files.append(batch, letters)
-        self.tally.add(batch)
-        self.table.add(first, batch)
-        self.failure_tally.add(letters)
-        self.failure_table.add(first, letters)
+        self.report.add(first, batch, letters)
 
 
 @dataclass(frozen=True)
@@ -132,6 +120,35 @@ class RunBar:
             self.progress.advance()
 
 
+async def through_chunks(
+    work: Callable[[RunBar, Chunk[_Item]], Awaitable[None]],
+    items: Sequence[_Item],
+    chunk_size: int,
+    log: Log,
+    *,
+    bar: str,
+) -> None:
+    """Work on items chunk by chunk, see `side_by_side`, with one progress bar for all of them.
+
+    Args:
+        work: Told the bar, which it lets follow its chunk.
+        items: Documents, files or dead letters.
+        chunk_size: Items in a chunk.
+        log: Of the flow run.
+        bar: Key of the progress artifact.
+    """
+    starts = range(0, len(items), chunk_size)
+    chunks = [(first, items[first : first + chunk_size]) for first in starts]
+    async with Progress(len(items), "Documents", key=bar).shown(log) as progress:
+        whole = RunBar(progress, RunForecast(len(chunks), _CHUNKS_AT_A_TIME))
+        await side_by_side(partial(work, whole), chunks)
+
+
+def item_numbers(first: int, items: int, total: int) -> str:
+    """The numbers of the items of a chunk, such as `1-100 of 250`, for the names of its task runs."""
+    return f"{first + 1:,}-{first + items:,} of {total:,}"
+
+
 async def side_by_side(
     work: Callable[[Chunk[_Item]], Awaitable[None]], chunks: Iterable[Chunk[_Item]]
 ) -> None:
@@ -148,8 +165,15 @@ async def side_by_side(
         finally:
             waiting.close()
 
-    workers = (work_on_the_next() for _ in range(_CHUNKS_AT_A_TIME))
-    ends = await asyncio.gather(*workers, return_exceptions=True)
+    await all_ended(work_on_the_next() for _ in range(_CHUNKS_AT_A_TIME))
+
+
+async def all_ended(paid: Iterable[Awaitable[_Item]]) -> list[_Item]:
+    """What they give, in their order; an error is raised when all have ended, for they are paid for."""
+    ends = await asyncio.gather(*paid, return_exceptions=True)
+    given = []
     for end in ends:
         if isinstance(end, BaseException):
             raise end
+        given.append(end)
+    return given

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 import anyio.to_thread
 from prefect import State, flow, runtime
@@ -32,7 +32,7 @@ from prefect_docjobs.flows.lines import LineFiles
 from prefect_docjobs.flows.listing import documents_in
 from prefect_docjobs.flows.panel import Panel, by_document
 from prefect_docjobs.flows.parameters import AtLeastOne, JobParameter, Seconds, job_label, output_folder
-from prefect_docjobs.flows.report import TABLE_ROWS
+from prefect_docjobs.flows.report import TABLE_ROWS, plain
 from prefect_docjobs.flows.tables import cell
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.pipeline import OnUncertain
@@ -41,6 +41,8 @@ from prefect_docjobs.tasks.journal import Log, run_log
 from prefect_docjobs.tasks.names import count
 
 _COLUMNS = ("delivered", "fields", "with the majority", "seconds (p50)", "seconds (p95)", "pages", "credits")
+_UNTOLD = "not told"
+_Compared: TypeAlias = tuple[list[FieldComparison], tuple[FieldComparison, ...]]
 
 
 def _run_name() -> str:
@@ -117,7 +119,7 @@ async def compare_services(
     comparing = _Comparing(panel, files, fields, comparators or {}, VotingRule(quorum=quorum))
     with files.written():
         await panel.ask(documents, chunk_size, comparing.take)
-    await comparing.publish(" and ".join(map(job_label, jobs)), folder, log)
+    await comparing.publish(_subject(jobs, folder), folder, log)
     # Prefect takes the run's state from here and hands the caller the state's data.
     return cast("dict[str, Any]", comparing.state(f"No file in {folder} matches {pattern}."))
 
@@ -134,9 +136,11 @@ class _Comparing:
     documents: int = 0
     fields: int = 0
     unanimous: int = 0
+    alone: int = 0
     conflicts: int = 0
     differing: list[dict[str, Any]] = field(default_factory=list)
     agreeing: list[dict[str, Any]] = field(default_factory=list)
+    uncompared: list[dict[str, Any]] = field(default_factory=list)
     scores: Scoreboard = field(init=False)
 
     def __post_init__(self) -> None:
@@ -146,36 +150,49 @@ class _Comparing:
         """Compare a chunk."""
         lines: list[tuple[str, Any]] = []
         for document, outcomes in zip(documents, by_document(batches), strict=True):
-            results = {label: outcome.result for label, outcome in outcomes.items() if outcome.result}
-            compared = compare_results(results, names=self.names, comparators=self.comparators)
-            conflicts = decide(compared, tuple(results), rule=self.rule).conflicts
+            # Long tables take a while; meanwhile other chunks go on.
+            compared, conflicts = await anyio.to_thread.run_sync(self._compare, outcomes)
             self._count(compared, conflicts)
             self.scores.add(outcomes, compared)
             lines += [(COMPARISON, _row(document, each, outcomes)) for each in compared]
             lines += [(CONFLICTS, _conflict(document, each)) for each in conflicts]
             for each in compared:
-                kept = self.agreeing if each.is_unanimous else self.differing
-                if len(kept) < TABLE_ROWS:
-                    kept.append(_cells(document, each, outcomes))
+                self._show(each, document, outcomes)
         await self.files.write(lines)
+
+    def _compare(self, outcomes: Mapping[str, Outcome]) -> _Compared:
+        """The fields of one document, and those of them that are in conflict."""
+        results = {label: outcome.result for label, outcome in outcomes.items() if outcome.result}
+        compared = compare_results(results, names=self.names, comparators=self.comparators)
+        return compared, decide(compared, tuple(results), rule=self.rule).conflicts
+
+    def _show(self, compared: FieldComparison, document: Document, outcomes: Mapping[str, Outcome]) -> None:
+        """Put a field into the table while there is room among its like."""
+        alike = self.agreeing if compared.found > 1 else self.uncompared
+        kept = alike if compared.is_unanimous else self.differing
+        if len(kept) < TABLE_ROWS:
+            kept.append(_cells(document, compared, outcomes))
 
     def _count(self, compared: Sequence[FieldComparison], conflicts: Sequence[FieldComparison]) -> None:
         self.documents += 1
         self.fields += sum(bool(each.candidates) for each in compared)
         self.unanimous += sum(bool(each.candidates) and each.is_unanimous for each in compared)
+        self.alone += sum(each.found == 1 for each in compared)
         self.conflicts += len(conflicts)
 
-    async def publish(self, jobs: str, folder: str, log: Log) -> None:
+    async def publish(self, subject: str, folder: str, log: Log) -> None:
         """Show the summary and the table."""
         summary = acreate_markdown_artifact(
-            markdown=self._markdown(folder), key=artifact_key("comparison-summary", jobs)
+            markdown=self._markdown(folder),
+            key=artifact_key("comparison-summary", subject),
+            description=f"{self._sums()}.",
         )
         await not_fatal(summary, "summary", log)
-        rows = [*self.differing, *self.agreeing][:TABLE_ROWS]
+        rows = [*self.differing, *self.agreeing, *self.uncompared][:TABLE_ROWS]
         if rows:
             where = f"`{self.files.paths[0]}` has all fields, `{self.files.paths[1]}` those to decide."
             table = acreate_table_artifact(
-                table=rows, key=artifact_key("comparison", jobs), description=f"Differences first. {where}"
+                table=rows, key=artifact_key("comparison", subject), description=f"Differences first. {where}"
             )
             await not_fatal(table, "comparison", log)
 
@@ -197,21 +214,23 @@ class _Comparing:
 
     def _sums(self) -> str:
         agreed = f"{self.unanimous:,} of {count(self.fields, 'field')} unanimous"
+        agreed += f" ({self.alone:,} found by one service only)" if self.alone else ""
         return f"{count(self.documents, 'document')}: {agreed}, {count(self.conflicts, 'conflict')}"
 
     def _markdown(self, folder: str) -> str:
-        columns = ("service", *_COLUMNS)
-        lines = [" | ".join(_summary_cells(row)) for row in self.scores.rows()]
+        scores = self.scores.rows()
+        columns, *lines = _without_empty([("service", *_COLUMNS), *map(tuple, map(_summary_cells, scores))])
         return "\n".join(
             [
-                f"## {count(len(self.panel.jobs), 'service')} on {folder}",
+                f"## {count(len(self.panel.jobs), 'service')} on {plain(folder)}",
                 "",
                 f"{self._sums()} for a person to decide.",
                 "",
                 f"| {' | '.join(columns)} |",
                 f"|---|{'---:|' * (len(columns) - 1)}",
-                *(f"| {line} |" for line in lines),
+                *(f"| {' | '.join(line)} |" for line in lines),
                 "",
+                *(f"- {row['service']} did not deliver: {_reasons(row)}" for row in scores if row["reasons"]),
                 *(f"- `{path}`" for path in self.files.paths),
             ]
         )
@@ -251,7 +270,8 @@ def _cells(document: Document, compared: FieldComparison, outcomes: Mapping[str,
     """A row of the table for people."""
     agreement = f"{compared.agreeing} of {compared.found}" if compared.found else ""
     values = {label: _cell(compared, label, outcome) for label, outcome in outcomes.items()}
-    return {"document": cell(document.name), "field": cell(compared.field), **values, "agreement": agreement}
+    # Services come last: with more than two of them the table is wider than what Prefect's UI shows of it.
+    return {"document": cell(document.name), "field": cell(compared.field), "agreement": agreement, **values}
 
 
 def _cell(compared: FieldComparison, label: str, outcome: Outcome) -> str:
@@ -269,4 +289,21 @@ def _summary_cells(row: Mapping[str, Any]) -> Iterator[str]:
     for name in ("seconds_p50", "seconds_p95"):
         yield "" if row[name] is None else f"{row[name]:.1f}"
     for name in ("pages", "credits"):
-        yield "not told" if row[name] is None else f"{row[name]:,g}"
+        yield _UNTOLD if row[name] is None else f"{row[name]:,g}"
+
+
+def _without_empty(table: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The table without the columns in which no service has anything; the first row is the head."""
+    columns = [column for column in zip(*table, strict=True) if not {*column[1:]} <= {"", _UNTOLD}]
+    return list(zip(*columns, strict=True))
+
+
+def _reasons(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{number:,} {reason}" for reason, number in row["reasons"].items())
+
+
+def _subject(jobs: Sequence[JobParameter], folder: str) -> str:
+    """What an artifact is called after: two names fit, more do not."""
+    if len(jobs) > 2:
+        return f"{count(len(jobs), 'service')} on {Path(folder).name or folder}"
+    return " and ".join(map(job_label, jobs))

@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 from prefect import flow, runtime
 
 from prefect_docjobs.blocks import DocJob
+from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.flows.chunks import Chunk, ChunkedRun, side_by_side
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
 from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
 from prefect_docjobs.flows.listing import list_documents_once
-from prefect_docjobs.flows.parameters import AtLeastOne, JobParameter, MaxFailures, Seconds, job_label
+from prefect_docjobs.flows.parameters import AtLeastOne, Days, JobParameter, MaxFailures, Seconds, job_label
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import afetch_results, asubmit_documents, cancel_remote_jobs, sense_jobs
@@ -52,6 +53,7 @@ async def extract_folder_deferred(
     document_timeout: Seconds | None = 3600,
     max_documents: AtLeastOne | None = None,
     on_uncertain: OnUncertain = "fail",
+    reuse_days: Days | None = REUSE_DAYS,
     max_failures: MaxFailures | None = None,
     suspend_cost: Seconds = SUSPEND_COST,
 ) -> dict[str, Any]:
@@ -76,6 +78,7 @@ async def extract_folder_deferred(
         max_documents: Take so many documents at most, in the order of their names. Empty: all.
         on_uncertain: When a submit's answer is lost: fail the document, or resubmit it at the risk of a
             second bill.
+        reuse_days: Days for which a content that was bought is not bought again; 0 never. Empty: for ever.
         max_failures: The run fails, after everything is written, when more documents fail: below 1 a share
             of all, such as 0.05; from 1 on a number of them. Empty: when not one is delivered.
         suspend_cost: Seconds of a worker that a suspension costs, for auto.
@@ -96,7 +99,9 @@ async def extract_folder_deferred(
     work = _Delivery(block, letter_writer(block, log))
     run = ChunkedRun(work, result_files(output))
     run.files.folder.mkdir(parents=True, exist_ok=True)  # what cannot be written is not bought
-    submitted = await _submitted(block, documents, chunk_size, on_uncertain)
+    submitted = await _submitted(
+        block, documents, chunk_size, on_uncertain=on_uncertain, reuse_days=reuse_days
+    )
     ended = await sense_jobs(
         block,
         submitted,
@@ -117,9 +122,7 @@ async def extract_folder_deferred(
     )
 
 
-async def _submitted(
-    job: DocJob, documents: Sequence[Document], chunk_size: int, on_uncertain: OnUncertain
-) -> Batch:
+async def _submitted(job: DocJob, documents: Sequence[Document], chunk_size: int, **terms: Any) -> Batch:
     """Submit all documents, a task run for each chunk; a replay is told by the ledger what it did before."""
     batches: dict[int, Batch] = {}
 
@@ -127,7 +130,7 @@ async def _submitted(
         first, some = chunk
         numbers = f"{first + 1:,}-{first + len(some):,} of {len(documents):,}"
         named = asubmit_documents.with_options(task_run_name=f"submit {numbers}")
-        batches[first] = await named(job, some, on_uncertain=on_uncertain)
+        batches[first] = await named(job, some, **terms)
 
     starts = range(0, len(documents), chunk_size)
     await side_by_side(submit, [(first, documents[first : first + chunk_size]) for first in starts])

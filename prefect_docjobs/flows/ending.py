@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from prefect import State, runtime, tags
@@ -12,12 +12,14 @@ from prefect.states import Completed, Failed
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.flows.artifacts import artifact_key, publish_failures, publish_summary, publish_table
 from prefect_docjobs.flows.assets import materialize_files
-from prefect_docjobs.flows.batch_events import BatchEvent
+from prefect_docjobs.flows.batch_events import BatchEvent, paths_of
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import LetterWriter
 from prefect_docjobs.flows.files import FAILURES, NAMES, ResultFiles
+from prefect_docjobs.flows.outputs import Outputs
 from prefect_docjobs.flows.parameters import output_folder
 from prefect_docjobs.flows.report import Tally, summary
+from prefect_docjobs.flows.run_report import RunReport
 from prefect_docjobs.flows.tagging import tag_run
 from prefect_docjobs.tasks.journal import Log
 
@@ -68,24 +70,47 @@ async def carry_out(
     await tag_run("docjobs", provider.name, log=log)
     with tags(provider.name), run.files.written():
         await run.through(items, chunk_size, log, bar=artifact_key("progress", job))
+    tally = run.report.tally
     with tags(provider.name):
-        await _publish(run, source, job=job, log=log)
-    is_well = not too_many(run.tally, max_failures)
+        title = f"{source} through {job}"
+        await publish_report(run.report, run.files, title=title, key=job, elapsed=run.elapsed, log=log)
+        await materialize_files(tally, run.files, source=source, job=job, log=log)
+    is_well = not too_many(tally, max_failures)
     event = BatchEvent(source, job, provider.name, provider.product, is_well=is_well)
-    event.emit(run.tally, run.files, run.elapsed)
-    state = _state_of(run.tally, run.files, max_failures=max_failures, nothing=nothing)
+    event.emit(tally, {"files": paths_of(run.files)}, run.elapsed)
+    state = _state_of(tally, run.files, max_failures=max_failures, nothing=nothing)
     # Prefect takes the run's state from here and hands the caller the state's data.
     return cast("dict[str, Any]", state)
 
 
-async def _publish(run: ChunkedRun[Any], source: str, *, job: str, log: Log) -> None:
-    """Show tables and a summary, and tell where the files come from."""
-    await publish_table(run.table, run.files, job=job, log=log)
-    await publish_failures(run.failure_table, run.files, job=job, log=log)
-    title = f"{source} through {job}"
-    told = summary(title, run.tally, run.files, elapsed=run.elapsed, failures=run.failure_tally)
-    await publish_summary(told, run.tally.sentence(), job=job, log=log)
-    await materialize_files(run.tally, run.files, source=source, job=job, log=log)
+async def publish_report(
+    report: RunReport,
+    outputs: Outputs,
+    *,
+    title: str,
+    key: str,
+    elapsed: float,
+    log: Log,
+    counts: Mapping[str, int] | None = None,
+    sentence: str | None = None,
+) -> None:
+    """Show a run's tables and its summary; what Prefect does not take is a warning in the log.
+
+    Args:
+        report: The run's sums and tables.
+        outputs: Where everything is.
+        title: Of the summary.
+        key: What the keys of the artifacts end in; runs with the same one are a history.
+        elapsed: Seconds that the run took.
+        log: Of the flow run.
+        counts: See `summary`.
+        sentence: The sums in one line; by default those of the tally.
+    """
+    await publish_table(report.table, outputs, job=key, log=log)
+    await publish_failures(report.failure_table, outputs, job=key, log=log)
+    tally, failures = report.tally, report.failure_tally
+    told = summary(title, tally, outputs, elapsed=elapsed, failures=failures, counts=counts)
+    await publish_summary(told, sentence or tally.sentence(), job=key, log=log)
 
 
 def _state_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,30 @@ class ResultFiles(LineFiles):
 
     def __init__(self, folder: Path, run: str) -> None:
         super().__init__(folder, NAMES, run)
+
+    @property
+    def heading(self) -> str:
+        """See `Outputs`, as for those that follow."""
+        return "Files"
+
+    @property
+    def parts(self) -> Mapping[str, str]:
+        """The files with what is in them."""
+        return {
+            str(self.path(RESULTS)): "a whole result per line",
+            str(self.path(FAILURES)): "a dead letter per line: a failed document, why, and what may be done",
+            str(self.path(ROWS)): "a flat row for each document",
+        }
+
+    @property
+    def where_documents(self) -> str:
+        """The files with rows and results."""
+        return f"`{self.path(ROWS)}` has them all, `{self.path(RESULTS)}` the whole results."
+
+    @property
+    def where_failures(self) -> str:
+        """The file to redrive."""
+        return f"`{self.path(FAILURES)}` has them all: the `dead_letter` of redrive-failures."
 
     async def append(self, batch: Batch, letters: Sequence[DeadLetter] | None = None) -> None:
         """Write the outcomes of a batch, in a thread; they are in the files when this returns.

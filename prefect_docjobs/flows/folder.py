@@ -14,6 +14,7 @@ from prefect import flow, runtime
 from prefect.utilities.annotations import quote
 
 from prefect_docjobs.blocks import DocJob
+from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
 from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
@@ -21,6 +22,7 @@ from prefect_docjobs.flows.listing import documents_in
 from prefect_docjobs.flows.parameters import (
     Amount,
     AtLeastOne,
+    Days,
     JobParameter,
     MaxFailures,
     Seconds,
@@ -59,6 +61,7 @@ async def extract_folder(
     document_timeout: Seconds | None = 3600,
     max_documents: AtLeastOne | None = None,
     on_uncertain: OnUncertain = "fail",
+    reuse_days: Days | None = REUSE_DAYS,
     max_failures: MaxFailures | None = None,
     budget: Amount | None = None,
     price_per_page: Amount | None = None,
@@ -84,6 +87,7 @@ async def extract_folder(
         max_documents: Take so many documents at most, in the order of their names. Empty: all.
         on_uncertain: When a submit's answer is lost: fail the document, or resubmit it at the risk of a
             second bill.
+        reuse_days: Days for which a content that was bought is not bought again; 0 never. Empty: for ever.
         max_failures: The run fails, after everything is written, when more documents fail: below 1 a share
             of all, such as 0.05; from 1 on a number of them. Empty: when not one is delivered.
         budget: Pages that may be bought, or with a price what they may cost. Documents that do not fit are
@@ -103,7 +107,7 @@ async def extract_folder(
     documents = (await anyio.to_thread.run_sync(list_documents))[:max_documents]
     log.info("Found %s in %s", count(len(documents), "document"), folder)
     limit = budget_of(budget, None, price_per_page)
-    work = _Extraction(block, document_timeout, on_uncertain, limit, letter_writer(block, log))
+    work = _Extraction(block, document_timeout, on_uncertain, reuse_days, limit, letter_writer(block, log))
     run = ChunkedRun(work, result_files(output), timeout, price_per_page)
     return await carry_out(
         run,
@@ -124,6 +128,7 @@ class _Extraction:
     job: DocJob
     document_timeout: float | None
     on_uncertain: OnUncertain
+    reuse_days: float | None
     budget: Budget | None
     writer: LetterWriter
 
@@ -134,6 +139,7 @@ class _Extraction:
             timeout=timeout,
             document_timeout=self.document_timeout,
             on_uncertain=self.on_uncertain,
+            reuse_days=self.reuse_days,
             budget=self.budget,
         )
 

@@ -97,7 +97,7 @@ def read_lines(path: Path, model: type[_Model], one: str, all_of_them: str) -> l
         ConfigurationError: The file cannot be read, or a line is none of these.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() breaks texts at U+2028 too
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigurationError(f"The {all_of_them} in {path} cannot be read: {problem}.") from None
     numbered = enumerate(lines, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -12,7 +11,7 @@ from prefect.utilities.annotations import quote
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.flows.chunks import Chunk, side_by_side
+from prefect_docjobs.flows.chunks import Chunk, all_ended, side_by_side
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.tasks import aextract_documents
 from prefect_docjobs.tasks.arguments import Job, the_job
@@ -62,7 +61,8 @@ class Panel:
         async def ask(chunk: Chunk[Document]) -> None:
             first, some = chunk
             numbers = f"{first + 1:,}-{first + len(some):,} of {len(documents):,}"
-            batches = await asyncio.gather(*(self._ask(label, some, numbers) for label in self.jobs))
+            asked = (self._ask(label, some, numbers) for label in self.jobs)
+            batches = await all_ended(asked)
             await answered(first, some, dict(zip(self.jobs, batches, strict=True)))
 
         starts = range(0, len(documents), chunk_size)

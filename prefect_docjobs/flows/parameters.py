@@ -26,6 +26,8 @@ Seconds: TypeAlias = Annotated[float, Field(gt=0)]
 
 
 Amount: TypeAlias = Annotated[float, Field(ge=0)]
+
+Days: TypeAlias = Annotated[float, Field(ge=0)]
 """Money, or pages."""
 
 

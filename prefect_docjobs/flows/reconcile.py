@@ -15,7 +15,7 @@ from pydantic import Field
 
 from prefect_docjobs.blocks.buying import the_ledger
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.flows.artifacts import artifact_key
+from prefect_docjobs.flows.artifacts import artifact_key, not_fatal
 from prefect_docjobs.flows.parameters import JobParameter, job_label
 from prefect_docjobs.flows.report import TABLE_ROWS
 from prefect_docjobs.ledger import Ledger
@@ -98,10 +98,8 @@ async def _publish(found: Reconciliation, job: str, log: Log) -> None:
     left_out = max(0, len(jobs) - TABLE_ROWS)
     missing = f"{left_out:,} more jobs are not shown." if left_out else None
     rows = [job.row() for job in jobs[:TABLE_ROWS]]
-    try:
-        await acreate_table_artifact(table=rows, key=artifact_key("jobs", job), description=missing)
-    except Exception as problem:  # noqa: BLE001 (the jobs are reconciled whatever Prefect answers)
-        log.warning("The table of jobs is not shown: %s", problem)
+    making = acreate_table_artifact(table=rows, key=artifact_key("jobs", job), description=missing)
+    await not_fatal(making, "table of jobs", log)
 
 
 def _state(found: Reconciliation, imported: int) -> State[dict[str, Any]]:

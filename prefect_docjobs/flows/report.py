@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from prefect_docjobs.flows.dead_letters import DeadLetter
-from prefect_docjobs.flows.files import FAILURES, RESULTS, ROWS, ResultFiles
 from prefect_docjobs.flows.latency import latency_image
+from prefect_docjobs.flows.outputs import Outputs
 from prefect_docjobs.models import Batch, Outcome
 from prefect_docjobs.models.percentiles import percentile
 
@@ -20,7 +20,7 @@ TABLE_ROWS = 500
 
 _SHOWN_FAILURES = 10
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&])")
-_LINK_BREAKERS = re.compile(r"[\s()<>|\\]")
+_LINK = re.compile(r"https?://[^\s()<>|\\]+")
 
 
 @dataclass
@@ -127,14 +127,26 @@ class FailureTally:
 
 
 def summary(
-    title: str, tally: Tally, files: ResultFiles, *, elapsed: float, failures: FailureTally | None = None
+    title: str,
+    tally: Tally,
+    outputs: Outputs,
+    *,
+    elapsed: float,
+    failures: FailureTally | None = None,
+    counts: Mapping[str, int] | None = None,
 ) -> str:
-    """The run in Markdown: sums, how long documents took, what failed and what to do, where the files are."""
-    contents = {
-        RESULTS: "a whole result per line",
-        FAILURES: "a dead letter per line: a failed document, why, and what may be done",
-        ROWS: "a flat row for each document",
-    }
+    """The run in Markdown: sums, how long documents took, what failed and what to do, where everything is.
+
+    Args:
+        title: Of the whole.
+        tally: The sums.
+        outputs: Where everything is.
+        elapsed: Seconds that the run took.
+        failures: What failed; None to leave that part out.
+        counts: What stands on top of the sums; by default the numbers of documents and of those delivered.
+    """
+    if counts is None:
+        counts = {"Documents": tally.documents, "Delivered": tally.delivered}
     image = latency_image(tally.seconds)
     return "\n".join(
         [
@@ -142,13 +154,14 @@ def summary(
             "",
             "| | |",
             "|---|---:|",
+            *(f"| {name} | {number:,} |" for name, number in counts.items()),
             *(f"| {name} | {value} |" for name, value in _facts(tally, elapsed)),
             *(["", image] if image else []),
             *(failures.markdown() if failures else ()),
             "",
-            "### Files",
+            f"### {outputs.heading}",
             "",
-            *(f"- `{files.path(name)}`: {content}" for name, content in contents.items()),
+            *(f"- `{place}`: {content}" for place, content in outputs.parts.items()),
         ]
     )
 
@@ -156,8 +169,6 @@ def summary(
 def _facts(tally: Tally, elapsed: float) -> Iterator[tuple[str, str]]:
     known = {name: value for name, value in tally.totals()["seconds"].items() if value is not None}
     times = ", ".join(f"{value:.1f} ({name})" for name, value in known.items())
-    yield "Documents", f"{tally.documents:,}"
-    yield "Delivered", f"{tally.delivered:,}"
     yield from ((f"Failed: {reason}", f"{number:,}") for reason, number in tally.reasons.most_common())
     if tally.reused:
         yield "Paid for before", f"{tally.reused:,}"
@@ -176,8 +187,8 @@ def plain(text: str) -> str:
 
 
 def _linked(letter: DeadLetter) -> str:
-    """The document, as a link where it has an address: no browser opens a local file from a page."""
+    """The document, as a link where a browser opens it: no local file, and nothing in an object storage."""
     name = plain(letter.document)
-    if letter.url is None or _LINK_BREAKERS.search(letter.url):
+    if letter.url is None or not _LINK.fullmatch(letter.url):
         return name
     return f"[{name}]({letter.url})"

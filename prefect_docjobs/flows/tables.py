@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from prefect_docjobs.models.results import joined
 _TABLE_FIELDS = 8
 _KEPT_FIELDS = 60  # of one document, until it is known which ones most documents have
 _CELL = 120  # characters
+_EXACT = 2**53  # a browser shows larger numbers as others
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def cell(value: Any) -> Any:
     """A value as a table can show it: a number as it is, all else as a text of bounded length."""
     if value is None:
         return ""
-    if isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, (int, float)) and abs(value) <= _EXACT:
         return value
     text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
     text = text.encode(errors="backslashreplace").decode()  # file names need not be UTF-8, artifacts must

@@ -9,14 +9,14 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.ledger.errors import LedgerUnavailable
@@ -73,6 +73,8 @@ def _path(text: str) -> Path:
 
 
 def _for_asyncpg(url: URL) -> URL:
+    if "@" in (url.host or ""):  # then a part of the password would be told as the host
+        raise ConfigurationError("The ledger's URL cannot be read: in a password an @ is written %40.")
     query = dict(url.query)
     if "sslmode" in query:  # libpq's name for what asyncpg calls ssl
         query["ssl"] = query.pop("sslmode")
@@ -155,8 +157,23 @@ class Postgresql(Database):
     async def run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:  # noqa: ARG002 (all can write)
         """See `Database.run`."""
         with explained(self.url):
-            async with self._engine.connect() as connection, connection.begin():
-                return await connection.run_sync(work)
+            async with AsyncExitStack() as stack:
+                connection = await self._connected()
+                stack.push_async_exit(connection)
+                async with connection.begin():
+                    return await connection.run_sync(work)
+
+    async def _connected(self) -> AsyncConnection:
+        """A connection that works: the server may have closed the one in the pool.
+
+        SQLAlchemy asks, but does not know what asyncpg raises at the moment of the closing.
+        """
+        try:
+            return await self._engine.connect()
+        except Exception as error:
+            if type(error).__name__ != "InternalClientError":
+                raise
+            return await self._engine.connect()
 
     async def aclose(self) -> None:
         """See `Database.aclose`."""

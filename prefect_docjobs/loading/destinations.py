@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.loading.store import Store
+from prefect_docjobs.loading.store import Clock, Store, now
 
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 _WAYS = "duckdb:FILE, postgresql://USER@HOST/DATABASE or parquet:FOLDER"
 
 
-def open_store(address: str, schema: str | None = None) -> Store:
+def open_store(address: str, schema: str | None = None, *, clock: Clock = now) -> Store:
     """The destination that an address names; nothing is opened or made yet.
 
     | address | destination |
@@ -25,6 +25,7 @@ def open_store(address: str, schema: str | None = None) -> Store:
     Args:
         address: Where to; it may hold a password.
         schema: Another schema than these. Parquet files have none.
+        clock: Tells when rows are written.
 
     Raises:
         ConfigurationError: It is none of these.
@@ -35,21 +36,21 @@ def open_store(address: str, schema: str | None = None) -> Store:
     if scheme in ("postgresql", "postgres"):
         from prefect_docjobs.loading.postgresql_store import PostgreSqlStore
 
-        return PostgreSqlStore(address, schema or "docjobs")
+        return PostgreSqlStore(address, schema or "docjobs", clock=clock)
     if scheme == "duckdb" and rest:
-        return _duckdb(rest.removeprefix("///") if rest.startswith("///") else rest, schema)
+        return _duckdb(rest.removeprefix("///") if rest.startswith("///") else rest, schema, clock)
     if scheme == "parquet" and rest:
         from prefect_docjobs.loading.parquet_store import ParquetStore
 
         if schema is not None:
             raise ConfigurationError("schema: Parquet files have none. Give another folder.")
-        return ParquetStore(rest)
+        return ParquetStore(rest, clock=clock)
     if not found and address.endswith((".duckdb", ".db")):
-        return _duckdb(address, schema)
+        return _duckdb(address, schema, clock)
     raise ConfigurationError(f"destination: this is none. Give {_WAYS}.")
 
 
-def _duckdb(path: str, schema: str | None) -> Store:
+def _duckdb(path: str, schema: str | None, clock: Clock) -> Store:
     from prefect_docjobs.loading.duckdb_store import DuckDbStore
 
-    return DuckDbStore(Path(path), schema or "main")
+    return DuckDbStore(Path(path), schema or "main", clock=clock)

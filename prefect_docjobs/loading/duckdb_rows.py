@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ TYPES: Mapping[Kind, str] = MappingProxyType(
     }
 )
 _KINDS: Mapping[str, Kind] = MappingProxyType({name: kind for kind, name in TYPES.items()})
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def quoted(name: str) -> str:
@@ -46,9 +48,17 @@ def add_columns(db: DuckDBPyConnection, name: str, columns: Mapping[str, Kind]) 
 
 
 def kinds_of(db: DuckDBPyConnection, name: str) -> dict[str, Kind | None]:
-    """The columns of a table; a kind of None is one that is none of ours. `name` is quoted already."""
+    """The columns of a table; a kind of None is one that is none of ours. `name` is quoted already.
+
+    Names are in small letters, as ours are: DuckDB knows no other case, so a person's `Total` is our `total`.
+    """
     rows = db.execute(f"SELECT column_name, column_type FROM (DESCRIBE {name})").fetchall()  # noqa: S608
-    return {column: _KINDS.get(kind) for column, kind in rows}
+    return {_folded(column): _KINDS.get(kind) for column, kind in rows}
+
+
+def _folded(name: str) -> str:
+    """As DuckDB compares names: of A to Z only, where Python would make a k of the sign for kelvins."""
+    return name.translate(_SMALL)
 
 
 def insert(db: DuckDBPyConnection, name: str, placed: Placed, kinds: Mapping[str, Kind | None]) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio.to_thread
 
-from prefect_docjobs.loading.columns import placed
+from prefect_docjobs.loading.columns import Found, Placed, placed
 from prefect_docjobs.loading.duckdb_rows import add_columns, create_table, insert, kinds_of, quoted
 from prefect_docjobs.loading.errors import DestinationUnavailable
+from prefect_docjobs.loading.kinds import Kind
+from prefect_docjobs.loading.places import Places, local_path
 from prefect_docjobs.loading.rows import Chunk
-from prefect_docjobs.loading.store import Loaded, Seen, check_ours
+from prefect_docjobs.loading.store import Clock, Loaded, Seen, check_ours, now
 from prefect_docjobs.loading.tables import DOCUMENTS, FILES, KEYS, OF_A_DOCUMENT, TABLES
 
 if TYPE_CHECKING:
@@ -36,12 +38,25 @@ class DuckDbStore:
         path: The file; made if it is not there.
         schema: The schema that the tables are in.
         patience: Seconds to wait while another process has the file open.
+        clock: Tells when rows are written.
     """
 
-    def __init__(self, path: Path, schema: str = "main", *, patience: float = 60.0) -> None:
+    def __init__(
+        self, path: Path, schema: str = "main", *, patience: float = 60.0, clock: Clock = now
+    ) -> None:
         self._path = path.expanduser().absolute()
         self._schema = schema
         self._patience = patience
+        self._clock = clock
+        self._places = Places()
+
+    def owns(self, source: str) -> bool:
+        """See `Store.owns`: the file, and what DuckDB keeps beside it."""
+        path = local_path(source)
+        if path is None:
+            return False
+        mine = self._places.of(self._path)  # DuckDB keeps the rest beside the link, if it is one
+        return any(_is_part(place, own) for place in self._places.of(path) for own in mine)
 
     async def prepare(self) -> None:
         """See `Store.prepare`."""
@@ -121,17 +136,24 @@ class DuckDbStore:
 
     def _write(self, db: DuckDBPyConnection, chunk: Chunk) -> int:
         there = self._loaded(db, chunk.job.key, chunk.hashes)
+        tables = chunk.written(self._clock()).items()
+        # Columns first: before 2.0 a key that is deleted cannot be inserted again after a column was added.
+        rows = {name: self._placed(db, name, found) for name, found in tables}
         for name in OF_A_DOCUMENT:
             self._delete(db, name, chunk.job.key, "sha256", list(there))
         self._delete(db, FILES, chunk.job.key, "source_sha256", chunk.sources)
-        left_out = 0
-        for name, found in chunk.tables.items():
-            known = kinds_of(db, self._table(name))
-            rows = placed(name, found, known)
-            add_columns(db, self._table(name), rows.new)
-            insert(db, self._table(name), rows, {**known, **rows.new})
-            left_out += rows.left_out
-        return left_out
+        for name, (found, kinds) in rows.items():
+            insert(db, self._table(name), found, kinds)
+        return sum(found.left_out for found, _ in rows.values())
+
+    def _placed(
+        self, db: DuckDBPyConnection, name: str, found: Iterable[Found]
+    ) -> tuple[Placed, Mapping[str, Kind | None]]:
+        """The rows of a table with a column for each value, and the kinds of all its columns."""
+        known = kinds_of(db, self._table(name))
+        rows = placed(name, found, known)
+        add_columns(db, self._table(name), rows.new)
+        return rows, {**known, **rows.new}
 
     def _delete(
         self, db: DuckDBPyConnection, name: str, job: str, column: str, values: Sequence[str]
@@ -142,6 +164,18 @@ class DuckDbStore:
                 f"WHERE job = ? AND {_AMONG.format(column)}",
                 [job, list(values)],
             )
+
+
+def _is_part(place: Path, own: Path) -> bool:
+    """Whether a file is the database, or called like it with more behind: its log, its spilled data, a copy.
+
+    Beside a database without an ending there may be documents like that, so only DuckDB's own names count.
+    """
+    beside = (f"{own.name}.",) if own.suffix else (f"{own.name}.wal", f"{own.name}.tmp")
+    return any(
+        part.parent == own.parent and (part.name == own.name or part.name.startswith(beside))
+        for part in (place, place.parent)
+    )
 
 
 def _not_opened(path: Path, problem: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.loading.errors import DestinationUnavailable
+from prefect_docjobs.loading.places import Places, local_path
 from prefect_docjobs.loading.sources import protocols, refuse_password
 
 if TYPE_CHECKING:
@@ -49,10 +50,21 @@ class Objects:
         self.address = address
         self._patience = patience
         self._lease = lease
+        self._places = Places()
 
     @property
     def _is_local(self) -> bool:
         return "file" in protocols(self._files)
+
+    def holds(self, source: str) -> bool:
+        """Whether an address such as `SourceFile.source` is this one or below it."""
+        if not self._is_local:
+            root = str(self._files.unstrip_protocol(self._root)).rstrip("/")
+            return f"{source}/".startswith(f"{root}/")
+        root_here = Path(self._root or "/").resolve()
+        path = local_path(source)
+        places = self._places.of(path) if path else ()
+        return any(root_here in (place, *place.parents) for place in places)
 
     def read(self, name: str) -> bytes | None:
         """The content of a file; None where there is none."""

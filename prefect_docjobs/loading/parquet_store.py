@@ -11,19 +11,20 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio.to_thread
 
-from prefect_docjobs.loading.columns import Placed, Row, placed
+from prefect_docjobs.loading.columns import Found, Placed, Row, placed
 from prefect_docjobs.loading.duckdb_rows import add_columns, create_table, insert, kinds_of
 from prefect_docjobs.loading.errors import DestinationUnavailable
 from prefect_docjobs.loading.kinds import Kind
 from prefect_docjobs.loading.manifest import NAME, STATE, Manifest, new_part
 from prefect_docjobs.loading.objects import Objects
 from prefect_docjobs.loading.rows import Chunk
-from prefect_docjobs.loading.store import Loaded, Seen
+from prefect_docjobs.loading.store import Clock, Loaded, Seen, now
 from prefect_docjobs.loading.tables import DOCUMENTS, FILES, OF_A_DOCUMENT, TABLES
 
 if TYPE_CHECKING:
@@ -40,10 +41,16 @@ class ParquetStore:
     Args:
         address: The folder: a path, or a URL that fsspec knows.
         patience: Seconds to wait while another load changes it.
+        clock: Tells when rows are written.
     """
 
-    def __init__(self, address: str, *, patience: float = 60.0) -> None:
+    def __init__(self, address: str, *, patience: float = 60.0, clock: Clock = now) -> None:
         self._objects = Objects(address, patience=patience)
+        self._clock = clock
+
+    def owns(self, source: str) -> bool:
+        """See `Store.owns`: all that is in the folder, and the folder itself."""
+        return self._objects.holds(source)
 
     async def prepare(self) -> None:
         """See `Store.prepare`. What a load that died has left is deleted."""
@@ -69,7 +76,7 @@ class ParquetStore:
 
     async def write(self, chunk: Chunk) -> int:
         """See `Store.write`."""
-        return await self._run(lambda lake: lake.write(chunk))
+        return await self._run(lambda lake: lake.write(chunk, self._clock()))
 
     async def _run(self, work: Callable[[_Lake], _T]) -> _T:
         return await anyio.to_thread.run_sync(self._with_lake, work)
@@ -133,9 +140,9 @@ class _Lake:
                     self.objects.remove(f"{folder}/{name}")
         self._commit()
 
-    def write(self, chunk: Chunk) -> int:
+    def write(self, chunk: Chunk, at: datetime) -> int:
         """See `Store.write`."""
-        part, left_out = new_part(), 0
+        part, found, left_out = new_part(), chunk.written(at), 0
         self._note_replaced(chunk)
         old = self._replaced_parts()
         gone = [f"{table}/{name}.parquet" for name in old for table in self.manifest.parts[name]]
@@ -143,14 +150,14 @@ class _Lake:
         if chunk.hashes:
             tables = []
             for name in OF_A_DOCUMENT:
-                rows = placed(name, chunk.tables[name], self.manifest.kinds(name))
+                rows = placed(name, found[name], self.manifest.kinds(name))
                 left_out += rows.left_out
                 if self._write_part(name, part, rows, old):
                     tables.append(name)
             self.manifest.parts[part] = tables
         for name in old:
             del self.manifest.parts[name]
-        self._update_state(chunk, part, old)
+        self._update_state(chunk, found[FILES], part, old)
         self._put("SELECT * FROM state", STATE, part)
         self._put("SELECT * FROM files", FILES, part)
         self.manifest.state = part
@@ -201,7 +208,7 @@ class _Lake:
             f"INSERT INTO {name} BY NAME SELECT * FROM {source} ANTI JOIN replaced USING (sha256, job)"  # noqa: S608
         )
 
-    def _update_state(self, chunk: Chunk, part: str, old: Sequence[str]) -> None:
+    def _update_state(self, chunk: Chunk, files: Iterable[Found], part: str, old: Sequence[str]) -> None:
         self.db.execute("DELETE FROM state WHERE (sha256, job) IN (SELECT (sha256, job) FROM replaced)")
         self.db.execute(
             "UPDATE state SET part = ? WHERE part IN (SELECT unnest(CAST(? AS VARCHAR[])))", [part, list(old)]
@@ -215,7 +222,7 @@ class _Lake:
             "DELETE FROM files WHERE job = ? AND source_sha256 IN (SELECT unnest(CAST(? AS VARCHAR[])))",
             [chunk.job.key, chunk.sources],
         )
-        insert(self.db, FILES, placed(FILES, chunk.tables[FILES], {**TABLES[FILES]}), {**TABLES[FILES]})
+        insert(self.db, FILES, placed(FILES, files, {**TABLES[FILES]}), {**TABLES[FILES]})
 
     def _put(self, query: str, folder: str, part: str) -> None:
         copy = self.here / f"{folder}-{part}-new.parquet"

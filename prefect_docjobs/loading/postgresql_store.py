@@ -13,7 +13,7 @@ from prefect_docjobs.loading.columns import placed
 from prefect_docjobs.loading.errors import DestinationUnavailable
 from prefect_docjobs.loading.kinds import Kind
 from prefect_docjobs.loading.rows import Chunk
-from prefect_docjobs.loading.store import Loaded, Seen, check_ours
+from prefect_docjobs.loading.store import Clock, Loaded, Seen, check_ours, now
 from prefect_docjobs.loading.tables import DOCUMENTS, FIELDS, FILES, KEYS, LINE_ITEMS, OF_A_DOCUMENT, TABLES
 
 if TYPE_CHECKING:
@@ -39,15 +39,21 @@ class PostgreSqlStore:
     Args:
         url: `postgresql://user:password@host:port/database`.
         schema: The schema that the tables are in; made if it is not there.
+        clock: Tells when rows are written.
 
     Raises:
         ConfigurationError: The URL cannot be read.
     """
 
-    def __init__(self, url: str, schema: str = "docjobs") -> None:
+    def __init__(self, url: str, schema: str = "docjobs", *, clock: Clock = now) -> None:
         self._url = _for_asyncpg(url)
         self._schema = schema
+        self._clock = clock
         self._where = f"PostgreSQL at {self._url.host or 'localhost'}/{self._url.database or ''}"
+
+    def owns(self, source: str) -> bool:  # noqa: ARG002 (its files are the server's)
+        """See `Store.owns`: none."""
+        return False
 
     async def prepare(self) -> None:
         """See `Store.prepare`."""
@@ -84,13 +90,14 @@ class PostgreSqlStore:
         left_out = 0
         async with self._transaction() as db:
             await self._lock(db)
+            tables = chunk.written(self._clock())
             for name in OF_A_DOCUMENT:
                 await self._delete(db, name, chunk.job.key, "sha256", chunk.hashes)
             await self._delete(db, FILES, chunk.job.key, "source_sha256", chunk.sources)
             # The key of a document first: it is what the others belong to.
             for name in (DOCUMENTS, FIELDS, LINE_ITEMS, FILES):
                 known = await self._columns(db, name)
-                rows = placed(name, chunk.tables[name], known)
+                rows = placed(name, tables[name], known)
                 await self._add_columns(db, name, rows.new)
                 await self._insert(db, name, rows.rows, {**known, **rows.new})
                 left_out += rows.left_out
@@ -109,7 +116,7 @@ class PostgreSqlStore:
         try:
             async with engine.begin() as db:
                 yield db
-        except (SQLAlchemyError, OSError) as problem:
+        except (SQLAlchemyError, OSError, TypeError) as problem:  # the last for an option it does not know
             raise self._unavailable(problem) from None
         except Exception as problem:
             # What asyncpg raises while it connects comes through SQLAlchemy as it is.
@@ -218,6 +225,8 @@ def _for_asyncpg(address: str) -> URL:
         raise ConfigurationError(
             "The destination cannot be read. Give postgresql://user@host/database."
         ) from None
+    if "@" in (url.host or ""):  # then a part of the password would be told as the host
+        raise ConfigurationError("The destination cannot be read: in a password an @ is written %40.")
     query = dict(url.query)
     if "sslmode" in query:  # libpq's name for what asyncpg calls ssl
         query["ssl"] = query.pop("sslmode")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from prefect_docjobs.loading.columns import Found, Path, Row
 from prefect_docjobs.loading.kinds import Kind, Typed, as_text, in_utc, storable, typed
@@ -14,6 +15,7 @@ from prefect_docjobs.loading.tables import DOCUMENTS, FIELDS, FILES, LINE_ITEMS
 from prefect_docjobs.models import Field, Outcome
 
 _BIGINT = range(-(2**63), 2**63)
+_WRITTEN_AT: Mapping[str, str] = MappingProxyType({DOCUMENTS: "loaded_at", FILES: "seen_at"})
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,10 @@ class Chunk:
 
     Attributes:
         job: The job that has read the documents.
-        at: When this is written.
-        tables: Rows to be, by table.
+        tables: Rows to be, by table, but for when they are written.
     """
 
     job: JobIdentity
-    at: datetime
     tables: dict[str, list[Found]] = field(
         default_factory=lambda: {name: [] for name in (DOCUMENTS, FIELDS, LINE_ITEMS, FILES)}
     )
@@ -60,6 +60,16 @@ class Chunk:
     def sources(self) -> list[str]:
         """The files whose rows are replaced, by the SHA-256 of their addresses."""
         return [str(found.fixed["source_sha256"]) for found in self.tables[FILES]]
+
+    def written(self, at: datetime) -> Mapping[str, Sequence[Found]]:
+        """The rows, by table, with the moment of their transaction: extraction may have taken hours."""
+        moment = in_utc(at)
+        return {
+            name: [replace(row, fixed={**row.fixed, _WRITTEN_AT[name]: moment}) for row in rows]
+            if name in _WRITTEN_AT
+            else rows
+            for name, rows in self.tables.items()
+        }
 
     def add_document(self, sha256: str, file: SourceFile, outcome: Outcome) -> None:
         """Add the rows of one document."""
@@ -84,7 +94,6 @@ class Chunk:
             "modified_at": file.modified_at,
             "sha256": sha256,
             "error": as_text(error),
-            "seen_at": in_utc(self.at),
         }
         self.tables[FILES].append(Found(row))
 
@@ -97,7 +106,6 @@ class Chunk:
             "provider": self.job.provider,
             "product": storable(self.job.product),
             "tenant": storable(self.job.tenant),
-            "loaded_at": in_utc(self.at),
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -90,22 +91,28 @@ class SourceFolder:
     def files(self, pattern: str = "*", *, recursive: bool = False) -> list[SourceFile]:
         """The files whose names match, by name; what begins with a dot is left out.
 
+        A link to a file is a file; a link to a folder, or to nothing, is none.
+
         Args:
             pattern: A glob for names, such as `*.pdf`.
             recursive: Those of folders inside, too.
 
         Raises:
-            InvalidDocument: There is no such folder, or it cannot be listed.
+            InvalidDocument: There is no such folder, it is a file, or it cannot be listed.
         """
+        if not PurePosixPath(pattern).parts:
+            raise InvalidDocument(f"The pattern {pattern!r} names no files. Give a glob such as *.pdf.")
         try:
             self._files.invalidate_cache()
             found = self._files.find(self._root, maxdepth=None if recursive else 1, detail=True)
             is_there = bool(found) or self._exists()
+            files = sorted(self._matching(found, pattern), key=lambda file: file.name)
         except Exception as problem:  # noqa: BLE001 (each storage has errors of its own)
             raise InvalidDocument(f"Folder {self._root} cannot be listed: {problem}") from None
-        if not is_there:
-            raise InvalidDocument(f"Folder {self._root} does not exist.")
-        return sorted(self._matching(found, pattern), key=lambda file: file.name)
+        if not is_there or self._root in found:
+            what = "is a file, not a folder" if is_there else "does not exist"
+            raise InvalidDocument(f"Folder {self._root} {what}. Give the folder that holds the documents.")
+        return files
 
     def _exists(self) -> bool:
         """Whether it is empty, not missing. In an object storage it is enough that the bucket is there."""
@@ -116,8 +123,19 @@ class SourceFolder:
         for path, facts in found.items():
             name = path[len(self._root) :].lstrip("/")
             is_hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
-            if facts.get("type") == "file" and not is_hidden and PurePosixPath(name).match(pattern):
-                yield self._source_file(path, name, facts)
+            if is_hidden or not PurePosixPath(name).match(pattern):
+                continue
+            of_file = self._followed(path, facts)
+            if of_file.get("type") == "file":
+                yield self._source_file(path, name, of_file)
+
+    def _followed(self, path: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Those of the file that a link leads to; a disk's listing has the link's own time and number."""
+        if facts.get("islink"):
+            with suppress(FileNotFoundError):  # gone since
+                if Path(path).is_file():
+                    return dict(self._files.info(path))
+        return facts
 
     def _source_file(self, path: str, name: str, facts: Mapping[str, Any]) -> SourceFile:
         version = "|".join(f"{fact}={facts[fact]}" for fact in _VERSION if facts.get(fact) is not None)

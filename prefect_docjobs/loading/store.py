@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime, timezone
+from typing import Protocol, TypeAlias
 
 from pydantic import ValidationError
 
@@ -12,6 +13,14 @@ from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.loading.rows import Chunk
 from prefect_docjobs.loading.tables import KEYS
 from prefect_docjobs.models import JobRef, Outcome, Phase
+
+Clock: TypeAlias = Callable[[], datetime]
+"""Tells what time it is, with a zone."""
+
+
+def now() -> datetime:
+    """What the clock of this machine says, in UTC."""
+    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,14 @@ class Store(Protocol):
     it is none of ours.
     """
 
+    def owns(self, source: str) -> bool:
+        """Whether a file, by its `SourceFile.source`, is one that rows are kept in, and no document.
+
+        Such a file may be in the folder with the documents. Links and relative paths are followed. An address
+        of a folder, such as `SourceFolder.address`, is asked about likewise: of one that is owned no file is
+        a document.
+        """
+
     async def prepare(self) -> None:
         """Make what is missing, so that what cannot be written to is known before anything is paid."""
 
@@ -83,7 +100,11 @@ class Store(Protocol):
         """What there is of these contents for a job, by SHA-256."""
 
     async def write(self, chunk: Chunk) -> int:
-        """Replace all rows of the chunk's documents and files; returns how many values have no column."""
+        """Replace all rows of the chunk's documents and files; returns how many values have no column.
+
+        `loaded_at` and `seen_at` are read from the clock when no other load can be between them and the
+        commit: who commits later has the later ones, as far as the clocks of the loads' machines agree.
+        """
 
 
 def check_ours(where: str, name: str, columns: Mapping[str, object]) -> None:

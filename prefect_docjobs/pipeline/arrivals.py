@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.models import JobRef, JobStatus
@@ -113,8 +114,7 @@ class Arrivals:
         try:
             yield
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await cancelled(following)
 
     def ended(self, ref: JobRef) -> None:
         """Note that a job was seen to have ended, by whatever way."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import anyio
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef, Outcome, Phase
 from prefect_docjobs.pipeline.line import FETCHES, Line, Observe
@@ -193,6 +194,4 @@ async def _completed(
             under_way.discard(task)
             yield task.result()
     finally:
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await cancelled(*under_way)

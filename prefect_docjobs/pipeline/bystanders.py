@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError, JobTimeout
 from prefect_docjobs.ledger import Record
 
@@ -52,8 +53,7 @@ class Bystanders:
     async def aclose(self) -> None:
         """Stop asking."""
         if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+            await cancelled(self._asking)
 
     async def _ask(self) -> None:
         while self._waiting:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import anyio
 import tenacity
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.ledger import LedgerUnavailable, Record
 
 T = TypeVar("T")
@@ -35,8 +36,7 @@ async def seen_through(work: Coroutine[Any, Any, T], *, matters: Callable[[], bo
         with anyio.CancelScope(shield=True):
             if matters():
                 await asyncio.wait([task], timeout=GRACE)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancelled(task)
         raise
     finally:
         task.cancel()  # the caller was cancelled a second time

@@ -18,6 +18,7 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger
 from typing_extensions import Self
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.models import Batch, JobRef, Outcome, Phase
 from prefect_docjobs.pipeline import Foresee
 from prefect_docjobs.tasks.events import Events
@@ -211,8 +212,7 @@ class Progress:
             self._news.set()
             await asyncio.wait([publishing], timeout=_LAST_UPDATE_WITHIN)
         finally:
-            publishing.cancel()
-            await asyncio.gather(publishing, return_exceptions=True)
+            await cancelled(publishing)
 
     async def _publish(self, log: Log) -> None:
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome
@@ -223,6 +224,4 @@ async def _together(*work: Coroutine[None, None, None]) -> None:
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(*tasks)

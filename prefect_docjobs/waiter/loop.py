@@ -20,6 +20,7 @@ from functools import partial
 import anyio
 from typing_extensions import Self
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import (
     DocJobsError,
     ForeignOrigin,
@@ -92,10 +93,7 @@ class Waiter:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        tasks = [self._rounds, *self._looks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancelled(self._rounds, *self._looks)
         await self.sweeps.aclose()
         await self.streams.aclose()
         for watch in self.watches.values():

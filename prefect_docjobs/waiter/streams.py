@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError, Throttled
 from prefect_docjobs.models import JobStatus
 from prefect_docjobs.waiter.watch import Watch
@@ -58,9 +59,7 @@ class Streams:
 
     async def aclose(self) -> None:
         """Close all streams."""
-        for listener in self._listeners.values():
-            listener.cancel()
-        await asyncio.gather(*self._listeners.values(), *self._closing, return_exceptions=True)
+        await cancelled(*self._listeners.values(), *self._closing)
 
     async def _listen(self, watch: Watch) -> None:
         for number in range(1, _TRIES + 1):
@@ -104,9 +103,7 @@ class Streams:
 
     def _heard(self, watch: Watch, status: JobStatus) -> None:
         if status.state.is_terminal:
-            self._release(
-                watch
-            )  # the listener must not cancel itself when the end of its job drops the stream
+            self._release(watch)  # it must not cancel itself when the end of its job drops the stream
         self._waiter.observed(watch, status)
 
     def _count(self, error: DocJobsError) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError, ServiceError, Throttled, Unavailable
 from prefect_docjobs.models import JobState, JobStatus
 from prefect_docjobs.providers.base import JobPage, JobRow
@@ -103,8 +104,7 @@ class Sweeps:
     async def aclose(self) -> None:
         """Stop."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancelled(self._task)
 
     def checked(self, watch: Watch, status: JobStatus, asked_at: float) -> None:
         """Hold a look against what the list said before it, and will say, of the job."""

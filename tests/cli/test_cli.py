@@ -95,6 +95,7 @@ class TestErrors:
             (["extract", "a.pdf", "--job", "mindee-job/x", "--timeout", "0"], "--timeout needs a number"),
             (["simulate", "--port", "many"], 'unable to convert "many" into int'),
             (["simulate", "--port", "70000"], "There is no port 70000"),
+            (["webhooks", "--block", "mindee-credentials/x", "--port", "-1"], "There is no port -1"),
             (["simulate", "--failed-share", "3"], "failed_share: Input should be less than or equal to 1"),
             (["simulate", "--set", "faults.status.gone=1"], "no setting faults.status.gone"),
             (["simulate", "--set", "seed"], "--set takes NAME=VALUE"),
@@ -169,6 +170,46 @@ class TestErrors:
             )
         assert done.returncode == 1
         assert done.stderr == f"prefect-docjobs: {os.strerror(errno.ENOSPC)}.\n"
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes streams")
+    @pytest.mark.parametrize(
+        ("arguments", "code"), [("providers", 0), ("providers --json", 0), ("--help", 0), ("webhook", 2)]
+    )
+    @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+    def test_a_stream_that_is_closed_changes_nothing_else(
+        self, arguments: str, code: int, closed: str
+    ) -> None:
+        command = f"{shlex.join(PROGRAM)} {arguments}"
+        whole, part = (
+            subprocess.run(["sh", "-c", each], capture_output=True, text=True, check=False)
+            for each in (command, f"{command} {closed}")
+        )
+        assert (whole.returncode, part.returncode) == (code, code)
+        assert part.stdout == (whole.stdout if closed == "2>&-" else "")
+        assert part.stderr == (whole.stderr if closed == ">&-" else "")
+
+    @pytest.mark.parametrize(
+        ("name", "setting"),
+        [
+            ("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "0"),  # too late
+            ("PREFECT_SERVER_EPHEMERAL_ENABLED", "false"),
+        ],
+    )
+    def test_without_any_prefect_server_it_says_how_to_get_one(
+        self, name: str, setting: str, tmp_path: Path
+    ) -> None:
+        others = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_API")}
+        done = subprocess.run(
+            [*PROGRAM, "extract", __file__, "--job", "mindee-job/x", "--dry-run"],
+            env={**others, "PREFECT_HOME": str(tmp_path), name: setting},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("prefect-docjobs: No PREFECT_API_URL is set, and Prefect's own")
+        assert "prefect server start" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 class TestTerminals:

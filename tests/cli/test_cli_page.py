@@ -36,7 +36,7 @@ def test_the_options_of_a_command_are_complete(command: str, capsys: pytest.Capt
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
     told = [int(code) for code in column(table(PAGE, "Exit codes"))]
-    assert told == [0, exits.FAILED, exits.WRONG_USE, exits.INTERRUPTED, exits._BROKEN_PIPE, 143]
+    assert told == [0, exits.FAILED, exits.WRONG_USE, exits.INTERRUPTED, exits._BROKEN_PIPE, exits.TERMINATED]
     assert all(str(code) in str(inspect.getdoc(main)) for code in told)
 
 

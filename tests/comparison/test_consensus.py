@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.answers import leaf, result
+from support.answers import leaf, result, tree
 
 from prefect_docjobs.comparison import (
     Acceptance,
@@ -104,6 +104,51 @@ def test_equal_rows_are_matched_in_any_order(numbers: list[int], random: Any) ->
     lines = align({"a": rows, "b": random.sample(rows, len(rows))}, {"number": auto, "unit": auto})
     assert [line["a"] for line in lines] == rows
     assert [line["b"] for line in lines] == rows
+
+
+def test_names_with_dots_and_brackets_keep_their_places_in_the_tree() -> None:
+    named: dict[str, Any] = {
+        "P.O. box": 1,
+        "amount [EUR]": 2,
+        "supplier": {"VAT no.": 3},
+        "lines": [{"price incl. VAT": 4}],
+        "a.b": [{"c.d": 5}],
+    }
+    found = result(**named)
+    consensus = consensus_of({"a": found, "b": found})
+    assert consensus.tree() == found.fields
+    assert consensus_of({"a": found}, names={"P.O. box": (), "a.b[].c.d": ()}).tree() == {
+        "P.O. box": leaf(1),
+        "a.b": tree([{"c.d": 5}]),
+    }
+
+
+def test_a_value_that_one_service_nests_and_another_names_by_its_way_is_one_value_nested() -> None:
+    by_its_way: dict[str, Any] = {"supplier.name": "ACME"}
+    results = {"a": result(**by_its_way), "b": result(supplier={"name": "Acme"})}
+    for some in (results, dict(reversed(results.items()))):
+        consensus = consensus_of(some)
+        assert consensus.values() == {"supplier.name": "ACME"}
+        assert consensus.tree() == {"supplier": tree({"name": "ACME"})}
+
+
+def test_what_a_person_decides_comes_into_the_tree_at_its_place() -> None:
+    def one(number: str) -> Result:
+        return result(supplier={"P.O. box": number, "name": "ACME"}, lines=[{"no.": "1", "P.O. x": number}])
+
+    consensus = consensus_of({"a": one("1"), "b": one("2")})
+    assert {conflict.field for conflict in consensus.conflicts} == {"supplier.P.O. box", "lines[0].P.O. x"}
+    decided = {
+        "supplier.P.O. box": leaf(3),
+        "lines[0].P.O. x": leaf(4),
+        "lines[0].no.": leaf(5),
+        "new": leaf(6),
+    }
+    assert {name: field.value for name, field in consensus.tree(decided).items()} == {
+        "supplier": {"name": "ACME", "P.O. box": 3},
+        "lines": [{"no.": 5, "P.O. x": 4}],
+        "new": 6,
+    }
 
 
 def test_two_of_three_win_and_the_third_is_told() -> None:
@@ -217,6 +262,38 @@ def test_a_column_may_be_required() -> None:
     accept = Acceptance(required=("lines[].amount", "lines[].unit"))
     doubts = accept.doubts_of(result(lines=[{"amount": 1}, {"amount": 2}]))
     assert [doubt.field for doubt in doubts] == ["lines[].unit"]
+
+
+def test_an_object_and_a_list_are_found_when_anything_in_them_is() -> None:
+    some: dict[str, Any] = {
+        "supplier": {"address": {"city": "Bern"}},
+        "lines": [{"what": None}, {"what": "bolt"}],
+        "a.b": {"c": 1},
+        "VAT no.": {"of us": 1},
+    }
+    names = ("supplier", "supplier.address", "lines", "lines[1]", "a", "a.b", "VAT no.")
+    assert Acceptance(required=names).doubts_of(result(**some)) == []
+
+
+def test_an_object_and_a_list_are_missing_when_nothing_in_them_is_found() -> None:
+    some: dict[str, Any] = {"buyer": {"name": None}, "lines": [{}], "supplier": {"VAT no.": 1}, "VAT no.": 1}
+    names = ("buyer", "lines", "lines[0]", "line", "supp", "supplier.name", "VAT no")
+    doubts = Acceptance(required=names).doubts_of(result(**some))
+    assert [(doubt.field, doubt.why) for doubt in doubts] == [(name, "missing") for name in names]
+
+
+def test_an_object_in_conflict_is_not_missing() -> None:
+    results = {"a": result(supplier={"name": "ACME"}), "b": result(supplier={"name": "Emca"})}
+    doubts = Acceptance(required=("supplier",)).doubts(consensus_of(results))
+    assert [(doubt.field, doubt.why) for doubt in doubts] == [("supplier.name", "conflict")]
+
+
+def test_an_object_and_a_list_count_with_all_that_is_in_them() -> None:
+    found = result(
+        total=leaf(1, 0.1), supplier={"name": leaf("ACME", 0.2)}, lines=[{"what": leaf("bolt", 0.3)}]
+    )
+    doubts = Acceptance(min_confidence=0.9, of=("supplier", "lines")).doubts_of(found)
+    assert [doubt.field for doubt in doubts] == ["supplier.name", "lines[0].what"]
 
 
 @given(by_service, st.sampled_from([None, 0.0, 0.5, 1.0]))

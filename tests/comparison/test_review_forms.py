@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -35,6 +37,19 @@ def unsure(**fields: Any) -> Result:
     return result(**leaves)
 
 
+def doubts_of_x(found: Iterable[Any]) -> list[Doubt]:
+    """Of one field, for which each service found another value; nobody is sure."""
+    return STRICT.doubts(consensus_of({f"s{at}": unsure(x=each) for at, each in enumerate(found)}))
+
+
+def untouched(form: ReviewForm) -> dict[str, Any]:
+    """What a browser sends of a form with one document that is as it was shown: all numbers are floats."""
+    questions = form.model.model_json_schema()["$defs"]["Review_document_1"]["properties"]
+    shown = {name: each["default"] for name, each in questions.items() if "default" in each}
+    sent: dict[str, Any] = json.loads(json.dumps(shown), parse_int=float)
+    return sent
+
+
 def decided(form: ReviewForm, **answer: Any) -> dict[str, Any]:
     decisions = form.decisions({"reviewer": "Ann", **answer}, NOW)
     return {decision.field: decision.value for decision in decisions}
@@ -47,7 +62,7 @@ def test_every_name_of_a_field_has_a_question_of_its_own(names: list[str]) -> No
     schema = form.model.model_json_schema()
     questions = schema["$defs"]["Review_document_1"]["properties"]
     assert [each["title"] for each in questions.values()] == [doubt.field for doubt in doubts]
-    assert decided(form, document_1={}) == {doubt.field: None for doubt in doubts}
+    assert decided(form, document_1=untouched(form)) == {doubt.field: None for doubt in doubts}
 
 
 @pytest.mark.parametrize(
@@ -95,13 +110,80 @@ def test_a_number_is_read_where_some_services_found_numbers_and_others_texts() -
     assert decided(form, document_1={"x": "three"}) == {"x": "three"}
 
 
-@pytest.mark.parametrize("found", [1.0, 7, True, "  Acme ", ["a", "b"], "2026-01-01"])
+LONG = 2**53 + 1
+"""The first whole number that no float is."""
+
+
+@pytest.mark.parametrize(
+    ("found", "typed", "value"),
+    [
+        ([731, "00731"], "00731", "00731"),
+        ([731, "00731"], " 731 ", 731),
+        ([731, "00731"], "00732", "00732"),
+        ([731, "x"], "731", 731),
+        ([731, "x"], "732", 732),
+        ([731, "x"], "731.5", 731.5),
+        ([731, "x"], "0.5", 0.5),
+        ([731.0, "x"], "731", 731.0),
+        ([731, 5.0, "x"], "5", 5.0),
+        ([1, 2.0], 2.0, 2.0),
+        ([1, 2.5], 3.0, 3),
+        ([1.5, 2.5], 3.0, 3.0),
+        ([2**53], 2.0**53, 2**53),
+        ([LONG], f"{LONG}", LONG),
+        ([LONG], f"{LONG + 2}", LONG + 2),
+        ([-LONG, 1.5], f"-{LONG}", -LONG),
+        ([LONG, 1.5], "1.5", 1.5),
+        ([LONG], " ", None),
+        ([["a"], "x"], "x", "x"),
+        ([[LONG], "x"], f"[{LONG}]", [LONG]),
+        ([True, "x"], "true", True),
+    ],
+)
+def test_what_is_typed_is_the_value_that_was_found_or_one_of_its_kind(
+    found: list[Any], typed: Any, value: Any
+) -> None:
+    form = ReviewForm([asking(*doubts_of_x(found))])
+    (decision,) = form.decisions({"reviewer": "Ann", "document_1": {"x": typed}}, NOW)
+    assert (decision.value, type(decision.value)) == (value, type(value))
+
+
+@pytest.mark.parametrize("found", [1.0, 7, True, "  Acme ", ["a", "b"], "2026-01-01", LONG, -LONG, 1e300])
 def test_leaving_everything_as_it_is_confirms_what_would_be_used(found: Any) -> None:
     form = ReviewForm([asking(*doubts_of(a=unsure(x=found)))])
-    (decision,) = form.decisions({"reviewer": " Ann ", "document_1": {}}, NOW)
+    (decision,) = form.decisions({"reviewer": " Ann ", "document_1": untouched(form)}, NOW)
     assert decision.value == decision.before == found
     assert type(decision.value) is type(found)
     assert (decision.is_correction, decision.reviewer, decision.source) == (False, "Ann", "human")
+
+
+@given(
+    st.lists(
+        st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.text()),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_whatever_was_found_can_be_confirmed_as_it_was_found(found: list[Any]) -> None:
+    for doubt in doubts_of_x([found[0], *found]):  # none where nothing but blanks was found
+        form = ReviewForm([asking(doubt)])
+        assert doubt.proposed or "x" not in untouched(form)
+        if doubt.proposed:
+            (decision,) = form.decisions({"reviewer": "Ann", "document_1": untouched(form)}, NOW)
+            assert decision.value == doubt.proposed.value
+            assert type(decision.value) is type(doubt.proposed.value)
+
+
+@pytest.mark.parametrize("found", [1.5, True, "Acme", ["a"], LONG])
+def test_a_question_that_is_left_out_of_an_answer_is_not_confirmed(found: Any) -> None:
+    also_missing = Acceptance(required=("y",), min_confidence=0.95)
+    form = ReviewForm([asking(*doubts_of(also_missing, a=unsure(x=found)))])
+    filled = untouched(form)
+    assert set(filled) == {"x", "y"}
+    for name in filled:
+        rest = {other: value for other, value in filled.items() if other != name}
+        with pytest.raises(ValidationError, match=name):
+            decided(form, document_1=rest)
 
 
 def test_where_no_value_won_the_person_has_to_say_one() -> None:
@@ -115,15 +197,17 @@ def test_where_no_value_won_the_person_has_to_say_one() -> None:
     "answer",
     [
         {},
-        {"document_1": {"y": 1}},
-        {"document_1": {}, "document_2": {}},
-        {"document_1": {}, "reviewer": ""},
-        {"document_1": {}, "reviewer": " "},
+        {"document_1": {}},
+        {"document_1": {"x": 1, "y": 1}},
+        {"document_1": {"x": 1}, "document_2": {}},
+        {"document_1": {"x": 1}, "reviewer": ""},
+        {"document_1": {"x": 1}, "reviewer": " "},
         {"document_1": {"x": "much"}},
     ],
 )
 def test_an_answer_that_does_not_fit_is_refused(answer: dict[str, Any]) -> None:
     form = ReviewForm([asking(*doubts_of(a=unsure(x=1.5)))])
+    assert decided(form, document_1={"x": 1}) == {"x": 1}
     with pytest.raises(ValidationError):
         decided(form, **answer)
 
@@ -140,6 +224,19 @@ def test_forms_have_a_bounded_number_of_documents_in_order() -> None:
     forms = forms_of(documents, 2)
     assert [[each.sha256 for each in form.documents] for form in forms] == [["0", "1"], ["2", "3"], ["4"]]
     assert forms[2].description.startswith("Form 3 of 3, 1 document.")
+
+
+def test_a_correction_reaches_a_field_whose_name_has_dots() -> None:
+    found = result(supplier={"VAT no.": "old"}, lines=[{"price incl. VAT": 3}])
+    given = {"supplier.VAT no.": "new", "lines[0].price incl. VAT": 4}
+    decisions = {name: _decision(name, value) for name, value in given.items()}
+    document = ReviewedDocument({"a": delivered(found)}, consensus_of({"a": found}), decisions)
+    reviewed = document.outcome().result
+    assert reviewed
+    assert {name: field.value for name, field in reviewed.fields.items()} == {
+        "supplier": {"VAT no.": "new"},
+        "lines": [{"price incl. VAT": 4}],
+    }
 
 
 def test_a_single_services_result_keeps_all_that_nobody_corrected() -> None:

@@ -15,6 +15,7 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter, read_dead_letters
 from prefect_docjobs.flows.ending import too_many
+from prefect_docjobs.flows.files import ResultFiles
 from prefect_docjobs.flows.report import Tally
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.ledger.setting import open_ledger
@@ -108,6 +109,16 @@ def test_a_letter_is_read_as_it_was_written_and_gives_the_row_and_the_document(t
     assert read == letter
     assert read.outcome() == outcome
     assert read.source() == Document.from_url("https://example.com/a.pdf", name="a.pdf")
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+async def test_a_text_may_hold_what_unicode_calls_the_end_of_a_line(tmp_path: Path, separator: str) -> None:
+    failed = row(Reason.FAILED).model_copy(update={"error": f"no page 2{separator}of 3"})
+    files = ResultFiles(tmp_path, "run")
+    with files.written():
+        letter = DeadLetter.of(failed)
+        await files.append(Batch((failed,)), [letter])
+    assert read_dead_letters(tmp_path / "failures.jsonl") == [letter]
 
 
 def test_bytes_that_were_in_memory_only_are_not_to_be_had_again() -> None:

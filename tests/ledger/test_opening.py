@@ -104,6 +104,9 @@ async def test_a_password_is_in_no_error_and_no_repr(scheme: str) -> None:
         async with ledger:
             pass
     assert "pa55word" not in f"{refused.value!r} {refused.value.__cause__!r} {ledger!r}"
+    with pytest.raises(ConfigurationError, match="%40") as unclear:
+        Ledger(f"{scheme}://user:pa@55word@127.0.0.1:9/db")
+    assert "55word" not in str(unclear.value)
 
 
 @pytest.mark.parametrize("kind", [ClaimLost, LedgerUnavailable])

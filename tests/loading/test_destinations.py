@@ -7,13 +7,13 @@ import math
 import signal
 import subprocess
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from support.loads import JOB, chunk, sha256
+from support.loads import AT, JOB, chunk, sha256
 from support.warehouses import Warehouse
 
 from prefect_docjobs.errors import ConfigurationError, Reason
@@ -150,7 +150,67 @@ def test_after_a_kill_each_document_is_there_once(warehouse: Warehouse) -> None:
     assert warehouse.rows("SELECT count(DISTINCT sha256) FROM {documents}") == [(80,)]
 
 
+async def test_rows_say_when_they_were_written_not_when_the_work_began(warehouse: Warehouse) -> None:
+    times = iter([AT, AT + timedelta(hours=1)])
+    store = open_store(warehouse.address, warehouse.schema, clock=lambda: next(times))
+    begun_early = chunk({"a": {"x": 1}})
+    await store.prepare()
+    await store.write(chunk({"b": {"x": 1}}))
+    await store.write(begun_early)
+    assert warehouse.rows("SELECT loaded_at - min(loaded_at) OVER () FROM {documents} ORDER BY sha256") == [
+        (timedelta(hours=1),),
+        (timedelta(0),),
+    ]
+    assert warehouse.rows("SELECT max(seen_at), min(loaded_at) FROM {files}, {documents}") == [
+        ((AT + timedelta(hours=1)).replace(tzinfo=None), AT.replace(tzinfo=None))
+    ]
+
+
+async def test_who_commits_later_has_read_the_clock_later(warehouse: Warehouse) -> None:
+    before: list[int] = []
+
+    def clock() -> datetime:
+        before.append(_committed(warehouse))
+        return AT + timedelta(seconds=len(before))
+
+    await warehouse.store().prepare()
+    await warehouse.store().write(chunk({"first": {"x": 1}}))
+    stores = [open_store(warehouse.address, warehouse.schema, clock=clock) for _ in range(4)]
+    await asyncio.gather(*(store.write(chunk({f"d{n}": {"x": 1}})) for n, store in enumerate(stores)))
+    assert before == [1, 2, 3, 4]
+
+
+def _committed(warehouse: Warehouse) -> int:
+    """Documents that others see, also while this process has the file of DuckDB open to write."""
+    if warehouse.kind == "duckdb":
+        with duckdb.connect(warehouse.address.removeprefix("duckdb:")) as db:
+            rows = db.execute("SELECT count(*) FROM documents").fetchall()
+    else:
+        rows = warehouse.rows("SELECT count(*) FROM {documents}")
+    return int(rows[0][0])
+
+
 # ---------------------------------------------------------------------------------------- of one kind
+
+
+async def test_a_persons_column_that_differs_in_case_only_blocks_no_load_of_duckdb(tmp_path: Path) -> None:
+    store = open_store(f"duckdb:{tmp_path / 'rows.duckdb'}")
+    await store.prepare()
+    with duckdb.connect(str(tmp_path / "rows.duckdb")) as db:
+        db.execute('ALTER TABLE documents ADD COLUMN "Total" VARCHAR')
+        db.execute('ALTER TABLE documents ADD COLUMN "Price" DECIMAL(18, 2)')
+        db.execute('ALTER TABLE documents ADD COLUMN "\u212aind" VARCHAR')  # the sign for kelvins is no k
+    await store.write(chunk({"a": {"total": 1, "price": 2, "kind": "invoice"}, "b": {"total": "three"}}))
+    await store.write(chunk({"c": {"total": 4, "price": 5, "kind": "receipt"}}))
+    with duckdb.connect(str(tmp_path / "rows.duckdb")) as db:
+        rows = db.execute(
+            'SELECT "Total", total__number_, "Price", price__number_, kind FROM documents ORDER BY sha256'
+        ).fetchall()
+    assert rows == [
+        (None, 1.0, None, 2.0, "invoice"),
+        ("three", None, None, None, None),
+        (None, 4.0, None, 5.0, "receipt"),
+    ]
 
 
 async def test_a_duckdb_file_that_another_process_holds_is_waited_for_and_then_an_error(
@@ -196,6 +256,14 @@ async def test_no_password_is_in_an_error(postgres_url: str) -> None:
     assert "hunter2" not in str(refused.value)
     with pytest.raises(DestinationUnavailable, match=r"127\.0\.0\.1"):
         await open_store("postgresql://me:hunter2@127.0.0.1:9/db").prepare()
+    with pytest.raises(ConfigurationError, match="%40") as unclear:
+        open_store("postgresql://me:hun@ter2@127.0.0.1:9/db")
+    assert "ter2" not in str(unclear.value)
+
+
+async def test_an_option_that_the_driver_does_not_know_is_told(postgres_url: str) -> None:
+    with pytest.raises(DestinationUnavailable, match="application_name"):
+        await open_store(f"{postgres_url}?application_name=x").prepare()
 
 
 async def test_parts_that_a_dead_load_has_left_are_deleted_and_nothing_else(tmp_path: Path) -> None:

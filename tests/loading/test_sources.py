@@ -13,6 +13,7 @@ from support.loads import JOB, chunk, sha256
 
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument
 from prefect_docjobs.loading import SourceFolder, open_store
+from prefect_docjobs.models import Document
 
 pytestmark = pytest.mark.xdist_group("s3")
 
@@ -44,6 +45,55 @@ def test_files_of_a_folder_are_listed_by_name_without_hidden_ones(tmp_path: Path
     first = folder.files()[0]
     assert (first.source, first.size) == (f"file://{tmp_path}/a.pdf", 5)
     assert first.source.startswith(folder.address)
+
+
+def test_a_link_to_a_file_is_a_document_and_one_to_a_folder_or_to_nothing_is_none(tmp_path: Path) -> None:
+    inbox, elsewhere = tmp_path / "inbox", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "real.pdf").write_text("linked")
+    (inbox / "sub").mkdir(parents=True)
+    (inbox / "a.pdf").write_text("a")
+    (inbox / "sub" / "link.pdf").symlink_to(elsewhere / "real.pdf")
+    (inbox / "folder.pdf").symlink_to(elsewhere)
+    (inbox / "nothing.pdf").symlink_to(tmp_path / "missing")
+    (inbox / "loop.pdf").symlink_to("loop.pdf")
+    folder = SourceFolder(str(inbox))
+    files = folder.files("*.pdf", recursive=True)
+    assert [file.name for file in files] == ["a.pdf", "sub/link.pdf"]
+    assert [file.name for file in files] == [
+        document.name for document in Document.from_folder(inbox, "*.pdf", recursive=True)
+    ]
+    link = files[1]
+    assert (link.source, link.size) == (f"file://{inbox}/sub/link.pdf", 6)
+    fetched = folder.fetch(link, tmp_path)
+    assert fetched.document is not None
+    assert fetched.document.read() == b"linked"
+
+
+def test_a_version_changes_with_what_a_link_leads_to(tmp_path: Path) -> None:
+    real = tmp_path / ".real"
+    real.write_text("old")
+    (tmp_path / "link.pdf").symlink_to(real)
+    folder = SourceFolder(str(tmp_path))
+    (before,) = folder.files()
+    assert folder.files() == [before]
+    real.write_text("newer")
+    (after,) = folder.files()
+    assert after.version != before.version
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_text("a")
+    with pytest.raises(InvalidDocument, match="is a file, not a folder"):
+        SourceFolder(str(tmp_path / "a.pdf")).files()
+    with pytest.raises(InvalidDocument, match="does not exist"):
+        SourceFolder(str(tmp_path / "b.pdf")).files()
+
+
+@pytest.mark.parametrize("pattern", ["", "."])
+def test_a_pattern_that_names_nothing_is_refused(pattern: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidDocument, match="pattern"):
+        SourceFolder(str(tmp_path)).files(pattern)
 
 
 def test_a_version_changes_with_the_file_and_only_then(tmp_path: Path) -> None:
@@ -97,8 +147,34 @@ def test_documents_of_a_bucket_have_names_sizes_and_contents(s3: str, tmp_path: 
 
 def test_an_empty_place_in_a_bucket_is_well_and_a_missing_bucket_is_not(s3: str) -> None:
     assert SourceFolder("s3://bucket/nothing-here").files() == []
+    fsspec.filesystem("s3").pipe("bucket/marked/", b"")  # as consoles make folders
+    assert SourceFolder("s3://bucket/marked").files() == []
     with pytest.raises(InvalidDocument):
         SourceFolder("s3://no-such-bucket/inbox").files()
+
+
+def test_an_object_is_no_folder(s3: str) -> None:
+    fsspec.filesystem("s3").pipe("bucket/single/a.pdf", b"a")
+    with pytest.raises(InvalidDocument, match="is a file, not a folder"):
+        SourceFolder("s3://bucket/single/a.pdf").files()
+
+
+async def test_a_lake_in_a_bucket_knows_its_own_objects(s3: str) -> None:
+    store = open_store("parquet:s3://bucket/mixed/lake/")
+    await store.prepare()
+    await store.write(chunk({"a": {"x": 1}}))
+    for name in ["lake-notes.pdf", "inbox/lake/a.pdf"]:
+        fsspec.filesystem("s3").pipe(f"bucket/mixed/{name}", b"a document")
+    files = SourceFolder("s3://bucket/mixed").files(recursive=True)
+    assert [file.name for file in files if not store.owns(file.source)] == [
+        "inbox/lake/a.pdf",
+        "lake-notes.pdf",
+    ]
+    assert {file.name for file in files} > {"lake/_manifest.json"}
+    assert store.owns(SourceFolder("s3://bucket/mixed/lake").address)
+    assert not store.owns(SourceFolder("s3://bucket/mixed").address)
+    assert not store.owns("gs://bucket/mixed/lake/a.pdf")
+    assert not store.owns("file:///bucket/mixed/lake/a.pdf")
 
 
 async def test_parquet_files_in_a_bucket_are_replaced_under_a_lock(s3: str, tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
@@ -18,13 +20,16 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from support.blocks import make_job
 from support.processes import prefect, until
+from support.services import invoice
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.flows import extract_folder
 from prefect_docjobs.flows.loading import load_documents
-from prefect_docjobs.simulator.server import Running
+from prefect_docjobs.simulator.server import Running, run_in_thread
+from prefect_docjobs.simulator.settings import Duration, Settings
 
 RECIPES = Path(__file__).parents[2] / "flows" / "automations"
+MANY = ": many jobs fail"
 UNSET = "00000000-0000-0000-0000-000000000000"
 
 
@@ -87,28 +92,83 @@ async def created(recipe: str, *, id_: str, directory: Path, **changes: str) -> 
                 await client.delete_automation(each.id)
 
 
+def notifying(address: str) -> CustomWebhookNotificationBlock:
+    """A block that posts to an address."""
+    told = {"subject": "{{subject}}", "text": "{{body}}"}
+    return CustomWebhookNotificationBlock(name="loopback", url=address, json_data=told)
+
+
+def fill(folder: Path, numbers: Iterable[int]) -> None:
+    """Write so many invoices, and a document without content, into a new folder."""
+    folder.mkdir()
+    (folder / "empty.png").write_bytes(b"")
+    for number in numbers:
+        (folder / f"{number}.png").write_bytes(invoice(number).data or b"")
+
+
+async def failed(folder: Path, numbers: Iterable[int], job: DocJob) -> UUID:
+    """Have a batch fail: its jobs at the service, and a document that gets no job; give its flow run."""
+    await asyncio.to_thread(fill, folder, numbers)
+    state = await extract_folder(str(folder), job, output=str(folder / "out"), return_state=True)
+    assert state.state_details.flow_run_id
+    return state.state_details.flow_run_id
+
+
+async def are_known(runs: Iterable[UUID], number: int) -> bool:
+    """Whether the server has so many events about failed jobs of these runs, and no more."""
+    related = {"id": [f"prefect.flow-run.{run}" for run in runs]}
+    query = {"filter": {"event": {"name": ["docjobs.job.failed"]}, "related": related}, "limit": 50}
+    async with get_client() as client:
+        answer = await client.request("POST", "/events/filter", json=query)
+    assert answer.json()["total"] <= number
+    return bool(answer.json()["total"] == number)
+
+
+async def are_posted(posted: Sequence[Mapping[str, Any]], number: int, subject: str = "") -> bool:
+    """Whether so many messages have come whose subjects end so."""
+    return len([None for message in posted if str(message["subject"]).endswith(subject)]) >= number
+
+
 @pytest.mark.timeout(180)
 async def test_a_batch_with_too_many_failures_sends_a_notification_and_others_do_not(
     tmp_path: Path, inbox: Path, texts: DocJob, heard: tuple[str, list[dict[str, Any]]]
 ) -> None:
     address, posted = heard
-    block = CustomWebhookNotificationBlock(
-        name="loopback", url=address, json_data={"subject": "{{subject}}", "text": "{{body}}"}
-    )
-    saved = await block.save("docjobs-alerts", overwrite=True)
+    saved = await notifying(address).save("docjobs-alerts", overwrite=True)
     async with created("alert_on_failures.yaml", id_=str(saved), directory=tmp_path):
         for name, max_failures in (("allowed", 1.0), ("too-many", 0.25)):
             out = str(tmp_path / name)
             await extract_folder(str(inbox), texts, output=out, max_failures=max_failures, return_state=True)
 
-        async def told() -> bool:
-            return bool(posted)
-
-        await until(told, within=60.0)
+        await until(partial(are_posted, posted, 1), within=60.0)
     (message,) = posted
     assert message["subject"].endswith("50.0 % failed")
     assert "1 of 2 documents delivered; 1 invalid_document" in message["text"]
     assert str(tmp_path / "too-many" / "failures.jsonl") in message["text"]
+
+
+@pytest.mark.timeout(240)
+async def test_twenty_failed_jobs_of_one_service_send_a_notification_and_fewer_do_not(
+    tmp_path: Path, heard: tuple[str, list[dict[str, Any]]]
+) -> None:
+    address, posted = heard
+    saved = await notifying(address).save("docjobs-many-failures", overwrite=True)
+    settings = Settings(duration=Duration(law="fixed", seconds=0.0), failed_share=1.0)
+    with run_in_thread(settings) as failing:
+        mindee, numind = (make_job(name, failing.base_url) for name in ("mindee", "numind"))
+        async with created("alert_on_failures.yaml", id_=str(saved), directory=tmp_path):
+            runs = [await failed(tmp_path / job.provider().name, range(19), job) for job in (numind, mindee)]
+            runs.append(await failed(tmp_path / "no job", (), mindee))  # a twentieth failure, but of no job
+            await until(partial(are_known, runs, 38), within=60.0)
+            await until(partial(are_posted, posted, 3, "100.0 % failed"), within=60.0)  # the other recipe
+            assert len(posted) == 3
+            await failed(tmp_path / "the twentieth", [19], mindee)
+            await until(partial(are_posted, posted, 1, MANY), within=60.0)
+            await failed(tmp_path / "three more", [19, 20, 21], numind)  # the first of them is the twentieth
+            await until(partial(are_posted, posted, 2, MANY), within=60.0)
+    alerts = [message for message in posted if message["subject"].endswith(MANY)]
+    assert [message["subject"] for message in alerts] == [f"mindee{MANY}", f"numind{MANY}"]
+    assert "20 jobs failed within ten minutes, the last one with failed." in alerts[0]["text"]
 
 
 @pytest.mark.timeout(180)
@@ -118,7 +178,7 @@ async def test_the_loader_is_started_with_the_folder_and_the_job_of_a_batch_that
     await texts.asave("loaded-when-done", overwrite=True)
     job = "unsiloed-job/loaded-when-done"
     deployed = await load_documents.ato_deployment(
-        "on-batch", parameters={"destination": f"duckdb:{tmp_path / 'loaded.duckdb'}", "max_failures": 1}
+        "on-batch", parameters={"destination": f"duckdb:{tmp_path / 'loaded.duckdb'}", "max_failures": 9}
     )
     deployment = await deployed.aapply()
     changes = {"mindee-job/invoices": job}
@@ -136,7 +196,9 @@ async def test_the_loader_is_started_with_the_folder_and_the_job_of_a_batch_that
         await until(started, within=60.0)
         (run,) = await client.read_flow_runs(flow_run_filter=of_loader)
     assert (run.parameters["folder"], run.parameters["job"]) == (str(inbox), job)
+    (inbox / "later.txt").write_text("Invoice number: N-2\nTotal: 2.00\n")  # after the batch: not bought here
     bought = simulator.world.report()["submits"]["total"]
     loaded = await load_documents(**run.parameters)  # as a worker would
-    assert (loaded["found"], loaded["loaded"], loaded["failed"]) == (2, 1, 1)
+    assert (loaded["found"], loaded["loaded"]) == (3, 1)
+    assert loaded["reasons"] == {"budget": 1, "invalid_document": 1}
     assert simulator.world.report()["submits"]["total"] == bought

@@ -104,6 +104,47 @@ async def test_conflicts_are_listed_for_a_person_and_come_first_in_the_table(
     assert "| mindee-v1-job/whole | 2 of 2 |" in summary
 
 
+async def test_the_table_shows_differences_then_what_is_shared_then_what_one_service_found_alone(
+    inbox: Path, simulator: Running
+) -> None:
+    net = make_job("numind", simulator.base_url, template={"total_net": "number", "invoice_number": "string"})
+    await net.asave("ordered", overwrite=True)
+    await make_job("mindee_v1", simulator.base_url).asave("ordered", overwrite=True)
+    names = {
+        "supplier": ["supplier_name"],
+        "number": ["invoice_number"],
+        "amount": ["total_amount", "total_net"],
+    }
+    state = await compare_services(
+        str(inbox),
+        ["mindee-v1-job/ordered", "numind-job/ordered"],
+        fields=names,
+        pattern="*.pdf",
+        output=str(inbox.parent / "out"),
+        return_state=True,
+    )
+    sums = "2 documents: 4 of 6 fields unanimous (2 found by one service only), 2 conflicts"
+    assert str(state.message).startswith(f"{sums}. ")
+    subject = "mindee-v1-job-ordered-and-numind-job-ordered"
+    assert f"{sums} for a person" in await artifact(f"docjobs-comparison-summary-{subject}")
+    table = await artifact(f"docjobs-comparison-{subject}")
+    shown = [(row["field"], row["agreement"]) for row in table]
+    assert shown == [*[("amount", "1 of 2")] * 2, *[("number", "2 of 2")] * 2, *[("supplier", "1 of 1")] * 2]
+
+
+async def test_artifacts_of_more_services_than_fit_a_key_are_called_after_their_number_and_the_folder(
+    inbox: Path, jobs: Mapping[str, DocJob]
+) -> None:
+    asked = [jobs["mindee"], jobs["mindee_v1"], jobs["numind"]]
+    await compare_services(str(inbox), asked, pattern="*.pdf", output=str(inbox.parent / "out"))
+    summary = await artifact("docjobs-comparison-summary-3-services-on-inbox")
+    assert summary.startswith("## 3 services on ")
+    assert {row["document"] for row in await artifact("docjobs-comparison-3-services-on-inbox")} == {
+        "invoice-brightwater.pdf",
+        "rechnung-bergmann.pdf",
+    }
+
+
 async def test_a_second_comparison_buys_nothing(
     inbox: Path, jobs: Mapping[str, DocJob], simulator: Running
 ) -> None:

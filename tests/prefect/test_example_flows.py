@@ -98,6 +98,12 @@ def test_invoices_are_loaded_once(inbox: Path, jobs: Mapping[str, DocJob], simul
     assert {name: tuple(facts) for name, *facts in invoices} == INVOICES
 
 
+def test_a_folder_without_an_invoice_has_no_totals(tmp_path: Path, jobs: Mapping[str, DocJob]) -> None:
+    given = {"database": str(tmp_path / "none.duckdb"), "pattern": "contract*.pdf"}
+    told = run("invoices_to_duckdb", str(SAMPLES), jobs["mindee_v1"], **given)
+    assert (told["loaded"], told["totals"]) == (1, {})
+
+
 @pytest.mark.parametrize("name", ["compare_services", "invoices_to_duckdb"])
 def test_examples_explain_themselves(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

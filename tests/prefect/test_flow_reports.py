@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from prefect_docjobs.errors import JobFailed
 from prefect_docjobs.flows.artifacts import artifact_key, publish_table
 from prefect_docjobs.flows.assets import file_asset
-from prefect_docjobs.flows.chunks import side_by_side
+from prefect_docjobs.flows.chunks import all_ended, side_by_side
 from prefect_docjobs.flows.dead_letters import DeadLetter, read_dead_letters
 from prefect_docjobs.flows.files import FAILURES, NAMES, RESULTS, ROWS, ResultFiles, is_ours
 from prefect_docjobs.flows.folder import extract_folder
@@ -199,6 +199,39 @@ def test_the_lowest_confidence_of_the_fields_that_are_shown_stands_beside_the_do
         changed = row.model_copy(update={"result": row.result.model_copy(update={"fields": fields})})
         table.add(number, Batch.of([changed]))
     assert [each["confidence"] for each in table.rows()] == [0.41, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (2**53, 2**53),
+        (2**53 + 1, "9007199254740993"),
+        (10**400, "1" + 118 * "0" + "…"),
+        (-1.5, -1.5),
+        (True, True),
+    ],
+)
+def test_a_number_that_a_browser_would_change_is_shown_as_text(value: float, shown: object) -> None:
+    table = ResultTable()
+    table.add(0, Batch.of([delivered("a.pdf", total=value)]))
+    assert table.rows()[0]["total"] == shown
+
+
+async def test_when_one_of_several_fails_the_others_are_finished_for_they_are_paid_for() -> None:
+    ended = []
+
+    async def work(name: str) -> str:
+        await asyncio.sleep(0)
+        if name == "a":
+            raise RuntimeError("no answer")
+        await asyncio.sleep(0)
+        ended.append(name)
+        return name
+
+    with pytest.raises(RuntimeError, match="no answer"):
+        await all_ended(map(work, "abc"))
+    assert ended == ["b", "c"]
+    assert await all_ended(map(work, "bc")) == ["b", "c"]
 
 
 def test_columns_that_nothing_is_known_of_are_left_out() -> None:

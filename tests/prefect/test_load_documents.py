@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +16,26 @@ import fsspec  # type: ignore[import-untyped]
 import pytest
 from prefect import State
 from prefect.blocks.system import Secret
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from sqlalchemy import make_url
 from support.blocks import make_job
 from support.postgres import server_for_tests
 from support.processes import process, until
+from support.services import KEY
+from support.shown import Shown
 from support.warehouses import KINDS, Warehouse, new_warehouse
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument
 from prefect_docjobs.flows import load_documents
+from prefect_docjobs.flows.assets import asset_at
+from prefect_docjobs.flows.ending import publish_report
+from prefect_docjobs.flows.loading.destination import Destination
+from prefect_docjobs.flows.run_report import RunReport
+from prefect_docjobs.models import Batch, Outcome
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running, run_in_thread
-from prefect_docjobs.simulator.settings import Duration, Settings
+from prefect_docjobs.simulator.settings import Duration, Settings, Unsiloed
 
 INVOICES = {"invoice-brightwater.pdf": (1452.17, 3), "invoice-cascade-3-pages.pdf": (4177.38, 60)}
 """Total and line items of the sample invoices."""
@@ -140,6 +152,41 @@ def test_two_jobs_over_the_same_documents_do_not_meet(
     assert file.rows("SELECT count(*), count(DISTINCT job), count(DISTINCT sha256) FROM {documents}") == [
         (4, 2, 2)
     ]
+
+
+@pytest.mark.parametrize("destination", ["duckdb:{}/rows.db", "duckdb:{}/rows", "parquet:{}/lake"])
+def test_a_load_takes_no_file_of_its_own_for_a_document(
+    inbox: Path, jobs: Mapping[str, DocJob], destination: str
+) -> None:
+    run = partial(load_documents, str(inbox), jobs["unsiloed"], destination.format(inbox), recursive=True)
+    assert counts(asyncio.run(run())) == {"found": 3, "loaded": 3}
+    assert counts(asyncio.run(run())) == {"found": 3, "unchanged": 3}
+
+
+def test_documents_in_the_folder_of_the_destination_are_refused(inbox: Path, read_by: DocJob) -> None:
+    before = sorted(inbox.iterdir())
+    with pytest.raises(ConfigurationError, match="its folder"):
+        asyncio.run(load_documents(str(inbox), read_by, f"parquet:{inbox}"))
+    assert sorted(inbox.iterdir()) == before
+
+
+def test_what_a_wrong_key_kept_out_is_loaded_with_the_right_one(
+    inbox: Path, file: Warehouse, simulator: Running
+) -> None:
+    for key, counted in (("wrong", {"found": 1, "failed": 1}), (KEY, {"found": 1, "loaded": 1})):
+        job = make_job("mindee_v1", simulator.base_url, key=key, tenant="acme")
+        assert counts(load(inbox, job, file, pattern="invoice-b*")) == counted
+
+
+def test_what_was_rejected_is_tried_again_only_when_told_to(inbox: Path, file: Warehouse) -> None:
+    with run_in_thread(Settings(unsiloed=Unsiloed(quota=0))) as without_credits:
+        job = make_job("unsiloed", without_credits.base_url)
+        assert load(inbox, job, file, pattern="invoice-b*")["reasons"] == {"rejected": 1}
+    with run_in_thread(Settings()) as with_credits:
+        job = make_job("unsiloed", with_credits.base_url)
+        assert counts(load(inbox, job, file, pattern="invoice-b*")) == {"found": 1, "left": 1}
+        told = load(inbox, job, file, pattern="invoice-b*", resubmit=True)
+        assert counts(told) == {"found": 1, "loaded": 1}
 
 
 def test_a_job_that_took_too_long_is_waited_for_again_and_not_paid_for_again(
@@ -275,3 +322,194 @@ def test_a_run_in_which_nothing_is_loaded_fails(inbox: Path, read_by: DocJob, fi
     state = asyncio.run(ended())
     assert state.is_failed()
     assert "1 failed" in (state.message or "")
+    (event,) = asyncio.run(Shown.of(state).events("docjobs.load.", number=1))
+    assert event["event"] == "docjobs.load.failed"
+
+
+# ------------------------------------------------------------------------------------- what a load shows
+
+
+async def shown(folder: object, job: DocJob, destination: str, **more: Any) -> Shown:
+    """Run the flow; what Prefect has of it."""
+    state = await load_documents(
+        str(folder), job, destination, return_state=True, **{"max_failures": 100, **more}
+    )
+    return Shown.of(state)
+
+
+def lines_of(artifact: Any) -> list[str]:
+    return str(artifact.data).splitlines()
+
+
+async def test_a_load_shows_a_bar_two_tables_and_a_summary_with_its_counts(
+    inbox: Path, read_by: DocJob, file: Warehouse
+) -> None:
+    shutil.copy(inbox / "invoice-brightwater.pdf", inbox / "the same under another name.pdf")
+    run = await shown(inbox, read_by, file.address, price_per_page=0.5)
+    artifacts = await run.artifacts()
+    assert {name: each.type for name, each in artifacts.items()} == {
+        "progress": "progress",
+        "results": "table",
+        "failures": "table",
+        "summary": "markdown",
+    }
+    assert {each.key.split("-", 2)[2] for each in artifacts.values()} == {"load-mindee-v1-mindee-invoices-v4"}
+    assert artifacts["progress"].data == 100.0
+    assert artifacts["progress"].description == "Documents: 4 of 4"
+    rows = json.loads(artifacts["results"].data)
+    assert [(row["document"], row["state"], row["cost"]) for row in rows] == [
+        (TEXT, "invalid_document", ""),
+        ("invoice-brightwater.pdf", "delivered", 0.5),
+        ("invoice-cascade-3-pages.pdf", "delivered", 1.5),
+    ]
+    (failure,) = json.loads(artifacts["failures"].data)
+    assert (failure["document"], failure["where"]) == (TEXT, str(inbox / TEXT))
+    assert failure["what to do"].startswith("Mend the document")
+    told = lines_of(artifacts["summary"])
+    for line in (
+        "| Found | 4 |",
+        "| Unchanged since they were loaded | 0 |",
+        "| Known: their content is loaded already | 1 |",
+        "| Loaded | 2 |",
+        "| Failed | 1 |",
+        "| Left: failed before, and not tried again | 0 |",
+        "| Failed: invalid_document | 1 |",
+        "| Cost, at 0.5 a page | 2 |",
+        "### Destination",
+        f"- `{file.address.removeprefix('duckdb:')}`: the tables documents, fields, line_items and files",
+    ):
+        assert line in told, line
+    assert any(line.startswith("![Half of the documents") for line in told)
+    assert {tuple(tags) for tags in await run.tags()} == {("docjobs", "mindee_v1")}
+
+
+async def test_the_tables_are_an_asset_made_of_the_folder_and_the_end_is_an_event(
+    inbox: Path, read_by: DocJob, file: Warehouse
+) -> None:
+    run = await shown(inbox, read_by, file.address)
+    (asset,) = await run.events("prefect.asset.materialization.", number=1)
+    place = file.address.removeprefix("duckdb:")
+    assert asset["resource"]["prefect.resource.id"] == f"file://{place}"
+    assert (asset["payload"]["loaded"], asset["payload"]["failed"], asset["payload"]["pages"]) == (2, 1, 4)
+    related = {each["prefect.resource.role"]: each["prefect.resource.id"] for each in asset["related"]}
+    assert related["asset"] == f"file://{inbox}"
+    (event,) = await run.events("docjobs.load.", number=1)
+    assert event["event"] == "docjobs.load.completed"
+    assert event["resource"]["docjobs.source"] == str(inbox)
+    told = event["payload"]
+    assert counts(told) == {"found": 3, "loaded": 2, "failed": 1}
+    assert (told["destination"], told["reasons"]) == (place, {"invalid_document": 1})
+    assert told["message"] == "3 found, 0 unchanged, 0 known, 2 loaded, 1 failed, 0 left"
+
+
+async def test_a_load_of_nothing_new_shows_what_was_left_and_materializes_nothing(
+    inbox: Path, read_by: DocJob, file: Warehouse
+) -> None:
+    await shown(inbox, read_by, file.address)
+    again = await shown(inbox, read_by, file.address)
+    artifacts = await again.artifacts()
+    assert set(artifacts) == {"progress", "failures", "summary"}
+    told = lines_of(artifacts["summary"])
+    assert {"| Found | 3 |", "| Unchanged since they were loaded | 2 |", "| Loaded | 0 |"} <= set(told)
+    assert "| Left: failed before, and not tried again | 1 |" in told
+    (left,) = json.loads(artifacts["failures"].data)
+    assert (left["document"], left["reason"], left["where"]) == (TEXT, "invalid_document", str(inbox / TEXT))
+    assert "earlier load" in left["error"]
+    await again.events("docjobs.load.", number=1)  # which comes after what is materialized
+    assert await again.events("prefect.asset.", number=0) == []
+    (inbox / "empty").mkdir()
+    nothing = await (await shown(inbox / "empty", read_by, file.address)).artifacts()
+    assert "| Found | 0 |" in lines_of(nothing["summary"])
+
+
+async def test_documents_of_an_object_storage_are_shown_where_they_are_and_not_where_they_were_copied_to(
+    read_by: DocJob, file: Warehouse
+) -> None:
+    storage = fsspec.filesystem("memory")
+    for name in ("invoice-brightwater.pdf", TEXT):
+        storage.pipe(f"/shown/{name}", (SAMPLES / name).read_bytes())
+    storage.pipe("/shown/empty.pdf", b"")
+    run = await shown("memory://shown", read_by, file.address)
+    failures = json.loads((await run.artifacts())["failures"].data)
+    assert {row["where"] for row in failures} == {f"memory:///shown/{TEXT}", "memory:///shown/empty.pdf"}
+    (asset,) = await run.events("prefect.asset.materialization.", number=1)
+    assert "memory://shown" in {each["prefect.resource.id"] for each in asset["related"]}
+    storage.rm("/shown", recursive=True)
+
+
+async def test_what_failed_after_it_was_paid_for_says_how_a_load_buys_it_again(
+    inbox: Path, file: Warehouse
+) -> None:
+    with run_in_thread(Settings(duration=Duration(law="fixed", seconds=0), failed_share=1.0)) as failing:
+        job = make_job("mindee_v1", failing.base_url)
+        for error in ("", "earlier load"):
+            run = await shown(inbox, job, file.address, pattern="invoice-b*")
+            (row,) = json.loads((await run.artifacts())["failures"].data)
+            assert row["what to do"] == "Load again with resubmit=True, at the price of a second bill."
+            assert error in row["error"]
+
+
+async def test_the_password_of_a_destination_is_in_no_artifact_asset_event_or_log(
+    inbox: Path,
+    read_by: DocJob,
+    postgres_url: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    address = make_url(postgres_url)
+    assert isinstance(address.password, str)
+    await Secret(value=postgres_url).save("with-password", overwrite=True)
+    loggers = [logging.getLogger(f"prefect.{name}") for name in ("flow_runs", "task_runs", "docjobs")]
+    for logger in loggers:
+        logger.addHandler(caplog.handler)
+    try:
+        run = await shown(inbox, read_by, "secret/with-password", table_schema="shown", chunk_size=1)
+    finally:
+        for logger in loggers:
+            logger.removeHandler(caplog.handler)
+    await run.events("prefect.asset.materialization.", number=1)
+    events = await run.events("docjobs.", "prefect.", number=6)  # two of each job, the asset, the end
+    artifacts = await run.artifacts()
+    told = [each.model_dump_json() for each in artifacts.values()]
+    place = f"postgresql://{address.host}:{address.port}/{address.database}"
+    assert f"- `{place}`: the tables documents" in artifacts["summary"].data
+    (asset,) = [each for each in events if each["event"].startswith("prefect.asset.materialization.")]
+    assert asset["resource"]["prefect.resource.id"] == f"{place}/shown"
+    assert "are new, changed" in caplog.text
+    everything = "\n".join([*told, *map(json.dumps, events), caplog.text])
+    assert address.password not in everything
+
+
+async def test_artifacts_that_prefect_refuses_cost_warnings_and_not_the_load(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report, log = RunReport(), logging.getLogger("test")
+    report.add(0, Batch.of([Outcome(document="a.pdf")]), [])
+    nowhere = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    with temporary_settings(nowhere):
+        await publish_report(
+            report, Destination(str(tmp_path)), title="inbox", key="load-x", elapsed=1.0, log=log
+        )
+    said = [record.getMessage().split(":")[0] for record in caplog.records if record.name == "test"]
+    assert said == ["The result table is not shown", "The summary is not shown"]
+
+
+@pytest.mark.parametrize(
+    ("address", "schema", "place", "asset"),
+    [
+        ("duckdb:/srv/a.duckdb", None, "/srv/a.duckdb", "file:///srv/a.duckdb"),
+        ("duckdb:////srv/a.duckdb", "raw", "/srv/a.duckdb", "file:///srv/a.duckdb"),
+        ("/srv/a.duckdb", None, "/srv/a.duckdb", "file:///srv/a.duckdb"),
+        ("parquet:/srv/lake", None, "/srv/lake", "file:///srv/lake"),
+        ("parquet:s3://key@bucket/lake/?x=1", None, "s3://bucket/lake", "s3://bucket/lake"),
+        ("postgresql://me:p%40ss@db:5433/w?sslmode=require", None, *["postgresql://db:5433/w"] * 2),
+        ("postgres://me:pass@db/w", "raw", "postgresql://db/w", "postgresql://db/w/raw"),
+        ("postgresql:///w?host=db&password=pass", None, *["postgresql://db/w"] * 2),
+        ("postgresql:///w?host=/run/postgresql", None, *["postgresql://localhost/w"] * 2),
+    ],
+)
+def test_a_destination_is_told_without_user_password_and_options(
+    address: str, schema: str | None, place: str, asset: str
+) -> None:
+    told = Destination.of(address, schema)
+    assert told.place == place
+    assert asset_at(told.asset).key == asset

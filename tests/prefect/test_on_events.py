@@ -18,6 +18,7 @@ from support.processes import process, until
 from prefect_docjobs import Document, aextract_documents
 from prefect_docjobs.errors import InvalidDocument
 from prefect_docjobs.flows import announce_documents
+from prefect_docjobs.flows.listing import documents_in
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running
 
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 def put(folder: Path, *names: str) -> None:
     for name in names:
-        (folder / name).write_bytes(b"%PDF-1.4 " + name.encode())
+        (folder / name).write_bytes(b"%PDF-1.4 " + os.fsencode(name))
 
 
 async def announced(folder: Path, **options: Any) -> tuple[int, int]:
@@ -83,7 +84,15 @@ class TestAnnouncing:
     async def test_patterns_and_sub_folders_count_apart(self, folder: Path) -> None:
         put(folder, "a.pdf", "b.png", "deep/c.pdf", ".hidden.pdf")
         assert await announced(folder, pattern="*.pdf") == (1, 1)
+        assert await announced(folder) == (2, 1)
         assert await announced(folder, recursive=True) == (3, 1)
+
+    async def test_a_name_that_is_no_utf_8_is_announced_as_it_is_found_again(self, folder: Path) -> None:
+        put(folder, os.fsdecode(b"\xff.pdf"))
+        assert await announced(folder) == (1, 1)
+        (document,) = documents_in(str(folder), "*", recursive=False)
+        assert documents_in(str(folder), "*", recursive=False, names=[document.name])[0].path == document.path
+        assert document.name.encode()
 
     async def test_a_folder_that_is_not_there_fails_the_run(self, folder: Path) -> None:
         with pytest.raises(InvalidDocument, match="does not exist"):

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
+from prefect.states import AwaitingRetry
 from prefect.states import Running as RunningState
 from support.blocks import make_job
 from support.deployed import DeployedRun
+from support.processes import until
 from support.services import invoice
 
 from prefect_docjobs.blocks import DocJob
@@ -30,6 +33,8 @@ pytestmark = pytest.mark.timeout(400)
 
 JOB = "mindee-job/reviewed"
 FIELDS = ["invoice_number", "total_amount"]
+ANSWER = {"invoice_number": "N-00000", "total_amount": 4}
+"""To all questions about the first invoice, one of them corrected."""
 
 
 @pytest.fixture
@@ -71,8 +76,21 @@ def asked(inbox: Path, **more: Any) -> dict[str, Any]:
 
 
 async def resume(run: DeployedRun, **answer: Any) -> Any:
+    """Send an answer as it is given."""
     async with get_client() as client:
         return await client.resume_flow_run(run.id, run_input=answer)
+
+
+async def fill_in(run: DeployedRun, *, reviewer: str, **typed: dict[str, Any]) -> None:
+    """Send the form as the UI does: what is not typed is as it was shown."""
+    form = await schema(run)
+    sent: dict[str, dict[str, Any]] = {}
+    for name in set(form["properties"]) - {"reviewer"}:
+        questions = form["definitions"][f"Review_{name}"]["properties"].items()
+        shown = {question: each["default"] for question, each in questions if "default" in each}
+        sent[name] = {**shown, **typed.get(name, {})}
+    answered = await resume(run, reviewer=reviewer, **sent)
+    assert answered.status is SetStateStatus.ACCEPT, answered
 
 
 async def schema(run: DeployedRun) -> dict[str, Any]:
@@ -90,11 +108,11 @@ async def test_what_people_say_goes_into_the_files_with_who_and_when(service: Ru
     suspended = await run.leg()
     assert (suspended.type, suspended.name) == (StateType.PAUSED, "Suspended")
     before = datetime.now(timezone.utc)
-    answer = {
+    answer: dict[str, dict[str, Any]] = {
         "document_1": {"total_amount": 77.25},
         "document_2": {"invoice_number": "  ", "total_amount": None},
     }
-    assert (await resume(run, reviewer="Ann", document_3={}, **answer)).status is SetStateStatus.ACCEPT
+    await fill_in(run, reviewer="Ann", **answer)
     ended = await run.leg()
     assert ended.is_completed(), ended.message
     assert str(ended.message).startswith(
@@ -139,16 +157,30 @@ async def test_the_form_shows_the_document_the_field_what_was_found_and_what_is_
     assert total["description"] == f"The confidence 0.9 is below 0.95. · {JOB}: 0.5 (confidence 0.9)"
     assert (total["title"], total["default"]) == ("total_amount", 0.5)
     assert questions["invoice_number"]["default"] == "N-00000"
+    assert form["definitions"]["Review_document_1"]["required"] == list(questions)
 
 
 async def test_an_answer_that_is_none_is_refused_and_the_run_waits_on(service: Running, inbox: Path) -> None:
     run = await DeployedRun.of(review_documents, **asked(inbox, max_documents=1))
     await run.leg()
-    assert (await resume(run, reviewer=" ", document_1={})).status is SetStateStatus.REJECT
+    assert (await resume(run, reviewer=" ", document_1=ANSWER)).status is SetStateStatus.REJECT
     assert (await resume(run, reviewer="Ann")).status is SetStateStatus.REJECT
-    wrong = {"total_amount": "much"}
+    wrong = {**ANSWER, "total_amount": "much"}
     assert (await resume(run, reviewer="Ann", document_1=wrong)).status is SetStateStatus.REJECT
     assert (await run.state()).is_paused()
+
+
+async def test_a_question_that_is_left_out_is_refused_and_not_confirmed(
+    service: Running, inbox: Path
+) -> None:
+    run = await DeployedRun.of(review_documents, **asked(inbox, max_documents=1))
+    await run.leg()
+    for name in FIELDS:
+        rest = {other: value for other, value in ANSWER.items() if other != name}
+        answered = await resume(run, reviewer="Ann", document_1=rest)
+        assert answered.status is SetStateStatus.REJECT
+        assert f"'{name}' is a required property" in str(answered.details)
+    assert (await resume(run, reviewer="Ann", document_1=ANSWER)).status is SetStateStatus.ACCEPT
 
 
 async def test_forms_come_one_after_the_other_and_a_replay_asks_nothing_again(
@@ -157,29 +189,40 @@ async def test_forms_come_one_after_the_other_and_a_replay_asks_nothing_again(
     run = await DeployedRun.of(review_documents, **asked(inbox, documents_per_form=2))
     await run.leg()
     (inbox / "later.png").write_bytes(invoice(9).data or b"")
-    await resume(run, reviewer="Ann", document_1={}, document_2={})
+    await fill_in(run, reviewer="Ann")
     assert (await run.leg()).is_paused()
     assert (await schema(run))["required"] == ["reviewer", "document_1"]
     assert {decision.reviewer for decision in read_decisions(inbox.parent / "out" / "reviews.jsonl")} == {
         "Ann"
     }
-    await resume(run, reviewer="Bob", document_1={})
+    await fill_in(run, reviewer="Bob")
     assert (await run.leg()).is_completed()
     rows = lines(inbox.parent / "out" / "rows.jsonl")
     assert [row["review.reviewer"] for row in rows] == ["Ann", "Ann", "Bob"]
     assert submits(service) == 3
 
 
+async def test_forms_are_numbered_through_the_run_however_often_it_is_resumed(
+    service: Running, inbox: Path
+) -> None:
+    run = await DeployedRun.of(review_documents, **asked(inbox, documents_per_form=1))
+    told: list[str] = []
+    while (await run.leg()).is_paused():
+        told.append((await schema(run))["properties"]["reviewer"]["description"])
+        await fill_in(run, reviewer="Ann")
+    assert [each.partition(",")[0] for each in told] == ["Form 1 of 3", "Form 2 of 3", "Form 3 of 3"]
+
+
 async def test_another_run_asks_only_what_nobody_has_answered(service: Running, inbox: Path) -> None:
     run = await DeployedRun.of(review_documents, **asked(inbox, max_documents=2))
     await run.leg()
-    await resume(run, reviewer="Ann", document_1={"total_amount": 5}, document_2={})
+    await fill_in(run, reviewer="Ann", document_1={"total_amount": 5})
     assert (await run.leg()).is_completed()
     (inbox / "the same again.png").write_bytes((inbox / "0.png").read_bytes())
     other = await DeployedRun.of(review_documents, **asked(inbox))
     assert (await other.leg()).is_paused()
     assert (await schema(other))["properties"]["document_1"]["title"] == "2.png"
-    await resume(other, reviewer="Bob", document_1={})
+    await fill_in(other, reviewer="Bob")
     assert (await other.leg()).is_completed()
     rows = {row["document"]: row for row in lines(inbox.parent / "out" / "rows.jsonl")}
     assert [rows[f"{number}.png"]["review.reviewer"] for number in range(3)] == ["Ann", "Ann", "Bob"]
@@ -193,7 +236,7 @@ async def test_a_run_that_is_forced_on_without_an_answer_asks_again(service: Run
     async with get_client() as client:
         await client.set_flow_run_state(run.id, RunningState(), force=True)
     assert (await run.leg()).is_paused()
-    await resume(run, reviewer="Ann", document_1={})
+    await fill_in(run, reviewer="Ann")
     assert (await run.leg()).is_completed()
 
 
@@ -202,7 +245,7 @@ async def test_the_answer_counts_also_when_the_process_dies_before_it_is_written
 ) -> None:
     run = await DeployedRun.of(review_documents, **asked(inbox, max_documents=1))
     await run.leg()
-    await resume(run, reviewer="Ann", document_1={"total_amount": 3})
+    await fill_in(run, reviewer="Ann", document_1={"total_amount": 3})
     out = inbox.parent / "out"
     out.write_text("no folder", encoding="utf-8")
     assert (await run.leg()).is_failed()
@@ -212,6 +255,55 @@ async def test_the_answer_counts_also_when_the_process_dies_before_it_is_written
     assert (await run.leg()).is_completed()
     assert lines(out / "rows.jsonl")[0]["total_amount"] == 3
     assert submits(service) == 1
+
+
+async def test_a_form_that_nobody_fills_in_in_time_fails_the_run_and_another_run_asks_it_and_no_more(
+    service: Running, inbox: Path
+) -> None:
+    out = inbox.parent / "out"
+    given = asked(inbox, documents_per_form=1)
+    run = await DeployedRun.of(review_documents, **given, review_timeout=20)
+    await run.leg()
+    await fill_in(run, reviewer="Ann", document_1={"total_amount": 5})
+    assert (await run.leg()).is_paused()
+    await _refused(run, reviewer="Bob", document_1=ANSWER)
+    assert {decision.document for decision in read_decisions(out / "reviews.jsonl")} == {"0.png"}
+    assert [path.name for path in out.iterdir()] == ["reviews.jsonl"]
+    other = await DeployedRun.of(review_documents, **given)
+    assert await _titles_of_forms(other, reviewer="Cid") == ["1.png", "2.png"]
+    rows = lines(out / "rows.jsonl")
+    assert [row["review.reviewer"] for row in rows] == ["Ann", "Cid", "Cid"]
+    assert rows[0]["total_amount"] == 5
+    assert submits(service) == 3
+
+
+async def test_a_run_that_was_not_answered_in_time_asks_again_when_it_is_retried(
+    service: Running, inbox: Path
+) -> None:
+    run = await DeployedRun.of(review_documents, **asked(inbox, max_documents=1), review_timeout=1)
+    await run.leg()
+    await _refused(run, reviewer="Bob", document_1=ANSWER)
+    async with get_client() as client:
+        await client.set_flow_run_state(run.id, AwaitingRetry())  # as the button of the UI
+    assert (await run.leg()).is_paused()
+    await fill_in(run, reviewer="Ann")
+    assert (await run.leg()).is_completed()
+    assert lines(inbox.parent / "out" / "rows.jsonl")[0]["review.reviewer"] == "Ann"
+
+
+async def test_a_process_that_waits_gives_up_in_time_and_keeps_files_of_earlier_runs(
+    service: Running, inbox: Path
+) -> None:
+    out = inbox.parent / "out"
+    await review_documents(**asked(inbox, min_confidence=None, max_documents=1))
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert before
+    state = await review_documents(**asked(inbox, wait="pause", review_timeout=1), return_state=True)
+    assert (state.is_failed(), str(state.message).endswith("never resumed.")) == (True, True)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    other = await DeployedRun.of(review_documents, **asked(inbox, documents_per_form=1))
+    assert await _titles_of_forms(other, reviewer="Ann") == ["0.png", "1.png", "2.png"]
+    assert submits(service) == 3
 
 
 async def test_services_that_disagree_are_decided_by_a_person(service: Running, tmp_path: Path) -> None:
@@ -265,7 +357,7 @@ async def test_without_a_deployment_the_run_keeps_its_process_while_it_waits(
 ) -> None:
     going = asyncio.create_task(review_documents(**asked(inbox, max_documents=1)))
     try:
-        await _answered(await _paused("review inbox"), reviewer="Ann", document_1={"total_amount": 4})
+        await _answered(await _paused("review inbox"), reviewer="Ann", document_1=ANSWER)
         totals = await asyncio.wait_for(going, 60)
     finally:
         going.cancel()
@@ -302,6 +394,33 @@ async def test_a_file_of_reviews_that_is_none_stops_the_run_before_anything_is_b
     with pytest.raises(ConfigurationError, match=r"reviews\.jsonl, line 1 is no review"):
         await review_documents(**asked(inbox))
     assert submits(service) == 0
+
+
+async def _refused(run: DeployedRun, **answer: Any) -> None:
+    """Answer when it is too late: the run has failed by then, or it does now.
+
+    A server fails runs whose time is over every few seconds; that of Prefect's harness does when it is asked.
+    """
+    await until(partial(_is_over, run), within=120)
+    assert (await resume(run, **answer)).status is not SetStateStatus.ACCEPT
+    state = await run.state()
+    assert (state.is_failed(), str(state.message).endswith("never resumed.")) == (True, True), state
+
+
+async def _is_over(run: DeployedRun) -> bool:
+    state = await run.state()
+    end = state.state_details.pause_timeout
+    return end is None or end < datetime.now(timezone.utc)
+
+
+async def _titles_of_forms(run: DeployedRun, *, reviewer: str) -> list[str]:
+    """What a run with one document for each form asks about, all of it confirmed, until it is completed."""
+    titles: list[str] = []
+    while (state := await run.leg()).is_paused():
+        titles.append((await schema(run))["properties"]["document_1"]["title"])
+        await fill_in(run, reviewer=reviewer)
+    assert state.is_completed(), state.message
+    return titles
 
 
 async def _paused(name: str) -> Any:

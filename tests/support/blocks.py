@@ -18,10 +18,12 @@ JOBS: Mapping[str, type[DocJob]] = MappingProxyType(
 """The job block of each provider."""
 
 
-def make_job(name: str, base_url: str, *, key: str = KEY, **settings: Any) -> DocJob:
+def make_job(
+    name: str, base_url: str, *, key: str = KEY, tenant: str | None = None, **settings: Any
+) -> DocJob:
     """A job block that asks for an invoice's number and total."""
     kind = JOBS[name]
-    account = {"api_key": key, "base_url": base_url}
+    account = {"api_key": key, "base_url": base_url, "tenant": tenant}
     return kind(**{**SETTINGS[name], **settings, "credentials": account})
 
 

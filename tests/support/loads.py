@@ -54,7 +54,7 @@ def chunk(
     documents: Mapping[str, Mapping[str, Any]] | None = None, failed: Mapping[str, Reason] | None = None
 ) -> Chunk:
     """Documents by their names, which stand for their hashes too, with what was found in each."""
-    made = Chunk(JOB, AT)
+    made = Chunk(JOB)
     outcomes = {name: outcome(values) for name, values in (documents or {}).items()}
     outcomes |= {name: outcome(reason=reason) for name, reason in (failed or {}).items()}
     for name, ended in outcomes.items():

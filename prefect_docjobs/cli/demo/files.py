@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
-from prefect_docjobs.cli.screen import messages
+from prefect_docjobs.cli.screen import messages, printable
 from prefect_docjobs.models import Outcome
 
 FOLDER = "docjobs-out"
@@ -46,7 +46,8 @@ def output_folder(wanted: Path | None) -> Path:
 
 def _temporary(refused: Path) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}-"))
-    messages().print(f"{refused} cannot be written; the files go to {folder}", soft_wrap=True)
+    said = printable(f"{refused} cannot be written; the files go to {folder}")
+    messages().print(said, soft_wrap=True, markup=False)
     return folder
 
 

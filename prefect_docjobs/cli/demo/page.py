@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefect_docjobs.cli.report import NOT_OFFERED, key_fields, key_headings, seconds, state, state_text
+from prefect_docjobs.cli.screen import printable
 from prefect_docjobs.models import Outcome
 
 _SHOWN = 40
@@ -72,7 +73,8 @@ class Page:
         ]
         parts: list[RenderableType] = [_headings(), Rule(style="dim", characters="-")]
         for document in shown:
-            parts += [Text(document, style="bold", overflow="fold"), _rows(self._section(document)), Text("")]
+            name = Text(printable(document), style="bold", overflow="fold")
+            parts += [name, _rows(self._section(document)), Text("")]
         if left_out := len(self._documents) - len(shown):
             parts.append(Text(f"... and {left_out:,} more documents, all delivered"))
         return Group(*parts)
@@ -110,7 +112,7 @@ def _columns() -> Table:
 def show_next_steps(console: Console, results: Path) -> None:
     """Say where the results are, and what one would do next."""
     steps = (
-        ("Results", str(results)),
+        ("Results", printable(results)),
         ("Your documents", "prefect-docjobs demo --folder DIR"),
         ("Your own key", "put it into a block, once:"),
         ("", "  from prefect_docjobs import MindeeCredentials, MindeeJob"),

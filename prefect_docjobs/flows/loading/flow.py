@@ -4,17 +4,20 @@
 # not find the types of its parameters then.
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import anyio.to_thread
-from prefect import State, flow, runtime
-from prefect.states import Completed, Failed
+from prefect import flow, runtime, tags
 
-from prefect_docjobs.flows.ending import too_many
+from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.flows.artifacts import artifact_key
+from prefect_docjobs.flows.ending import letter_writer, too_many
 from prefect_docjobs.flows.files import is_ours
+from prefect_docjobs.flows.loading.destination import Destination
+from prefect_docjobs.flows.loading.ending import announce, artifacts_of, show, state_of
 from prefect_docjobs.flows.loading.settings import identity_of, the_address
 from prefect_docjobs.flows.loading.work import Load, Terms
 from prefect_docjobs.flows.parameters import (
@@ -25,7 +28,9 @@ from prefect_docjobs.flows.parameters import (
     Seconds,
     job_label,
 )
-from prefect_docjobs.loading import SourceFile, SourceFolder, open_store
+from prefect_docjobs.flows.run_report import RunReport
+from prefect_docjobs.flows.tagging import tag_run
+from prefect_docjobs.loading import SourceFile, SourceFolder, Store, open_store
 from prefect_docjobs.loading.kinds import in_utc
 from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.pipeline.budget import budget_of
@@ -86,7 +91,8 @@ async def load_documents(
         timeout: Seconds for the whole run; then nothing more is submitted or waited for. Empty: no limit.
         document_timeout: Seconds for each document. Empty: no limit.
         max_documents: Look at so many files at most, new ones first, then by name. Empty: all.
-        resubmit: Buy again what failed after it was paid for: failed, expired, lost_job, lost_result.
+        resubmit: Buy again what failed after it was paid for (failed, expired, lost_job, lost_result), and
+            try again what was rejected or cancelled.
         on_uncertain: When a submit's answer is lost: fail the document, or resubmit it at the risk of a
             second bill.
         max_failures: The run fails, after everything is loaded, when more documents fail: below 1 a share of
@@ -101,50 +107,46 @@ async def load_documents(
 
     Raises:
         InvalidDocument: The folder is not there or cannot be listed.
-        ConfigurationError: There is no such job or destination. Nothing was sent.
+        ConfigurationError: There is no such job or destination, or the documents are in the destination's
+            own folder. Nothing was sent.
         DestinationUnavailable: The destination cannot be reached or written. Before anything is sent, if
             that was so from the start.
     """
     log, block = run_log(), await the_job(job)
-    store = open_store(await the_address(destination), table_schema)
-    await store.prepare()
+    address = await the_address(destination)
+    store = open_store(address, table_schema)
     source = await anyio.to_thread.run_sync(SourceFolder, folder)
-    files = await anyio.to_thread.run_sync(lambda: source.files(pattern, recursive=recursive))
-    files = [file for file in files if _is_document(file) and _is_recent(file, modified_since)]
+    if await anyio.to_thread.run_sync(store.owns, source.address):
+        raise ConfigurationError("destination: the documents are in its folder. Give another one.")
+    await store.prepare()
+    listed = await anyio.to_thread.run_sync(partial(source.files, pattern, recursive=recursive))
+    found = await anyio.to_thread.run_sync(_documents, listed, store)
+    files = [file for file in found if _is_recent(file, modified_since)]
     limit = budget_of(budget, None, price_per_page)
     terms = Terms(document_timeout, timeout, resubmit, on_uncertain, limit)
-    load = Load(block, identity_of(block), source, store, terms, log)
+    writer, report = letter_writer(block, log), RunReport(price_per_page)
+    load = Load(block, identity_of(block), source, store, terms, log, writer, report)
     due = load.to_look_at(files, await store.seen(load.identity.key, source.address))
     log.info("%d of %d files in %s are new, changed or to be tried again", len(due), len(files), folder)
-    await load.through(due[:max_documents], chunk_size)
+    where, told = Destination.of(address, table_schema), job_label(job)
+    await tag_run("docjobs", block.provider().name, log=log)
+    with tags(block.provider().name):
+        await load.through(due[:max_documents], chunk_size, bar=artifact_key("progress", artifacts_of(told)))
+        await show(load, where, source=folder, job=told)
+    is_well = not too_many(report.tally, max_failures)
+    announce(load, where, source=folder, job=told, is_well=is_well)
     # Prefect takes the run's state from here and hands the caller the state's data.
-    return cast("dict[str, Any]", _state_of(load, files, destination, max_failures))
+    return cast("dict[str, Any]", state_of(load, files, destination, is_well=is_well))
 
 
-def _is_document(file: SourceFile) -> bool:
-    return not is_ours(Path(file.name)) and not file.name.endswith(_DATABASES)
+def _documents(files: Sequence[SourceFile], store: Store) -> list[SourceFile]:
+    """Without what runs have written: results, the destination itself, and the databases of other loads."""
+    return [file for file in files if not _is_written(file) and not store.owns(file.source)]
+
+
+def _is_written(file: SourceFile) -> bool:
+    return is_ours(Path(file.name)) or file.name.endswith(_DATABASES)
 
 
 def _is_recent(file: SourceFile, since: datetime | None) -> bool:
     return since is None or file.modified_at is None or file.modified_at >= in_utc(since)
-
-
-def _state_of(
-    load: Load, files: Sequence[SourceFile], destination: str, max_failures: float | None
-) -> State[dict[str, Any]]:
-    counts, totals = asdict(load.counts), load.tally.totals()
-    told = ", ".join(f"{number:,} {name}" for name, number in counts.items())
-    if too_many(load.tally, max_failures):
-        return Failed(message=f"{told}. The reasons are in the table documents.")
-    modified = max((file.modified_at for file in files if file.modified_at), default=None)
-    return Completed(
-        message=told,
-        data={
-            **counts,
-            "reasons": totals["reasons"],
-            "pages": totals["pages"],
-            "credits": totals["credits"],
-            "watermark": modified.isoformat() if modified else None,
-            "destination": destination,
-        },
-    )

@@ -6,7 +6,6 @@ import asyncio
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from prefect.utilities.annotations import quote
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.flows.chunks import side_by_side
-from prefect_docjobs.flows.report import Tally
+from prefect_docjobs.flows.chunks import RunBar, item_numbers, through_chunks
+from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
+from prefect_docjobs.flows.loading.failures import Tried, left_letters, letters_of
+from prefect_docjobs.flows.run_report import RunReport
 from prefect_docjobs.loading import (
     Chunk,
     Fetched,
@@ -37,6 +38,8 @@ from prefect_docjobs.tasks.journal import Log
 from prefect_docjobs.tasks.redrivable import Again, allowed
 
 _FETCHED_AT_A_TIME = 8
+_OF_A_RUN = (Reason.BUDGET, Reason.UNAUTHORIZED)  # another run has another budget, and perhaps another key
+_WHEN_TOLD = (Reason.REJECTED, Reason.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Terms:
 
     def goes_again(self, outcome: Outcome) -> bool:
         """Whether a document that failed before is tried again."""
-        if outcome.reason is Reason.BUDGET:  # another run has another budget
+        if outcome.reason in _OF_A_RUN or (self.resubmit and outcome.reason in _WHEN_TOLD):
             return True
         return allowed(outcome, resubmit=self.resubmit, on_uncertain=self.on_uncertain) is not Again.NO
 
@@ -86,6 +89,11 @@ class _Item:
     sha256: str
     before: Outcome | None = None
 
+    @property
+    def is_new(self) -> bool:
+        """Whether it is extracted from as if for the first time: there is no job of it to go on with."""
+        return self.before is None or self.before.reason in (*_OF_A_RUN, *_WHEN_TOLD)
+
 
 @dataclass
 class Load:
@@ -98,6 +106,8 @@ class Load:
         store: Where the rows go.
         terms: How documents are extracted from.
         log: Of the flow run.
+        writer: Writes the dead letters, which are shown and not kept.
+        report: What is shown of the documents.
     """
 
     job: DocJob
@@ -106,9 +116,11 @@ class Load:
     store: Store
     terms: Terms
     log: Log
+    writer: LetterWriter
+    report: RunReport
     counts: Counts = field(default_factory=Counts)
-    tally: Tally = field(default_factory=Tally)
     _claimed: set[str] = field(default_factory=set)
+    _left: list[Tried] = field(default_factory=list)
     _started: float = field(default_factory=anyio.current_time)
 
     def to_look_at(self, files: Sequence[SourceFile], seen: Mapping[str, Seen]) -> list[SourceFile]:
@@ -124,31 +136,55 @@ class Load:
         if seen.reason is None:
             self.counts.unchanged += 1
             return False
-        if self.terms.goes_again(Outcome(document=file.name, reason=Reason(seen.reason))):
+        before = Outcome(document=file.name, reason=Reason(seen.reason))
+        if self.terms.goes_again(before):
             return True
-        self.counts.left += 1
+        self._leave(file, before)
         return False
 
-    async def through(self, files: Sequence[SourceFile], chunk_size: int) -> None:
-        """Load the files, a chunk at a time; each is in the destination, or as before, whatever happens."""
-        starts = range(0, len(files), chunk_size)
-        chunks = [(first, files[first : first + chunk_size]) for first in starts]
-        await side_by_side(partial(self._chunk, len(files)), chunks)
+    def _leave(self, file: SourceFile, before: Outcome) -> None:
+        self.counts.left += 1
+        # The row may be of another file with the same content.
+        self._left.append(Tried(file, None, before.model_copy(update={"document": file.name})))
 
-    async def _chunk(self, total: int, chunk: tuple[int, Sequence[SourceFile]]) -> None:
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return anyio.current_time() - self._started
+
+    async def through(self, files: Sequence[SourceFile], chunk_size: int, *, bar: str) -> None:
+        """Load the files, a chunk at a time; each is in the destination, or as before, whatever happens.
+
+        Args:
+            files: What is to be looked at.
+            chunk_size: Files in a chunk.
+            bar: Key of the progress artifact.
+        """
+        await through_chunks(partial(self._chunk, len(files)), files, chunk_size, self.log, bar=bar)
+        self.report.add_failures(self.counts.found, left_letters(self._left))
+
+    async def _chunk(self, total: int, bar: RunBar, chunk: tuple[int, Sequence[SourceFile]]) -> None:
         first, files = chunk
-        rows = Chunk(self.identity, datetime.now(timezone.utc))
-        with tempfile.TemporaryDirectory(prefix="docjobs-") as here:
-            fetched = await self._fetched(files, Path(here))
-            items = await self._items(fetched, rows)
-            numbers = f"{first + 1:,}-{first + len(files):,} of {total:,}"
-            for item, outcome in await self._driven(items, numbers):
-                sha256 = (outcome.ref and outcome.ref.document_sha256) or item.sha256
-                rows.add_document(sha256, item.file, outcome)
-                rows.add_file(item.file, sha256)
-        left_out = await self.store.write(rows)
+        rows = Chunk(self.identity)
+        with tempfile.TemporaryDirectory(prefix="docjobs-") as here, bar.follows(first, len(files)):
+            tried = await self._tried(files, rows, Path(here), item_numbers(first, len(files), total))
+            left_out = await self.store.write(rows)
+            letters = await letters_of(tried, self.writer)
         if left_out:
             self.log.warning("%d values have no column of their own: they are in the table fields", left_out)
+        self._count(first, tried, letters)
+
+    async def _tried(self, files: Sequence[SourceFile], rows: Chunk, here: Path, numbers: str) -> list[Tried]:
+        """Fetch the files and extract as far as needed; all that comes out is in the rows."""
+        fetched = await self._fetched(files, here)
+        items = await self._items(fetched, rows)
+        tried = [self._unreadable(one, rows) for one in fetched if one.document is None]
+        for item, outcome in await self._driven(items, numbers):
+            sha256 = (outcome.ref and outcome.ref.document_sha256) or item.sha256
+            rows.add_document(sha256, item.file, outcome)
+            rows.add_file(item.file, sha256)
+            tried.append(Tried(item.file, item.document, outcome))
+        return tried
 
     async def _fetched(self, files: Sequence[SourceFile], here: Path) -> list[Fetched]:
         limit = anyio.CapacityLimiter(_FETCHED_AT_A_TIME)
@@ -162,36 +198,36 @@ class Load:
         items = []
         for one in fetched:
             if one.document is None or one.sha256 is None:
-                self._unreadable(one, rows)
-            elif item := self._item(one, one.document, one.sha256, loaded.get(one.sha256)):
+                continue
+            if item := self._item(one.file, one.document, one.sha256, loaded.get(one.sha256)):
                 items.append(item)
             else:
                 rows.add_file(one.file, one.sha256)
         return items
 
-    def _unreadable(self, one: Fetched, rows: Chunk) -> None:
+    def _unreadable(self, one: Fetched, rows: Chunk) -> Tried:
         self.log.warning("%s cannot be read: %s", one.file.name, one.error)
         rows.add_file(one.file, None, one.error)
         reason = Reason.INVALID_DOCUMENT
-        self._count([Outcome(document=one.file.name, phase=Phase.SUBMIT, reason=reason, error=one.error)])
+        outcome = Outcome(document=one.file.name, phase=Phase.SUBMIT, reason=reason, error=one.error)
+        return Tried(one.file, None, outcome)
 
-    def _item(self, one: Fetched, document: Document, sha256: str, loaded: Loaded | None) -> _Item | None:
+    def _item(self, file: SourceFile, document: Document, sha256: str, loaded: Loaded | None) -> _Item | None:
         before = loaded.outcome() if loaded else None
         if sha256 in self._claimed or (before and before.ok):
             self.counts.known += 1
             return None
         self._claimed.add(sha256)
         if before and not self.terms.goes_again(before):
-            self.counts.left += 1
+            self._leave(file, before)
             return None
-        return _Item(one.file, document, sha256, before)
+        return _Item(file, document, sha256, before)
 
     async def _driven(self, items: Sequence[_Item], numbers: str) -> list[tuple[_Item, Outcome]]:
         """The items with what came out."""
-        new = [item for item in items if item.before is None or item.before.reason is Reason.BUDGET]
-        again = [item for item in items if item not in new]
+        new = [item for item in items if item.is_new]
+        again = [item for item in items if not item.is_new]
         outcomes = [*await self._extracted(new, numbers), *await self._redriven(again, numbers)]
-        self._count(outcomes)
         return list(zip([*new, *again], outcomes, strict=True))
 
     async def _extracted(self, items: Sequence[_Item], numbers: str) -> Iterable[Outcome]:
@@ -221,9 +257,9 @@ class Load:
 
     def _time_left(self) -> float | None:
         limit = self.terms.timeout
-        return None if limit is None else max(0.0, limit - (anyio.current_time() - self._started))
+        return None if limit is None else max(0.0, limit - self.elapsed)
 
-    def _count(self, outcomes: Sequence[Outcome]) -> None:
-        self.tally.add(Batch(tuple(outcomes)))
-        self.counts.loaded += sum(outcome.ok for outcome in outcomes)
-        self.counts.failed += sum(not outcome.ok for outcome in outcomes)
+    def _count(self, first: int, tried: Sequence[Tried], letters: Sequence[DeadLetter]) -> None:
+        self.report.add(first, Batch(tuple(one.outcome for one in tried)), letters)
+        self.counts.failed += len(letters)
+        self.counts.loaded += len(tried) - len(letters)

@@ -15,8 +15,6 @@ from prefect_docjobs.flows.lines import json_line, read_lines
 from prefect_docjobs.models import Document
 from prefect_docjobs.models.jobs import Frozen
 
-"""The file with all decisions, in the output folder; it is added to and never replaced."""
-
 
 class Decision(Frozen):
     """What a person decided about one field of one document.
@@ -73,6 +71,8 @@ class OpenDocument(Frozen):
 
 class Decisions:
     """All decisions of a folder: those of earlier runs, and those that come.
+
+    Their file is added to and never replaced.
 
     Args:
         path: Of the file.

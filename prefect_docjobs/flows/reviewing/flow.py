@@ -4,10 +4,12 @@
 # not find the types of its parameters then.
 
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 from prefect import flow, runtime
+from prefect.context import FlowRunContext
 from pydantic import Field
 
 from prefect_docjobs.comparison import Acceptance, ComparatorName, VotingRule, check_settings
@@ -131,6 +133,7 @@ async def review_documents(
         log=log,
         documents=documents,
         answers={label: BatchBuilder() for label in panel.jobs},
+        started=_first_start(),
     )
     await panel.ask(documents, chunk_size, queue.take)
     await queue.ask(waiting, documents_per_form)
@@ -138,6 +141,13 @@ async def review_documents(
     # Prefect takes the run's state from here and hands the caller the state's data.
     state = queue.state(f"No file in {folder} matches {pattern}.", reviews=str(folder_out / REVIEWS))
     return cast("dict[str, Any]", state)
+
+
+def _first_start() -> datetime:
+    """When this run began, before it was suspended or retried."""
+    context = FlowRunContext.get()
+    known = context.flow_run.start_time if context and context.flow_run else None
+    return known or datetime.now(timezone.utc)
 
 
 def _check_required(required: Sequence[str]) -> None:

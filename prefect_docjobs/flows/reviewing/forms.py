@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from prefect.input import RunInput
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -24,6 +26,8 @@ from prefect_docjobs.tasks.names import count
 
 _CONFIG = ConfigDict(extra="forbid")
 _SHOWN = 200  # characters of a value
+_EXACT = 2**53  # up to here a float is every whole number
+_LEADING_ZERO = re.compile(r"\W*0\d")  # 00731 is the number of something, and no amount
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class ReviewForm:
         """What Prefect shows and checks.
 
         It asks for `reviewer` and for `document_1`, `document_2` and so on; of each of those, for the fields
-        in question, by their names with an underscore for what is no letter or digit.
+        in question, by their names with an underscore for what is no letter or digit. Each wants an answer.
         """
         sections: dict[str, Any] = {
             name: (self._section(name, document), Field(title=document.name, description=_why(document)))
@@ -72,7 +76,9 @@ class ReviewForm:
     def description(self) -> str:
         """What the form is about, for people."""
         what = count(len(self.documents), "document")
-        return f"Form {self.number} of {self.of}, {what}. Confirm each value, or type the right one."
+        # Both UIs leave a text that was emptied out of what they send, and so it is refused.
+        how = "Confirm each value, or type the right one: a space for a text that is not there."
+        return f"Form {self.number} of {self.of}, {what}. {how}"
 
     def decisions(self, answer: Mapping[str, Any], at: datetime) -> list[Decision]:
         """What a filled-in form decides.
@@ -132,18 +138,22 @@ def _free(name: str, taken: Container[str]) -> str:
 
 
 def _question(doubt: Doubt) -> tuple[Any, Any]:
-    """Type and settings of one question; what no value was won for has to be answered."""
+    """Type and settings of one question, which has to be answered; what would be used is filled in.
+
+    Prefect's UIs leave a text that was emptied out of what they send. Would the model assume the value that
+    is filled in, that confirmed it in silence; so the value is in the schema alone, which the forms show.
+    """
     kind, about = _kind(doubt), " · ".join([doubt.sentence, *_found(doubt)])
-    if doubt.proposed is None and doubt.candidates:
-        return (kind, Field(title=doubt.field, description=about))
-    return (kind, Field(default=_default(doubt, kind), title=doubt.field, description=about))
+    has_default = doubt.proposed is not None or not doubt.candidates
+    extra = {"default": _default(doubt, kind)} if has_default else None
+    return (kind, Field(title=doubt.field, description=about, json_schema_extra=extra))
 
 
 def _kind(doubt: Doubt) -> Any:
     values = [candidate.value for candidate in doubt.candidates]
     if values and all(isinstance(value, bool) for value in values):
         return bool | None
-    if values and all(_is_number(value) for value in values):
+    if values and all(_is_number(value) and not _is_too_long(value) for value in values):
         return float | None
     return str
 
@@ -160,31 +170,55 @@ def _text(value: Any) -> str:
 
 
 def _value(given: Any, doubt: Doubt) -> Any:
-    """What was typed, as the kind of value that the services found."""
-    like = [candidate.value for candidate in doubt.candidates]
+    """What was typed, as the kind of value that the services found; a value that they found, as they did."""
+    found = [candidate.value for candidate in doubt.candidates]
     if isinstance(given, float):
-        return int(given) if given.is_integer() and any(isinstance(value, int) for value in like) else given
+        return _as_found(given, found)
     if not isinstance(given, str):
         return given
     typed = given.strip()
-    if doubt.proposed and typed == _text(doubt.proposed.value).strip():
-        return doubt.proposed.value
-    if any(isinstance(value, (list, dict)) for value in like):
+    if not typed:
+        return None
+    for value in found:
+        if typed == _text(value).strip():
+            return value
+    return _read(typed, found)
+
+
+def _read(typed: str, found: Sequence[Any]) -> Any:
+    """A text that is none of those that were found."""
+    if any(isinstance(value, (list, dict)) for value in found):
         return _parsed(typed)
-    if any(_is_number(value) for value in like) and (number := read_number(typed)) is not None:
-        return float(number)
-    return typed or None
+    if any(map(_is_number, found)) and not _LEADING_ZERO.match(typed):
+        number = read_number(typed)
+        return typed if number is None else _as_found(number, found)
+    return typed
+
+
+def _as_found(number: float | Decimal, found: Sequence[Any]) -> int | float:
+    """A number as the same one was found; else whole, if it is and any was found that is."""
+    numbers = [value for value in found if _is_number(value)]
+    for value in numbers:
+        if value == number:
+            return cast("int | float", value)
+    is_whole = math.isfinite(number) and number == int(number)
+    return int(number) if is_whole and any(isinstance(value, int) for value in numbers) else float(number)
 
 
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return text or None
+        return text
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_too_long(number: float) -> bool:
+    """Whether a browser, to which every number is a float, would show and send another one."""
+    return isinstance(number, int) and abs(number) > _EXACT
 
 
 def _found(doubt: Doubt) -> Iterator[str]:
@@ -198,15 +232,17 @@ def _why(document: OpenDocument) -> str:
     return f"{count(len(document.doubts), 'field')} to look at"
 
 
-def forms_of(documents: Sequence[OpenDocument], per_form: int) -> list[ReviewForm]:
+def forms_of(documents: Sequence[OpenDocument], per_form: int, *, behind: int = 0) -> list[ReviewForm]:
     """The forms for these documents, in their order.
 
     Args:
         documents: All that a person has to look at.
         per_form: How many of them a form has, at most.
+        behind: How many forms of the run have been answered before these.
     """
     parts = [documents[first : first + per_form] for first in range(0, len(documents), per_form)]
-    return [ReviewForm(part, number, len(parts)) for number, part in enumerate(parts, 1)]
+    numbered = enumerate(parts, behind + 1)
+    return [ReviewForm(part, number, behind + len(parts)) for number, part in numbered]
 
 
 def queue_rows(documents: Iterable[OpenDocument]) -> list[dict[str, str]]:
@@ -215,8 +251,8 @@ def queue_rows(documents: Iterable[OpenDocument]) -> list[dict[str, str]]:
         {
             "document": cell(document.name),
             "field": cell(doubt.field),
-            "why": doubt.sentence,
             "found": " · ".join(_found(doubt)),
+            "why": doubt.sentence,
         }
         for document in documents
         for doubt in document.doubts

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+import anyio.to_thread
 from prefect import State
 from prefect.artifacts import acreate_table_artifact
 from prefect.states import Completed, Failed
@@ -33,8 +36,6 @@ from prefect_docjobs.flows.reviewing.waiting import Waiting
 from prefect_docjobs.models import Batch, BatchBuilder, Document, Outcome
 from prefect_docjobs.tasks.journal import Log
 from prefect_docjobs.tasks.names import count
-
-"""Each field of each document, and where its value comes from."""
 
 FILES = (RESULTS, ROWS, FIELDS, FAILURES)
 
@@ -78,6 +79,7 @@ class ReviewQueue:
         log: Of the run.
         documents: All of them.
         answers: What each service delivered so far, by its label.
+        started: When the run started first, before any suspension.
     """
 
     examination: Examination
@@ -86,7 +88,9 @@ class ReviewQueue:
     log: Log
     documents: Sequence[Document]
     answers: Mapping[str, BatchBuilder]
+    started: datetime
     waiting_for: dict[int, OpenDocument] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
     delivered: int = 0
     failed: int = 0
     reviewed: int = 0
@@ -101,9 +105,13 @@ class ReviewQueue:
                 self.answers[label].add(number, outcome)
             digest = _digest(outcomes)
             known = self.decisions.of(digest)
-            doubts = [doubt for doubt in self.examination.doubts(outcomes) if doubt.field not in known]
-            if doubts:
-                self.waiting_for[number] = OpenDocument.of(document, digest, doubts)
+            # In a thread: long tables take seconds, in which jobs would not be looked at.
+            doubts = await anyio.to_thread.run_sync(self.examination.doubts, outcomes)
+            undecided = [doubt for doubt in doubts if doubt.field not in known]
+            if undecided:
+                self.waiting_for[number] = OpenDocument.of(document, digest, undecided)
+            elif any(known[doubt.field].at >= self.started for doubt in doubts):
+                self.answered.add(digest)
 
     async def ask(self, waiting: Waiting, per_form: int) -> None:
         """Ask people about all documents in doubt, form by form, and write down what they say.
@@ -118,11 +126,10 @@ class ReviewQueue:
         if not waits:
             return
         self.log.info("%s for a person to look at", count(len(waits), "document"))
-        shown = acreate_table_artifact(
-            table=queue_rows(waits)[:TABLE_ROWS], key=artifact_key("reviews"), description="To be looked at."
-        )
-        await not_fatal(shown, "review queue", self.log)
-        for form in forms_of(waits, per_form):
+        await self._publish(waits)
+        # A run that was suspended begins from the top, and finds its first forms among the decisions.
+        behind = math.ceil(len(self.answered) / per_form)
+        for form in forms_of(waits, per_form, behind=behind):
             await self.decisions.add(await waiting.answered(form))
 
     async def write(self, jobs: Mapping[str, DocJob], flow_run_id: str) -> None:
@@ -167,8 +174,19 @@ class ReviewQueue:
         looked = f"{self.reviewed:,} looked at by people, {count(self.corrected, 'field')} corrected"
         return Completed(message=f"{told}; {looked}. Results are in {self.files.folder}", data=totals)
 
+    async def _publish(self, waits: Sequence[OpenDocument]) -> None:
+        """Show what people have to look at."""
+        rows = queue_rows(waits)
+        more = f" The first {TABLE_ROWS} are shown." if len(rows) > TABLE_ROWS else ""
+        told = f"{count(len(rows), 'field')} of {count(len(waits), 'document')} to look at.{more}"
+        how = "Open the run and choose Resume."
+        making = acreate_table_artifact(
+            table=rows[:TABLE_ROWS], key=artifact_key("reviews"), description=f"{told} {how}"
+        )
+        await not_fatal(making, "review queue", self.log)
+
     async def _write(self, outcomes: Mapping[str, Outcome]) -> None:
-        consensus = self.examination.consensus(outcomes)
+        consensus = await anyio.to_thread.run_sync(self.examination.consensus, outcomes)
         decisions = self.decisions.of(_digest(outcomes))
         is_renamed = self.examination.names is not None
         reviewed = ReviewedDocument(outcomes, consensus, decisions, is_renamed=is_renamed)

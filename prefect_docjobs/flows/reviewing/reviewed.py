@@ -38,13 +38,14 @@ class ReviewedDocument:
         result = first.result
         if result is None:
             raise LookupError("No service has delivered this document.")
-        is_own = len(self.outcomes) == 1 and not self.is_renamed
-        fields = dict(result.fields) if is_own else self.consensus.tree()
-        for name, decision in self.decisions.items():
-            fields = with_value(fields, name, self._decided(decision))
-        if is_own:
+        decided = {name: self._decided(decision) for name, decision in self.decisions.items()}
+        if len(self.outcomes) == 1 and not self.is_renamed:
+            fields = dict(result.fields)
+            for name, leaf in decided.items():
+                fields = with_value(fields, name, leaf)
             changed = result.model_copy(update={"fields": fields})
         else:
+            fields = self.consensus.tree(decided)
             changed = Result(ref=result.ref, fields=fields, usage=result.usage, warnings=result.warnings)
         return first.model_copy(update={"result": changed})
 

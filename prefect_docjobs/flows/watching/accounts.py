@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, Outcome, Phase
@@ -81,9 +82,7 @@ class Account:
                     done |= more
                 await self._write([task.result() for task in done])
         finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await cancelled(*waiting)
 
     async def _running(self, refs: Sequence[JobRef]) -> list[JobRef]:
         """Those of whose end the ledger does not know."""

@@ -40,11 +40,12 @@ async def watch(stop_after: float | None = None) -> None:
         if ledger is None:
             raise ConfigurationError("There is nothing to watch: PREFECT_DOCJOBS_LEDGER is empty.")
         async with PrefectRuns() as runs:
-            watcher = Watcher(ledger, Accounts(ledger, _service), runs, run_log())
+            watcher = Watcher(ledger, Accounts(ledger, service_of), runs, run_log())
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(watcher.run(), stop_after)
 
 
-async def _service(job: str) -> Service:
+async def service_of(job: str) -> Service:
+    """What a watcher needs of the account of a saved job block."""
     block = await the_job(job)
     return Service(block.provider(), block.credentials.get_client())

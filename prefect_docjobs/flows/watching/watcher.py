@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import ConfigurationError, DocJobsError
 from prefect_docjobs.flows.watching.accounts import Accounts
 from prefect_docjobs.flows.watching.runs import FlowRuns, RunState
@@ -72,7 +73,7 @@ class Watcher:
             await asyncio.gather(*tasks)
         finally:
             with anyio.CancelScope(shield=True):
-                await _cancelled(*tasks, *(watch.task for watch in self._watches.values()))
+                await cancelled(*tasks, *(watch.task for watch in self._watches.values()))
                 with suppress(DocJobsError):  # else the leases run out by themselves
                     await self.ledger.waits.release(self.ledger.owner)
 
@@ -94,7 +95,7 @@ class Watcher:
         while found := await self.ledger.waits.claim(self.ledger.owner, _LEASE, _CLAIMS):
             for wait in found:
                 if stale := self._watches.get(wait.id):  # its lease had run out
-                    await _cancelled(stale.task)
+                    await cancelled(stale.task)
                 task = asyncio.create_task(self._watch(wait), name=f"docjobs-wait-{wait.id}")
                 self._watches[wait.id] = _Watch(wait, task)
                 task.add_done_callback(partial(self._forget, wait.id))
@@ -107,7 +108,7 @@ class Watcher:
 
     async def _renew(self) -> None:
         held = await self.ledger.waits.renew(self.ledger.owner, _LEASE)
-        await _cancelled(*(watch.task for wait_id, watch in self._watches.items() if wait_id not in held))
+        await cancelled(*(watch.task for wait_id, watch in self._watches.items() if wait_id not in held))
         # What nobody is at work on here is anybody's.
         await self.ledger.waits.release(self.ledger.owner, held - self._watches.keys())
 
@@ -119,7 +120,7 @@ class Watcher:
             return
         states = await self.runs.states({watch.wait.flow_run_id for watch in watches})
         ended = [watch for watch in watches if _has_ended(states.get(watch.wait.flow_run_id))]
-        await _cancelled(*(watch.task for watch in ended))
+        await cancelled(*(watch.task for watch in ended))
         await self.ledger.waits.forget({watch.wait.flow_run_id for watch in ended})
 
     async def _beat(self) -> None:
@@ -217,9 +218,3 @@ def _pause(attempts: int) -> float:
 def _told(problem: Exception) -> str:
     """What may be logged: the text of an error that is not ours may hold anything."""
     return f"{problem}" if isinstance(problem, DocJobsError) else "trying again"
-
-
-async def _cancelled(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
