@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.exceptions import FailedRun
 from support.blocks import make_job
-from support.processes import until
+from support.shown import Shown
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument, Reason
@@ -70,28 +70,8 @@ class Ran:
             return list(client.read_artifacts(artifact_filter=mine))
 
     @property
-    def tags(self) -> list[list[str]]:
-        """Those of the run and of each of its task runs."""
-        with get_client(sync_client=True) as client:
-            mine = FlowRunFilter(id=FlowRunFilterId(any_=[self._id]))
-            given = [client.read_flow_run(self._id).tags]
-            given += [run.tags for run in client.read_task_runs(flow_run_filter=mine)]
-        return [sorted(tags) for tags in given]
-
-    async def events(self, prefix: str, number: int) -> list[dict[str, Any]]:
-        """Its events, when Prefect has so many written down."""
-        related = {"id": [f"prefect.flow-run.{self._id}"]}
-        query = {"filter": {"event": {"prefix": [prefix]}, "related": related}}
-        found: list[dict[str, Any]] = []
-
-        async def written() -> bool:
-            async with get_client() as client:
-                answer = await client.request("POST", "/events/filter", json=query)
-            found[:] = answer.json()["events"]
-            return len(found) >= number
-
-        await until(written, within=30.0)
-        return found
+    def shown(self) -> Shown:
+        return Shown.of(self.state)
 
     @property
     def _id(self) -> Any:
@@ -208,7 +188,7 @@ def test_each_chunk_is_a_task_run_with_a_readable_name(samples: Ran) -> None:
 
 
 def test_runs_and_their_task_runs_are_tagged_with_the_service(samples: Ran) -> None:
-    assert samples.tags == [["docjobs", "mindee_v1"]] * 5
+    assert asyncio.run(samples.shown.tags()) == [["docjobs", "mindee_v1"]] * 5
 
 
 def test_a_run_shows_one_progress_bar_two_tables_and_one_summary(samples: Ran) -> None:
@@ -232,7 +212,7 @@ def test_a_run_shows_one_progress_bar_two_tables_and_one_summary(samples: Ran) -
 
 
 def test_the_end_of_a_run_is_an_event_with_its_sums_and_files(samples: Ran) -> None:
-    (event,) = asyncio.run(samples.events("docjobs.batch.", 1))
+    (event,) = asyncio.run(samples.shown.events("docjobs.batch.", number=1))
     assert event["event"] == "docjobs.batch.completed"
     assert event["resource"]["docjobs.provider"] == "mindee_v1"
     assert event["resource"]["docjobs.job"] == event["payload"]["job"] == "mindee_v1/mindee/invoices/v4"
@@ -242,7 +222,7 @@ def test_the_end_of_a_run_is_an_event_with_its_sums_and_files(samples: Ran) -> N
 
 
 def test_the_files_are_assets_made_of_the_folder(samples: Ran) -> None:
-    events = asyncio.run(samples.events("prefect.asset.materialization.", 3))
+    events = asyncio.run(samples.shown.events("prefect.asset.materialization.", number=3))
     assert {event["resource"]["prefect.resource.id"] for event in events} == {
         f"file://{samples.output / name}" for name in ("results.jsonl", "failures.jsonl", "rows.jsonl")
     }
