@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable, Mapping
 
 import aiohttp
+import anyio
 import httpx
 from yarl import URL
 
@@ -83,5 +84,6 @@ class LeanReads:
             return self._answer(request, response.status, response.headers, bytes(body))
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._session.close()
+        """Close the connections, also in a scope that is cancelled."""
+        with anyio.CancelScope(shield=True):
+            await self._session.close()

@@ -106,13 +106,18 @@ class SourceFolder:
             self._files.invalidate_cache()
             found = self._files.find(self._root, maxdepth=None if recursive else 1, detail=True)
             is_there = bool(found) or self._exists()
+            is_file = self._root in found and not self._is_marker(found[self._root])
             files = sorted(self._matching(found, pattern), key=lambda file: file.name)
         except Exception as problem:  # noqa: BLE001 (each storage has errors of its own)
             raise InvalidDocument(f"Folder {self._root} cannot be listed: {problem}") from None
-        if not is_there or self._root in found:
+        if not is_there or is_file:
             what = "is a file, not a folder" if is_there else "does not exist"
             raise InvalidDocument(f"Folder {self._root} {what}. Give the folder that holds the documents.")
         return files
+
+    def _is_marker(self, facts: Mapping[str, Any]) -> bool:
+        """Whether it is the empty object that stands for a folder in an object storage."""
+        return "file" not in protocols(self._files) and not facts.get("size")
 
     def _exists(self) -> bool:
         """Whether it is empty, not missing. In an object storage it is enough that the bucket is there."""

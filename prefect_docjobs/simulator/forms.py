@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
@@ -78,12 +79,15 @@ def _from_json(body: bytes) -> Form:
 async def _from_form(request: Request) -> Form:
     values: dict[str, list[Any]] = {}
     files: dict[str, Source] = {}
-    async with request.form(max_part_size=_LONGEST_TEXT) as parts:
-        for name, part in parts.multi_items():
-            if isinstance(part, UploadFile):
-                files[name] = Source.from_bytes(await part.read(), part.filename or name)
-            else:
-                values.setdefault(name, []).append(part)
+    try:
+        async with request.form(max_part_size=_LONGEST_TEXT) as parts:
+            for name, part in parts.multi_items():
+                if isinstance(part, UploadFile):
+                    files[name] = Source.from_bytes(await part.read(), part.filename or name)
+                else:
+                    values.setdefault(name, []).append(part)
+    except FormParserError as error:  # which Starlette itself answers with 400 from 1.7 on
+        raise UnreadableBody("The form cannot be read.") from error
     return Form(values, files)
 
 
