@@ -8,13 +8,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from prefect_docjobs.blocks.buying import the_ledger
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.cli.screen import print_json
-from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.flows.watching.accounts import Accounts
-from prefect_docjobs.flows.watching.flow import service_of
-from prefect_docjobs.flows.watching.runs import FlowRuns, PrefectRuns, RunState
+from prefect_docjobs.flows.watching.flow import opened_watcher
+from prefect_docjobs.flows.watching.runs import FlowRuns, RunState
 from prefect_docjobs.flows.watching.watcher import Watcher
 
 
@@ -89,15 +86,11 @@ async def watch_in_lines(stop_after: float | None, warning: str | None = None) -
         OSError: A line cannot be written, such as `BrokenPipeError` when the reader has left.
     """
     lines = WatchLines()
-    async with the_ledger() as ledger:
-        if ledger is None:
-            raise ConfigurationError("There is nothing to watch: PREFECT_DOCJOBS_LEDGER is empty.")
-        async with PrefectRuns() as runs:
-            lines.tell("watching", owner=ledger.owner, stop_after=stop_after)
-            if warning:
-                lines.log.warning("%s", warning)
-            watcher = Watcher(ledger, Accounts(ledger, service_of), ToldRuns(runs, lines), lines.log)
-            await run_while_told(watcher, lines, stop_after)
+    async with opened_watcher(lines.log, lambda runs: ToldRuns(runs, lines)) as watcher:
+        lines.tell("watching", owner=watcher.ledger.owner, stop_after=stop_after)
+        if warning:
+            lines.log.warning("%s", warning)
+        await run_while_told(watcher, lines, stop_after)
 
 
 async def run_while_told(watcher: Watcher, lines: WatchLines, stop_after: float | None = None) -> None:

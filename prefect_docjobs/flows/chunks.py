@@ -137,11 +137,15 @@ async def through_chunks(
         log: Of the flow run.
         bar: Key of the progress artifact.
     """
-    starts = range(0, len(items), chunk_size)
-    chunks = [(first, items[first : first + chunk_size]) for first in starts]
+    chunks = chunks_of(items, chunk_size)
     async with Progress(len(items), "Documents", key=bar).shown(log) as progress:
         whole = RunBar(progress, RunForecast(len(chunks), _CHUNKS_AT_A_TIME))
         await side_by_side(partial(work, whole), chunks)
+
+
+def chunks_of(items: Sequence[_Item], size: int) -> list[Chunk[_Item]]:
+    """The items in chunks of `size`; the last may have fewer."""
+    return [(first, items[first : first + size]) for first in range(0, len(items), size)]
 
 
 def item_numbers(first: int, items: int, total: int) -> str:

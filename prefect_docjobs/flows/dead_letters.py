@@ -17,6 +17,7 @@ from prefect_docjobs.errors import DocJobsError, Reason
 from prefect_docjobs.flows.lines import read_lines
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome, Phase
+from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.models.jobs import Frozen
 from prefect_docjobs.tasks.accounts import destination_of
 from prefect_docjobs.tasks.journal import Log
@@ -81,11 +82,11 @@ class DeadLetter(Frozen):
             else {}
         )
         told = {
-            "document": _text(outcome.document),
+            "document": escaped(outcome.document),
             "ref": ref,
             "phase": outcome.phase,
             "reason": outcome.reason,
-            "error": _text(outcome.error) if outcome.error else None,
+            "error": escaped(outcome.error) if outcome.error else None,
             "again": what_again(outcome),
             "how": how_again(outcome),
             "when": datetime.now(timezone.utc),
@@ -187,15 +188,10 @@ class LetterWriter:
         ).key
 
 
-def _text(text: str) -> str:
-    """What a file name that is not UTF-8 put into a message becomes its escape."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 def _writable(path: Path) -> str | None:
     """The absolute path; None for one that is not UTF-8, which JSON cannot hold."""
     text = str(path.absolute())
-    return text if _text(text) == text else None
+    return text if escaped(text) == text else None
 
 
 def _digests(failed: Sequence[tuple[Document | None, Outcome]]) -> list[str | None]:

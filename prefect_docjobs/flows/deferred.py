@@ -12,7 +12,7 @@ from prefect import flow, runtime
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import REUSE_DAYS
-from prefect_docjobs.flows.chunks import Chunk, ChunkedRun, side_by_side
+from prefect_docjobs.flows.chunks import Chunk, ChunkedRun, chunks_of, item_numbers, side_by_side
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
 from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
 from prefect_docjobs.flows.listing import list_documents_once
@@ -122,19 +122,25 @@ async def extract_folder_deferred(
     )
 
 
-async def _submitted(job: DocJob, documents: Sequence[Document], chunk_size: int, **terms: Any) -> Batch:
+async def _submitted(
+    job: DocJob,
+    documents: Sequence[Document],
+    chunk_size: int,
+    *,
+    on_uncertain: OnUncertain,
+    reuse_days: float | None,
+) -> Batch:
     """Submit all documents, a task run for each chunk; a replay is told by the ledger what it did before."""
     batches: dict[int, Batch] = {}
 
     async def submit(chunk: Chunk[Document]) -> None:
         first, some = chunk
-        numbers = f"{first + 1:,}-{first + len(some):,} of {len(documents):,}"
+        numbers = item_numbers(first, len(some), len(documents))
         named = asubmit_documents.with_options(task_run_name=f"submit {numbers}")
-        batches[first] = await named(job, some, **terms)
+        batches[first] = await named(job, some, on_uncertain=on_uncertain, reuse_days=reuse_days)
 
-    starts = range(0, len(documents), chunk_size)
-    await side_by_side(submit, [(first, documents[first : first + chunk_size]) for first in starts])
-    return Batch(tuple(row for first in starts for row in batches[first]))
+    await side_by_side(submit, chunks_of(documents, chunk_size))
+    return Batch(tuple(row for first in sorted(batches) for row in batches[first]))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from prefect.utilities.annotations import quote
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.flows.chunks import Chunk, all_ended, side_by_side
+from prefect_docjobs.flows.chunks import Chunk, all_ended, chunks_of, item_numbers, side_by_side
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.tasks import aextract_documents
 from prefect_docjobs.tasks.arguments import Job, the_job
@@ -60,13 +60,12 @@ class Panel:
 
         async def ask(chunk: Chunk[Document]) -> None:
             first, some = chunk
-            numbers = f"{first + 1:,}-{first + len(some):,} of {len(documents):,}"
+            numbers = item_numbers(first, len(some), len(documents))
             asked = (self._ask(label, some, numbers) for label in self.jobs)
             batches = await all_ended(asked)
             await answered(first, some, dict(zip(self.jobs, batches, strict=True)))
 
-        starts = range(0, len(documents), chunk_size)
-        await side_by_side(ask, [(first, documents[first : first + chunk_size]) for first in starts])
+        await side_by_side(ask, chunks_of(documents, chunk_size))
 
     async def _ask(self, label: str, documents: Sequence[Document], numbers: str) -> Batch:
         named = aextract_documents.with_options(task_run_name=f"extract {numbers} through {label}")

@@ -13,6 +13,7 @@ from prefect_docjobs.flows.dead_letters import DeadLetter
 from prefect_docjobs.flows.latency import latency_image
 from prefect_docjobs.flows.outputs import Outputs
 from prefect_docjobs.models import Batch, Outcome
+from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.models.percentiles import percentile
 
 TABLE_ROWS = 500
@@ -182,8 +183,7 @@ def _facts(tally: Tally, elapsed: float) -> Iterator[tuple[str, str]]:
 
 def plain(text: str) -> str:
     """A text of others as Markdown that shows it as it is, in one line."""
-    escaped = _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
-    return escaped.encode(errors="backslashreplace").decode()
+    return escaped(_MARKDOWN.sub(r"\\\1", " ".join(text.split())))
 
 
 def _linked(letter: DeadLetter) -> str:

@@ -10,12 +10,14 @@ from typing import Any
 from prefect_docjobs.flows.dead_letters import DeadLetter
 from prefect_docjobs.flows.report import TABLE_ROWS, error_of, pages_of
 from prefect_docjobs.models import Batch, Field, Outcome
+from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.models.results import joined
 
 _TABLE_FIELDS = 8
 _KEPT_FIELDS = 60  # of one document, until it is known which ones most documents have
 _CELL = 120  # characters
-_EXACT = 2**53  # a browser shows larger numbers as others
+EXACT = 2**53
+"""The largest whole number that a browser does not show as another one."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,8 @@ def cell(value: Any) -> Any:
     """A value as a table can show it: a number as it is, all else as a text of bounded length."""
     if value is None:
         return ""
-    if isinstance(value, (int, float)) and abs(value) <= _EXACT:
+    if isinstance(value, (int, float)) and abs(value) <= EXACT:
         return value
     text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    text = text.encode(errors="backslashreplace").decode()  # file names need not be UTF-8, artifacts must
+    text = escaped(text)  # file names need not be UTF-8, artifacts must
     return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"

@@ -170,6 +170,8 @@ class Postgresql(Database):
         """
         try:
             return await self._engine.connect()
+        except TypeError as error:  # an option that asyncpg does not know
+            raise _unavailable(self.url, str(error)) from error
         except Exception as error:
             if type(error).__name__ != "InternalClientError":
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -114,9 +114,13 @@ class PostgreSqlStore:
 
         engine = create_async_engine(self._url, poolclass=NullPool, hide_parameters=True)
         try:
-            async with engine.begin() as db:
+            async with AsyncExitStack() as stack:
+                try:
+                    db = await stack.enter_async_context(engine.begin())
+                except TypeError as problem:  # an option that asyncpg does not know
+                    raise self._unavailable(problem) from None
                 yield db
-        except (SQLAlchemyError, OSError, TypeError) as problem:  # the last for an option it does not know
+        except (SQLAlchemyError, OSError) as problem:
             raise self._unavailable(problem) from None
         except Exception as problem:
             # What asyncpg raises while it connects comes through SQLAlchemy as it is.

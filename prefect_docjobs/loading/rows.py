@@ -13,6 +13,7 @@ from prefect_docjobs.loading.kinds import Kind, Typed, as_text, in_utc, storable
 from prefect_docjobs.loading.sources import SourceFile
 from prefect_docjobs.loading.tables import DOCUMENTS, FIELDS, FILES, LINE_ITEMS
 from prefect_docjobs.models import Field, Outcome
+from prefect_docjobs.models.escapes import escaped
 
 _BIGINT = range(-(2**63), 2**63)
 _WRITTEN_AT: Mapping[str, str] = MappingProxyType({DOCUMENTS: "loaded_at", FILES: "seen_at"})
@@ -116,7 +117,7 @@ def source_sha256(source: str) -> str:
 
 def printable(name: str) -> str:
     """A file name as text, bytes that are none as escapes."""
-    return storable(name.encode("utf-8", "backslashreplace").decode())
+    return storable(escaped(name))
 
 
 def _of_outcome(outcome: Outcome) -> Row:

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
+from asyncpg import InternalClientError  # type: ignore[import-untyped]
+from sqlalchemy import event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from support.ledgers import entry, ref
 
@@ -107,6 +108,21 @@ END_OTHERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
+
+
+@ON_POSTGRESQL
+async def test_a_connection_that_is_just_being_closed_is_made_anew(url: str) -> None:
+    opened = database.Postgresql(database.parse_address(url))
+    troubles = [InternalClientError("cannot switch to state 15; another operation (2) is in progress")]
+
+    def in_trouble(*_: object) -> None:
+        if troubles:
+            raise troubles.pop()
+
+    event.listen(opened._engine.sync_engine, "checkout", in_trouble)  # as the question to the server does
+    assert await opened.run(lambda connection: connection.scalar(text("SELECT 1"))) == 1
+    assert not troubles
+    await opened.aclose()
 
 
 @ON_POSTGRESQL

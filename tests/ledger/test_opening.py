@@ -109,6 +109,13 @@ async def test_a_password_is_in_no_error_and_no_repr(scheme: str) -> None:
     assert "55word" not in str(unclear.value)
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+async def test_an_option_that_the_driver_does_not_know_is_told(scheme: str) -> None:
+    with pytest.raises(LedgerUnavailable, match="application_name"):
+        async with Ledger(f"{scheme}://user@127.0.0.1:9/db?application_name=x"):
+            pass
+
+
 @pytest.mark.parametrize("kind", [ClaimLost, LedgerUnavailable])
 def test_errors_survive_pickling_and_may_be_tried_again(kind: type[DocJobsError]) -> None:
     error = pickle.loads(pickle.dumps(kind("said").about("a.pdf")))

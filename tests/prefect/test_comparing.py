@@ -79,12 +79,17 @@ async def test_every_field_of_every_document_is_a_line_with_who_said_what(
     assert totals["files"] == [str(out / "comparison.jsonl"), str(out / "conflicts.jsonl")]
 
 
+async def save_pair(simulator: Running, *, whole: str, net: str) -> None:
+    """A job that asks for the total, and one that asks for the net total, under these names."""
+    job = make_job("numind", simulator.base_url, template={"total_net": "number", "invoice_number": "string"})
+    await job.asave(net, overwrite=True)
+    await make_job("mindee_v1", simulator.base_url).asave(whole, overwrite=True)
+
+
 async def test_conflicts_are_listed_for_a_person_and_come_first_in_the_table(
     inbox: Path, simulator: Running
 ) -> None:
-    net = make_job("numind", simulator.base_url, template={"total_net": "number", "invoice_number": "string"})
-    await net.asave("net", overwrite=True)
-    await make_job("mindee_v1", simulator.base_url).asave("whole", overwrite=True)
+    await save_pair(simulator, whole="whole", net="net")
     names = {"number": ["invoice_number"], "amount": ["total_amount", "total_net"]}
     out = inbox.parent / "out"
     totals = await compare_services(
@@ -108,9 +113,7 @@ async def test_conflicts_are_listed_for_a_person_and_come_first_in_the_table(
 async def test_the_table_shows_differences_then_what_is_shared_then_what_one_service_found_alone(
     inbox: Path, simulator: Running
 ) -> None:
-    net = make_job("numind", simulator.base_url, template={"total_net": "number", "invoice_number": "string"})
-    await net.asave("ordered", overwrite=True)
-    await make_job("mindee_v1", simulator.base_url).asave("ordered", overwrite=True)
+    await save_pair(simulator, whole="ordered", net="ordered")
     names = {
         "supplier": ["supplier_name"],
         "number": ["invoice_number"],

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import runpy
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from prefect.variables import Variable
 from support.blocks import make_job
 from support.processes import process, until
 
+import prefect_docjobs
 from prefect_docjobs import Document, aextract_documents
 from prefect_docjobs.errors import InvalidDocument
 from prefect_docjobs.flows import announce_documents
@@ -23,6 +27,7 @@ from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running
 
 FLOWS = Path(__file__).parents[2] / "flows"
+PACKAGE = Path(prefect_docjobs.__file__).parent
 SERVE = """
 import asyncio, sys
 sys.path.insert(0, {flows!r})
@@ -141,6 +146,14 @@ async def test_documents_that_arrive_and_jobs_that_end_start_runs(
     assert {row["document"] for row in _rows(output)} == {"invoice-brightwater.pdf", "rechnung-bergmann.pdf"}
     # Those were told of first. What extract_folder itself delivers starts no runs.
     assert [each["document"] for each in _loaded(output)] == ["invoice-cascade-3-pages.pdf"]
+
+
+def test_flows_that_look_after_their_own_results_start_no_run_for_each_document() -> None:
+    sources = "".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
+    names = set(re.findall(r'@flow\(\s*name="([^"]+)"', sources))
+    ours = runpy.run_path(str(FLOWS / "on_events.py"))["OURS"]
+    left = {name for name in names if not any(fnmatch(name, each) for each in ours)}
+    assert left == {"announce-documents", "reconcile-jobs", "watch-jobs"}  # which deliver nothing
 
 
 async def _is_deployed() -> bool:

@@ -75,7 +75,7 @@ def _server(address: str) -> str:
     host = url.host or str(url.query.get("host") or "")
     shown = URL.create(
         "postgresql",
-        host="localhost" if not host or host.startswith("/") else host.rpartition("@")[2],
+        host="localhost" if not host or host.startswith("/") else host,
         port=url.port,
         database=url.database,
     )

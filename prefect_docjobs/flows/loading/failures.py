@@ -10,6 +10,7 @@ from prefect_docjobs.errors import Reason
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
 from prefect_docjobs.loading import SourceFile
 from prefect_docjobs.models import Batch, Document, Outcome
+from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.tasks.redrivable import Again, what_again
 
 _LEFT = "It failed in an earlier load, and the table documents has the error."
@@ -66,7 +67,7 @@ def left_letters(left: Iterable[Tried]) -> list[DeadLetter]:
 def _of_load(letter: DeadLetter, file: SourceFile) -> DeadLetter:
     """A letter as a load means it: the file is where it was found, not where it was copied to."""
     is_here = file.source.startswith("file:")
-    place = (file.path if is_here else file.source).encode(errors="backslashreplace").decode()
+    place = escaped(file.path if is_here else file.source)
     where = {"path": place if is_here else None, "url": None if is_here else place}
     return letter.model_copy(update={"how": _how(letter.outcome()), **where})
 

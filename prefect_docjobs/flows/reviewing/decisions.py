@@ -13,6 +13,7 @@ from prefect_docjobs.comparison import Doubt
 from prefect_docjobs.flows.files import REVIEWS
 from prefect_docjobs.flows.lines import json_line, read_lines
 from prefect_docjobs.models import Document
+from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.models.jobs import Frozen
 
 
@@ -65,8 +66,7 @@ class OpenDocument(Frozen):
     @classmethod
     def of(cls, document: Document, digest: str, doubts: Iterable[Doubt]) -> OpenDocument:
         """The document; file names that are not UTF-8 are shown with escapes."""
-        name = document.name.encode(errors="backslashreplace").decode()
-        return cls(name=name, sha256=digest, doubts=tuple(doubts))
+        return cls(name=escaped(document.name), sha256=digest, doubts=tuple(doubts))
 
 
 class Decisions:

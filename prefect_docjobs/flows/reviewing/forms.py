@@ -21,12 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from prefect_docjobs.comparison import Doubt
 from prefect_docjobs.comparison.numbers import read_number
 from prefect_docjobs.flows.reviewing.decisions import Decision, OpenDocument
-from prefect_docjobs.flows.tables import cell
+from prefect_docjobs.flows.tables import EXACT, cell
 from prefect_docjobs.tasks.names import count
 
 _CONFIG = ConfigDict(extra="forbid")
 _SHOWN = 200  # characters of a value
-_EXACT = 2**53  # up to here a float is every whole number
 _LEADING_ZERO = re.compile(r"\W*0\d")  # 00731 is the number of something, and no amount
 
 
@@ -218,7 +217,7 @@ def _is_number(value: Any) -> bool:
 
 def _is_too_long(number: float) -> bool:
     """Whether a browser, to which every number is a float, would show and send another one."""
-    return isinstance(number, int) and abs(number) > _EXACT
+    return isinstance(number, int) and abs(number) > EXACT
 
 
 def _found(doubt: Doubt) -> Iterator[str]:

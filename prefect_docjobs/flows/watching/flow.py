@@ -4,7 +4,8 @@
 # not find the types of its parameters then.
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 from prefect import flow
 
@@ -12,10 +13,10 @@ from prefect_docjobs.blocks.buying import the_ledger
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.flows.parameters import Seconds
 from prefect_docjobs.flows.watching.accounts import Accounts, Service
-from prefect_docjobs.flows.watching.runs import PrefectRuns
+from prefect_docjobs.flows.watching.runs import FlowRuns, PrefectRuns
 from prefect_docjobs.flows.watching.watcher import Watcher
 from prefect_docjobs.tasks.arguments import the_job
-from prefect_docjobs.tasks.journal import run_log
+from prefect_docjobs.tasks.journal import Log, run_log
 
 
 @flow(name="watch-jobs")
@@ -36,16 +37,31 @@ async def watch_jobs(*, stop_after: Seconds | None = None) -> None:
 
 async def watch(stop_after: float | None = None) -> None:
     """Do what `watch_jobs` does, without a flow run."""
+    async with opened_watcher(run_log()) as watcher:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(watcher.run(), stop_after)
+
+
+@asynccontextmanager
+async def opened_watcher(
+    log: Log, seen: Callable[[FlowRuns], FlowRuns] | None = None
+) -> AsyncIterator[Watcher]:
+    """A watcher of the flow runs of Prefect and the jobs of the ledger, both open while the context is.
+
+    Args:
+        log: Where it logs.
+        seen: Makes of the flow runs what the watcher sees of them.
+
+    Raises:
+        ConfigurationError: There is no ledger.
+    """
     async with the_ledger() as ledger:
         if ledger is None:
             raise ConfigurationError("There is nothing to watch: PREFECT_DOCJOBS_LEDGER is empty.")
         async with PrefectRuns() as runs:
-            watcher = Watcher(ledger, Accounts(ledger, service_of), runs, run_log())
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(watcher.run(), stop_after)
+            yield Watcher(ledger, Accounts(ledger, _service), seen(runs) if seen else runs, log)
 
 
-async def service_of(job: str) -> Service:
-    """What a watcher needs of the account of a saved job block."""
+async def _service(job: str) -> Service:
     block = await the_job(job)
     return Service(block.provider(), block.credentials.get_client())
