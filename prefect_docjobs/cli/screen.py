@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,6 +23,8 @@ from rich.progress import (
 
 # C0, DEL and C1: a terminal acts on them, and a new line breaks a row of a table.
 _SPACES = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
+
+_UNESCAPED = re.compile("[\x7f-\x9f]")  # what JSON may hold of them
 
 
 def printable(text: object) -> str:
@@ -73,7 +76,7 @@ def messages() -> Console:
 def print_json(value: object, *, indent: int | None = None) -> None:
     """Print a value for programs, at once: on one line, or as a document that is indented.
 
-    What the encoding of standard output lacks is escaped, so that nothing is lost.
+    What the encoding of standard output lacks, or a terminal acts on, is escaped, so that nothing is lost.
 
     Args:
         value: Plain JSON, or a pydantic model; what a model has as None is left out.
@@ -81,7 +84,8 @@ def print_json(value: object, *, indent: int | None = None) -> None:
     """
     plain = json.loads(value.model_dump_json(exclude_none=True)) if isinstance(value, BaseModel) else value
     escaped = not (sys.stdout.encoding or "").lower().startswith("utf")
-    print(json.dumps(plain, ensure_ascii=escaped, indent=indent), flush=True)
+    text = json.dumps(plain, ensure_ascii=escaped, indent=indent)
+    print(_UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)
 
 
 @contextmanager

@@ -95,7 +95,7 @@ async def _materialize(places: Mapping[str, str], metadata: dict[str, Any], what
         *assets,
         by="prefect-docjobs",
         asset_deps=[asset_at(source)],
-        name="record-files",
+        name="record-outputs",
         task_run_name=f"record {what}",
         tags=["docjobs"],
         cache_policy=NO_CACHE,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
-from support.pages import ROOT, table
+from support.pages import ROOT, block_run_by, table
 from support.services import KEY, MODEL
 
 from prefect_docjobs.providers import PROVIDERS
@@ -26,6 +27,14 @@ def test_each_service_gets_one_document_once() -> None:
         assert "4 passed" in report, report
         submits = simulator.world.report()["submits"]
     assert (submits["total"], submits["repeated"]) == (len(PROVIDERS), [])
+
+
+def test_the_variables_of_the_page_let_one_service_be_tried() -> None:
+    block = block_run_by(__file__, "docs/how-to/live-tests.md")
+    with run_in_thread(Settings().merged({"duration": {"law": "fixed", "seconds": 0}})) as simulator:
+        words = shlex.split(block.code.replace("http://127.0.0.1:4040", simulator.base_url))
+        report = _run(dict(word.split("=", 1) for word in words if word.startswith("DOCJOBS_LIVE_")))
+    assert "1 passed, 3 skipped" in report, report
 
 
 def test_without_a_key_nothing_is_sent_and_the_missing_variable_is_named() -> None:

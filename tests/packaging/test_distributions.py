@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -102,3 +103,12 @@ def test_extras_licence_and_pythons_are_declared(metadata: Message) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert {"etl", "s3"} <= set(metadata.get_all("Provides-Extra", []))
     assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+def test_the_readme_leads_out_of_a_package_index(metadata: Message) -> None:
+    readme = metadata.get_payload()
+    assert isinstance(readme, str)
+    assert readme.startswith("# prefect-docjobs\n")
+    targets = re.findall(r"\]\(([^)]*)\)", readme)
+    assert "https://github.com/prefect-docjobs/prefect-docjobs/blob/main/docs/quickstart.md" in targets
+    assert [target for target in targets if not target.startswith("https://")] == []

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
+import shlex
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,6 +18,8 @@ from prefect import get_client
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from support.blocks import make_job
+from support.pages import ROOT, block_run_by
+from support.posts import heard_posts
 from support.processes import prefect, until
 from support.services import invoice
 
@@ -28,7 +29,7 @@ from prefect_docjobs.flows.loading import load_documents
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
 
-RECIPES = Path(__file__).parents[2] / "flows" / "automations"
+RECIPES = ROOT / "flows" / "automations"
 MANY = ": many jobs fail"
 UNSET = "00000000-0000-0000-0000-000000000000"
 
@@ -52,24 +53,8 @@ def texts(simulator: Running) -> DocJob:
 @pytest.fixture
 def heard() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """An address on loopback, and what is posted to it."""
-    posted: list[dict[str, Any]] = []
-
-    class Listening(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            posted.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Listening) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/", posted
-        server.shutdown()
-        thread.join()
+    with heard_posts(lambda _, body: json.loads(body)) as (address, posted):
+        yield f"{address}/", posted
 
 
 @asynccontextmanager
@@ -79,8 +64,12 @@ async def created(recipe: str, *, id_: str, directory: Path, **changes: str) -> 
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)
-    (directory / recipe).write_text(text, "utf-8")
-    await asyncio.to_thread(prefect, directory, "automation", "create", "--from-file", recipe)
+    written = directory / RECIPES.relative_to(ROOT) / recipe
+    written.parent.mkdir(parents=True)
+    written.write_text(text, "utf-8")
+    commands = block_run_by(__file__, "docs/how-to/automations.md", holding=recipe).code
+    for command in commands.splitlines():
+        await asyncio.to_thread(prefect, directory, *shlex.split(command)[1:])
     names = {each["name"] for each in yaml.safe_load(text)["automations"]}
     async with get_client() as client:
         mine = [each for each in await client.read_automations() if each.name in names]
@@ -178,7 +167,8 @@ async def test_the_loader_is_started_with_the_folder_and_the_job_of_a_batch_that
     await texts.asave("loaded-when-done", overwrite=True)
     job = "unsiloed-job/loaded-when-done"
     deployed = await load_documents.ato_deployment(
-        "on-batch", parameters={"destination": f"duckdb:{tmp_path / 'loaded.duckdb'}", "max_failures": 9}
+        "load-to-database",
+        parameters={"destination": f"duckdb:{tmp_path / 'loaded.duckdb'}", "max_failures": 9},
     )
     deployment = await deployed.aapply()
     changes = {"mindee-job/invoices": job}

@@ -6,6 +6,8 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,11 +18,12 @@ from prefect import flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
 from support.blocks import make_job
-from support.pages import column, table
+from support.pages import block_run_by, column, table
 from support.processes import prefect, process, until
 
 from prefect_docjobs.errors import ConfigurationError, Reason
@@ -93,6 +96,28 @@ async def test_one_worker_runs_every_deployment(directory: Path, deployed: Prefe
         told = _word(await deployed.read_flow_run(mistaken))
         assert "ConfigurationError: 'mindee-job/nowhere' cannot be loaded: Unable to find block" in told
     _check_what_they_left(directory, ended)
+
+
+@pytest.mark.timeout(180)
+async def test_a_process_serves_the_flow_by_the_clock_as_the_how_to_says(directory: Path) -> None:
+    block = block_run_by(__file__, "docs/how-to/schedule.md")
+    (directory / "serve.py").write_text(block.code, "utf-8")
+    async with get_client() as client:
+        with process("serve", "serve.py", cwd=directory) as serving:
+            started = datetime.now(timezone.utc)
+
+            async def is_served() -> bool:
+                assert serving.poll() is None, (directory / "serve.txt").read_text("utf-8")
+                with suppress(ObjectNotFound):
+                    found = await client.read_deployment_by_name("extract-folder/nightly")
+                    return found.updated is not None and found.updated > started and not found.work_pool_name
+                return False
+
+            await until(is_served, within=100)
+            found = await client.read_deployment_by_name("extract-folder/nightly")
+    (schedule,) = found.schedules
+    assert (getattr(schedule.schedule, "cron", None), schedule.active) == ("0 2 * * 1-5", True)
+    assert found.parameters["output"] == "/data/out/{date}"
 
 
 async def _check_schedules(client: PrefectClient) -> None:

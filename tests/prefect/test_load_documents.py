@@ -369,7 +369,7 @@ async def test_a_load_shows_a_bar_two_tables_and_a_summary_with_its_counts(
     for line in (
         "| Found | 4 |",
         "| Unchanged since they were loaded | 0 |",
-        "| Known: their content is loaded already | 1 |",
+        "| Known: their content is loaded already, or that of another file | 1 |",
         "| Loaded | 2 |",
         "| Failed | 1 |",
         "| Left: failed before, and not tried again | 0 |",

@@ -47,6 +47,12 @@ class CodeBlock:
         _, found, reason = self.info.partition(" no-run:")
         return reason.strip() if found else None
 
+    @property
+    def run_by(self) -> str | None:
+        """The test that runs the block in its own way (`python run-by: tests/…`), or None."""
+        _, found, place = self.info.partition(" run-by:")
+        return place.strip() if found else None
+
     def __str__(self) -> str:
         return f"{name_of(self.page)}:{self.line}"
 
@@ -69,6 +75,19 @@ def code_blocks(page: Path) -> list[CodeBlock]:
         else:
             blocks.append(block)
     return blocks
+
+
+def block_run_by(test: str, page: str, *, holding: str = "") -> CodeBlock:
+    """The one block of a page that a test runs in its own way.
+
+    Args:
+        test: The test's `__file__`.
+        page: From the root of the project, such as `docs/deferred.md`.
+        holding: What the code holds, where the test runs several blocks of the page.
+    """
+    mine = Path(test).relative_to(ROOT).as_posix()
+    (block,) = (it for it in code_blocks(ROOT / page) if it.run_by == mine and holding in it.code)
+    return block
 
 
 def _fenced(page: Path) -> Iterator[CodeBlock]:

@@ -21,7 +21,7 @@ _COUNTS: Mapping[str, str] = MappingProxyType(
     {
         "found": "Found",
         "unchanged": "Unchanged since they were loaded",
-        "known": "Known: their content is loaded already",
+        "known": "Known: their content is loaded already, or that of another file",
         "loaded": "Loaded",
         "failed": "Failed",
         "left": "Left: failed before, and not tried again",

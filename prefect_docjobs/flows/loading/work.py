@@ -66,7 +66,7 @@ class Counts:
     Attributes:
         found: Files that match.
         unchanged: Not looked at: they have not changed since they were loaded.
-        known: Looked at: their content is loaded already, from this file or another.
+        known: Looked at: their content is loaded already, or that of another file of this run.
         loaded: Loaded by this run.
         failed: Without a result, in this run.
         left: Failed before, and not to be tried again without being told.
