@@ -56,7 +56,7 @@ def test_what_is_copied_is_there_and_reaches_the_build() -> None:
 
 def test_what_the_wheel_is_built_from_is_copied() -> None:
     project = (ROOT / "pyproject.toml").read_text("utf-8")
-    (readme,) = re.findall(r'^readme = "(.+)"', project, re.MULTILINE)
+    (readme,) = re.findall(r'^fragments = \[\{ path = "(.+)" \}\]', project, re.MULTILINE)
     (licence,) = re.findall(r'^license-files = \["(.+)"\]', project, re.MULTILINE)
     assert {readme, licence} <= set(copied())
 
