@@ -13,7 +13,7 @@ import pytest
 from asyncpg import InternalClientError  # type: ignore[import-untyped]
 from sqlalchemy import event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from support.ledgers import entry, ref
+from support.ledgers import ON_POSTGRESQL, entry, ref
 
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import Ledger, LedgerUnavailable, State, database
@@ -101,9 +101,6 @@ async def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 # -- PostgreSQL
 
 
-ON_POSTGRESQL = pytest.mark.parametrize(
-    "url", [pytest.param("postgresql", marks=pytest.mark.xdist_group("postgres"))], indirect=True
-)
 END_OTHERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"

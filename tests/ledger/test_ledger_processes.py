@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-from support.ledgers import dead, entry
+from sqlalchemy import make_url
+from support.ledgers import ON_POSTGRESQL, dead, entry
+from support.pages import block_run_by
 
 from prefect_docjobs.ledger import Ledger, State, Step, next_step
 
@@ -114,9 +116,7 @@ async def test_two_processes_that_open_a_fresh_ledger_and_claim_the_same_keys_sh
 RATE = 200
 
 
-@pytest.mark.parametrize(
-    "url", [pytest.param("postgresql", marks=pytest.mark.xdist_group("postgres"))], indirect=True
-)
+@ON_POSTGRESQL
 async def test_two_processes_share_one_budget_and_use_it(url: str) -> None:
     async with Ledger(url):
         with two("turns", url, RATE) as (one, other):
@@ -136,3 +136,21 @@ def refusals(times: list[float], *, per_second: float, burst: float = 20.0) -> i
         else:
             level -= 1.0
     return refused
+
+
+@ON_POSTGRESQL
+async def test_the_line_of_the_how_to_gives_a_process_the_ledger_of_all(url: str) -> None:
+    async with Ledger(url) as ledger:
+        await ledger.claim(entry("known-to-all"))
+    place = make_url(url)
+    line = block_run_by(__file__, "docs/how-to/pay-once.md").code
+    told = line.replace("db.internal/docjobs", f"{place.host}:{place.port}/{place.database}")
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-euc", f"{told}exec {sys.executable} -m prefect_docjobs.cli jobs --json"],
+        env={**os.environ, "PASSWORD": str(place.password)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["document_name"] == "known-to-all.pdf"

@@ -5,10 +5,16 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from prefect_docjobs.ledger import Entry, Ledger, Record
 from prefect_docjobs.models import JobRef
+
+ON_POSTGRESQL = pytest.mark.parametrize(
+    "url", [pytest.param("postgresql", marks=pytest.mark.xdist_group("postgres"))], indirect=True
+)
+"""For a test of a ledger that only PostgreSQL can fail."""
 
 TIMES = ("intended_at", "submitted_at", "done_at", "fetched_at", "updated_at", "lease_until")
 
