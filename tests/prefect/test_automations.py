@@ -61,13 +61,13 @@ def heard() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 async def created(recipe: str, *, id_: str, directory: Path, **changes: str) -> AsyncIterator[None]:
     """The automations of a file, with the id of a block or deployment in it, until the context is left."""
     text = (RECIPES / recipe).read_text("utf-8").replace(UNSET, id_)
+    commands = block_run_by(__file__, "docs/how-to/automations.md", holding=recipe).code
     for old, new in changes.items():
         assert old in text
-        text = text.replace(old, new)
+        text, commands = text.replace(old, new), commands.replace(old, new)
     written = directory / RECIPES.relative_to(ROOT) / recipe
     written.parent.mkdir(parents=True)
     written.write_text(text, "utf-8")
-    commands = block_run_by(__file__, "docs/how-to/automations.md", holding=recipe).code
     for command in commands.splitlines():
         await asyncio.to_thread(prefect, directory, *shlex.split(command)[1:])
     names = {each["name"] for each in yaml.safe_load(text)["automations"]}
@@ -167,11 +167,10 @@ async def test_the_loader_is_started_with_the_folder_and_the_job_of_a_batch_that
     await texts.asave("loaded-when-done", overwrite=True)
     job = "unsiloed-job/loaded-when-done"
     deployed = await load_documents.ato_deployment(
-        "load-to-database",
-        parameters={"destination": f"duckdb:{tmp_path / 'loaded.duckdb'}", "max_failures": 9},
+        "on-batch", parameters={"destination": f"duckdb:{tmp_path / 'loaded.duckdb'}", "max_failures": 9}
     )
     deployment = await deployed.aapply()
-    changes = {"mindee-job/invoices": job}
+    changes = {"mindee-job/invoices": job, "load-documents/load-to-database": "load-documents/on-batch"}
     async with (
         get_client() as client,
         created("load_when_done.yaml", id_=str(deployment), directory=tmp_path, **changes),
