@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 from support.pages import ROOT, block_run_by, code_blocks, column, table
+from support.processes import printed_by
 
-NAME = "docs/add-a-provider.md"
-PAGE = ROOT / NAME
+PAGE = ROOT / "docs" / "add-a-provider.md"
 
 LINES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -85,28 +82,16 @@ def test_every_file_that_is_changed_here_is_named_on_the_page() -> None:
 
 
 def test_acme_reader_passes_the_conformance_suite(copy: Path) -> None:
-    passed = _python(
-        copy, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-k", "acme", "tests/conformance"
-    )
+    options = ("-q", "-n0", "-p", "no:cacheprovider", "-k", "acme")
+    passed = printed_in(copy, "-m", "pytest", *options, "tests/conformance")
     number = int(passed.splitlines()[-1].split(" passed")[0])
     assert number > 40, passed
 
 
 def test_its_blocks_work(copy: Path) -> None:
-    assert _python(copy, "-c", USE).splitlines()[-1] == "Acme Reader BW-10442"
+    assert printed_in(copy, "-c", USE).splitlines()[-1] == "Acme Reader BW-10442"
 
 
-def _python(copy: Path, *arguments: str) -> str:
+def printed_in(copy: Path, *command: str) -> str:
     """What a Python process prints to which the copy is the package."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy), "PREFECT_HOME": str(copy), "PREFECT_DOCJOBS_LEDGER": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=110,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    return printed_by(*command, cwd=copy, PYTHONPATH=str(copy), PREFECT_DOCJOBS_LEDGER="")

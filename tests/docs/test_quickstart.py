@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.pages import ROOT, CodeBlock, block_run_by, code_blocks
+from support.ports import free_port
 from support.processes import until
 
 PAGE = ROOT / "docs" / "quickstart.md"
@@ -23,12 +23,6 @@ SIMULATOR, PREFECT = "4040", "4200"
 
 TERMINALS = ("prefect-docjobs simulate", "prefect server start", "export PREFECT_API_URL")
 """What is entered in each of the three."""
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -77,7 +71,7 @@ async def answers(address: str) -> bool:
 
 @pytest.mark.timeout(300)
 async def test_who_follows_it_word_by_word_gets_the_first_result(clone: Path) -> None:
-    simulator, prefect = free_port(), free_port()
+    simulator, prefect = str(free_port()), str(free_port())
     simulate, serve, here = (block_run_by(__file__, "docs/quickstart.md", holding=what) for what in TERMINALS)
     one = simulate.code.replace("docjobs simulate", f"docjobs simulate --port {simulator}")
     with terminal("one", one, clone), terminal("two", serve.code, clone, PREFECT_SERVER_API_PORT=prefect):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.distributions import ROOT, Installed
+from support.ports import free_port
 
 from prefect_docjobs import __version__
 from prefect_docjobs.models import Outcome
@@ -61,9 +61,7 @@ def running(installed: Installed, program: str, *arguments: str) -> Iterator[sub
 @pytest.fixture(scope="module")
 def server(installed: Installed) -> Iterator[str]:
     """A Prefect server of that environment: the URL of its API."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     with running(
         installed, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)

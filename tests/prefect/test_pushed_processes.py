@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import statistics
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from prefect import flow, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from pydantic import SecretStr
+from support.ports import free_port
 from support.processes import process, until
 from support.services import KEY, MODEL, invoice
 
@@ -46,9 +46,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(sys.platform != "linu
 @asynccontextmanager
 async def pushing(tmp_path: Path, duration: dict[str, Any]) -> AsyncIterator[tuple[Running, MindeeJob]]:
     """Mindee V2, its receiver (a process), and the saved job."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}/webhooks/{{service}}/pushed"
     settings = Settings().merged({"duration": duration, "webhooks": {"url": url, "attempts": 5}})
     with run_in_thread(settings) as running:

@@ -6,7 +6,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.ports import free_port
 
 _OWNER = "postgres"  # the user that the packages make
 _PASSWORD = secrets.token_hex(8)
@@ -58,19 +58,13 @@ def server(*settings: str) -> Iterator[str]:
         _run(
             bin_folder / "initdb", "-N", "-D", data, "-U", "docjobs", *_AUTHENTICATION, f"--pwfile={password}"
         )
-        port = _free_port()
+        port = free_port()
         given = " ".join((f"-p {port}", *(f"-c {setting}" for setting in (*_SETTINGS, *settings))))
         _run(bin_folder / "pg_ctl", "-D", data, "-l", log, "-w", "-o", given, "start")
         try:
             yield f"postgresql://docjobs:{_PASSWORD}@127.0.0.1:{port}/postgres"
         finally:
             _run(bin_folder / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _give_to_owner(*paths: Path) -> None:

@@ -16,6 +16,11 @@ from prefect.settings import PREFECT_API_URL
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
+def _own(directory: Path) -> dict[str, str]:
+    """Settings of a process of the tests: their server, and a home in its directory."""
+    return {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_HOME": str(directory / "home")}
+
+
 @contextmanager
 def process(name: str, *command: str, cwd: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A Python process; what it prints is in `cwd`/`name`.txt, behind what was there.
@@ -26,12 +31,11 @@ def process(name: str, *command: str, cwd: Path, **environment: str) -> Iterator
         cwd: Where it runs.
         environment: Beside that of the tests.
     """
-    server = {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_HOME": str(cwd / "home")}
     quick = {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}
     with (cwd / f"{name}.txt").open("a", encoding="utf-8") as printed:
         running = subprocess.Popen(
             [sys.executable, *command],
-            env={**os.environ, **server, **quick, **environment},
+            env={**os.environ, **_own(cwd), **quick, **environment},
             cwd=cwd,
             stdout=printed,
             stderr=subprocess.STDOUT,
@@ -50,11 +54,15 @@ def process(name: str, *command: str, cwd: Path, **environment: str) -> Iterator
 
 def prefect(directory: Path, *arguments: str) -> str:
     """Run Prefect's command line in a directory, with the server of the tests; give its output."""
-    server = {"PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_HOME": str(directory / "home")}
+    return printed_by("-m", "prefect", *arguments, cwd=directory)
+
+
+def printed_by(*command: str, cwd: Path, **environment: str) -> str:
+    """What a Python process prints that ends well; all as with `process`."""
     ended = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        cwd=directory,
-        env={**os.environ, **server},
+        [sys.executable, *command],
+        cwd=cwd,
+        env={**os.environ, **_own(cwd), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
