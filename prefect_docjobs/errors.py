@@ -50,6 +50,7 @@ class Reason(str, Enum):
     THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"
     TIMEOUT = "timeout"
+    UNREADABLE = "unreadable"
     FAILED = "failed"
     EXPIRED = "expired"
     LOST_JOB = "lost_job"
@@ -58,6 +59,7 @@ class Reason(str, Enum):
     REJECTED = "rejected"
     INVALID_DOCUMENT = "invalid_document"
     UNAUTHORIZED = "unauthorized"
+    QUOTA = "quota"
     CANCELLED = "cancelled"
     BUDGET = "budget"
 
@@ -163,6 +165,8 @@ class Rejected(ServiceError):
 class QuotaExceeded(Rejected):
     """The account's plan, credits or pages are used up."""
 
+    reason = Reason.QUOTA
+
 
 class NotFound(ServiceError):
     """The service does not know what was asked for (HTTP 404)."""
@@ -185,7 +189,7 @@ class Unavailable(ServiceError):
 class Unreadable(ServiceError):
     """An answer that is not what the service documents: HTML, missing keys, too large, a stray redirect."""
 
-    reason = Reason.UNAVAILABLE
+    reason = Reason.UNREADABLE
 
 
 class ForeignOrigin(Unreadable):

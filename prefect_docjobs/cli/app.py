@@ -20,6 +20,7 @@ ReasonName: TypeAlias = Literal[
     "throttled",
     "unavailable",
     "timeout",
+    "unreadable",
     "failed",
     "expired",
     "lost_job",
@@ -28,6 +29,7 @@ ReasonName: TypeAlias = Literal[
     "rejected",
     "invalid_document",
     "unauthorized",
+    "quota",
     "cancelled",
     "budget",
 ]

@@ -69,8 +69,7 @@ class Outcome(Frozen):
         and may be done, so the reason is `timeout` (wait again), never one that allows a second submit.
         """
         ref = (error.ref if isinstance(error, JobError) else None) or self.ref
-        unreached = phase is not Phase.SUBMIT and error.reason in {Reason.THROTTLED, Reason.UNAVAILABLE}
-        reason = Reason.TIMEOUT if unreached else error.reason
+        reason = _reason_in(phase, error.reason)
         changes = {"phase": phase, "reason": reason, "error": str(error), "ref": ref}
         return self.model_copy(update={**changes, "seconds": seconds})
 
@@ -89,6 +88,15 @@ class Outcome(Frozen):
             "seconds": self.seconds,
         }
         return joined(head, self.result.row() if self.result else {})
+
+
+def _reason_in(phase: Phase, reason: Reason) -> Reason:
+    """What an error's reason means in a phase: only a result is `unreadable`."""
+    if phase is not Phase.SUBMIT and reason in {Reason.THROTTLED, Reason.UNAVAILABLE}:
+        return Reason.TIMEOUT
+    if reason is Reason.UNREADABLE and phase is Phase.WAIT:
+        return Reason.TIMEOUT
+    return Reason.UNAVAILABLE if reason is Reason.UNREADABLE and phase is Phase.SUBMIT else reason
 
 
 class LazyOutcomes(Lazy[Outcome]):

@@ -32,6 +32,7 @@ AGAIN: Mapping[Reason, Again] = MappingProxyType(
         Reason.THROTTLED: Again.SUBMIT,
         Reason.UNAVAILABLE: Again.SUBMIT,
         Reason.TIMEOUT: Again.WAIT,
+        Reason.UNREADABLE: Again.WAIT,
         Reason.FAILED: Again.RESUBMIT,
         Reason.EXPIRED: Again.RESUBMIT,
         Reason.LOST_JOB: Again.RESUBMIT,
@@ -39,9 +40,10 @@ AGAIN: Mapping[Reason, Again] = MappingProxyType(
         Reason.UNCERTAIN: Again.RESUBMIT,
         Reason.REJECTED: Again.NO,
         Reason.INVALID_DOCUMENT: Again.NO,
-        Reason.UNAUTHORIZED: Again.NO,
+        Reason.UNAUTHORIZED: Again.SUBMIT,
+        Reason.QUOTA: Again.SUBMIT,
+        Reason.BUDGET: Again.SUBMIT,
         Reason.CANCELLED: Again.NO,
-        Reason.BUDGET: Again.NO,
     }
 )
 """What each reason allows."""
@@ -55,7 +57,9 @@ _MEND: Mapping[Reason, str] = MappingProxyType(
         "on_uncertain='resubmit'.",
         Reason.REJECTED: "Mend the request or the plan, then run the flow again.",
         Reason.INVALID_DOCUMENT: "Mend the document, then run the flow again.",
-        Reason.UNAUTHORIZED: "Mend the credentials block, then run the flow again.",
+        Reason.UNREADABLE: "Redrive it: the result is fetched again, and nothing is bought.",
+        Reason.UNAUTHORIZED: "Correct the credentials block, then run the flow again: nothing was sent.",
+        Reason.QUOTA: "Raise the quota of the account, then run the flow again: nothing was sent.",
         Reason.CANCELLED: "Run the flow again if it is wanted after all.",
         Reason.BUDGET: "Raise the limit on spending, then run the flow again.",
     }

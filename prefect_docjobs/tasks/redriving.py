@@ -47,7 +47,9 @@ async def aredrive(
     | `timeout` | waited for again; without a ref, submitted |
     | `failed` `expired` `lost_job` `lost_result` | bought again with `resubmit`, else left |
     | `uncertain` | submitted again with `on_uncertain="resubmit"`, else left |
-    | `rejected` `invalid_document` `unauthorized` `cancelled` `budget` | left |
+    | `unreadable` | fetched again |
+    | `unauthorized` `quota` `budget` | submitted again, once the cause is removed |
+    | `rejected` `invalid_document` `cancelled` | left |
 
     Args:
         job: The job block that the batch was made with, or its name.

@@ -15,10 +15,9 @@ PAID = [Reason.FAILED, Reason.EXPIRED, Reason.LOST_JOB, Reason.LOST_RESULT]
 NEVER = [
     Reason.REJECTED,
     Reason.INVALID_DOCUMENT,
-    Reason.UNAUTHORIZED,
     Reason.CANCELLED,
-    Reason.BUDGET,
 ]
+NOT_SENT = [Reason.UNAUTHORIZED, Reason.QUOTA, Reason.BUDGET]
 
 
 def row(reason: Reason | None, *, with_job: bool = False) -> Outcome:
@@ -69,6 +68,16 @@ def test_what_has_to_be_mended_is_never_driven_again(reason: Reason) -> None:
     for with_job in (True, False):
         outcome = row(reason, with_job=with_job)
         assert step(outcome, resubmit=True, on_uncertain="resubmit") is Again.NO
+
+
+@pytest.mark.parametrize("reason", NOT_SENT)
+def test_what_was_not_sent_is_submitted_once_its_cause_is_removed(reason: Reason) -> None:
+    assert step(row(reason)) is Again.SUBMIT
+    assert step(row(reason, with_job=True)) is Again.WAIT
+
+
+def test_an_unreadable_result_is_fetched_again() -> None:
+    assert step(row(Reason.UNREADABLE, with_job=True)) is Again.WAIT
 
 
 def test_a_row_that_is_well_stays() -> None:

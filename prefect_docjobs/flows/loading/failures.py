@@ -21,7 +21,9 @@ _BY_REASON: Mapping[Reason, str] = MappingProxyType(
         "on_uncertain='resubmit'.",
         Reason.REJECTED: f"Mend the request or the plan, then {_RESUBMIT}",
         Reason.INVALID_DOCUMENT: "Mend the document: a file that has changed is looked at by the next load.",
-        Reason.UNAUTHORIZED: "Mend the credentials block, then load again.",
+        Reason.UNREADABLE: "Load again: the result is fetched again, and nothing is bought.",
+        Reason.UNAUTHORIZED: "Correct the credentials block, then load again: nothing was sent.",
+        Reason.QUOTA: "Raise the quota of the account, then load again: nothing was sent.",
         Reason.CANCELLED: f"Leave it, or {_RESUBMIT}",
         Reason.BUDGET: "Load again: each load has a budget of its own.",
     }

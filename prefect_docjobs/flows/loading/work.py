@@ -38,7 +38,8 @@ from prefect_docjobs.tasks.journal import Log
 from prefect_docjobs.tasks.redrivable import Again, allowed
 
 _FETCHED_AT_A_TIME = 8
-_OF_A_RUN = (Reason.BUDGET, Reason.UNAUTHORIZED)  # another run has another budget, and perhaps another key
+# Another run has another budget, and perhaps another key or quota.
+_OF_A_RUN = (Reason.BUDGET, Reason.UNAUTHORIZED, Reason.QUOTA)
 _WHEN_TOLD = (Reason.REJECTED, Reason.CANCELLED)
 
 

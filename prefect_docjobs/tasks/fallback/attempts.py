@@ -20,6 +20,7 @@ _BILLED: Mapping[Reason, Billed] = MappingProxyType(
         Reason.THROTTLED: "no",
         Reason.UNAVAILABLE: "no",
         Reason.TIMEOUT: "yes",
+        Reason.UNREADABLE: "yes",
         Reason.FAILED: "maybe",
         Reason.EXPIRED: "maybe",
         Reason.LOST_JOB: "maybe",
@@ -28,6 +29,7 @@ _BILLED: Mapping[Reason, Billed] = MappingProxyType(
         Reason.REJECTED: "no",
         Reason.INVALID_DOCUMENT: "no",
         Reason.UNAUTHORIZED: "no",
+        Reason.QUOTA: "no",
         Reason.CANCELLED: "maybe",
         Reason.BUDGET: "no",
     }
