@@ -28,16 +28,17 @@ def invoice(number: int) -> bytes:
 def invoices(count: int, first: int = 0) -> list[Document]:
     """Invoices in memory, numbered from `first`."""
     numbers = range(first, first + count)
-    return [Document.from_bytes(invoice(number), name=_name(number)) for number in numbers]
+    return [Document.from_bytes(invoice(number), name=name_of(number)) for number in numbers]
 
 
 def written(count: int, folder: Path) -> Sequence[Path]:
     """The first `count` invoices as files."""
-    paths = [folder / _name(number) for number in range(count)]
+    paths = [folder / name_of(number) for number in range(count)]
     for number, path in enumerate(paths):
         path.write_bytes(invoice(number))
     return paths
 
 
-def _name(number: int) -> str:
+def name_of(number: int) -> str:
+    """File name of an invoice."""
     return f"invoice-{number:06}.png"

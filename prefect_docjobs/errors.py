@@ -13,6 +13,7 @@ DocJobsError
 │   ├── NotFound              the service does not know what was asked for
 │   ├── Throttled             too many requests; slow down
 │   ├── Unavailable           no connection, or the service is out of order; ask again later
+│   │   └── Unfinished        a result was asked for while the job still runs; wait for it
 │   └── Unreadable            an answer that is not what the service documents; report it
 │       └── ForeignOrigin     an address outside the service's own origin; never followed
 ├── SubmitUncertain           a submit's answer was lost: the document may have been accepted and billed
@@ -184,6 +185,10 @@ class Unavailable(ServiceError):
     """No connection, or the service is out of order (HTTP 408, 5xx)."""
 
     reason = Reason.UNAVAILABLE
+
+
+class Unfinished(Unavailable):
+    """A result was asked for, and the service says that the job still runs: wait for it."""
 
 
 class Unreadable(ServiceError):

@@ -161,6 +161,12 @@ class Arena:
         for worker in self._workers:
             worker.kill()
 
+    @property
+    def bought(self) -> Mapping[str, int]:
+        """Accepted submits of each content, by the service's own count."""
+        by_content: Mapping[str, int] = self.simulator.report()["submits"]["by_content"]
+        return by_content
+
     def change(self, patch: Mapping[str, Any]) -> None:
         """Change settings of the service while it runs."""
         where = f"{self.work.base_url}/_simulator/settings"
@@ -237,7 +243,8 @@ def arena(
         environment = options.pop("environment", None)
         simulator = opened.enter_context(slow_simulator(HOLD, HOLD))
         simulator.reset(Settings().merged(jobs).merged(settings or {}))
-        work = Work(service, simulator.base_url, str(folder / "ledger.db"), documents, **options)
+        options.setdefault("ledger", str(folder / "ledger.db"))
+        work = Work(service, simulator.base_url, documents=documents, **options)
         ground = Arena(
             simulator, folder, work, environment, once=bool((settings or {}).get("single_use_results"))
         )

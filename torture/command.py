@@ -10,13 +10,13 @@ from functools import partial
 from rich.console import Console
 from rich.table import Table
 
-from torture import scenarios
+from torture import disturbances, scenarios
 from torture.arena import Verdict
 from torture.steps import STEPS
 
 Scenario = Callable[[], Verdict | None]
 
-_ALL = ("steps", "services", "ledgers", "workers", "random", "flows")
+_ALL = ("steps", "services", "ledgers", "workers", "disturbances", "random", "flows")
 _FLOW_STEPS = (
     "after the intent",
     "after submitted",
@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         began = time.monotonic()
         verdict = scenario()
         if verdict is None:
-            console.print("left out: this user cannot mount a small disk", style="dim")
+            console.print(
+                "left out: no small disk can be mounted here, or no PostgreSQL is there", style="dim"
+            )
             continue
         verdicts.append(verdict)
         seconds = time.monotonic() - began
@@ -57,6 +59,8 @@ def _scenarios(asked: argparse.Namespace) -> Iterator[Scenario]:
         "services": _bad_services,
         "ledgers": _bad_ledgers,
         "workers": _workers,
+        "alone": lambda service: iter([partial(disturbances.stopped_alone, service)]),
+        "disturbances": _disturbances,
         "random": partial(_random, asked=asked),
         "flows": lambda service: (partial(scenarios.in_a_flow, service, step) for step in _FLOW_STEPS),
     }
@@ -82,6 +86,15 @@ def _workers(service: str) -> Iterator[Scenario]:
     yield partial(scenarios.stopped_worker, service)
 
 
+def _disturbances(service: str) -> Iterator[Scenario]:
+    yield partial(disturbances.stopped_alone, service)
+    yield partial(disturbances.blocked_loop, service)
+    yield partial(disturbances.restarted_database, service)
+    yield partial(disturbances.garbled_results, service)
+    yield partial(disturbances.slow_rate, service)
+    yield partial(disturbances.changing_files, service)
+
+
 def _random(service: str, *, asked: argparse.Namespace) -> Iterator[Scenario]:
     each, rest = divmod(asked.instants, len(asked.services))
     share = each + (asked.services.index(service) < rest)
@@ -103,7 +116,11 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m torture", description="Pay once, put to the test.")
     parser.add_argument(
-        "--only", nargs="+", choices=(*_ALL, "short", "amnesia"), default=_ALL, help="kinds of scenarios"
+        "--only",
+        nargs="+",
+        choices=(*_ALL, "short", "alone", "amnesia"),
+        default=_ALL,
+        help="kinds of scenarios",
     )
     parser.add_argument("--services", nargs="+", choices=scenarios.SERVICES, default=scenarios.SERVICES)
     parser.add_argument("--instants", type=int, default=100, help="random instants, over all services")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from bench.documents import invoices
+from bench.documents import invoices, name_of
 from bench.services import client, provider
+from prefect_docjobs.http import Kind, Paces
 from prefect_docjobs.ledger import Ledger
-from prefect_docjobs.models import Outcome
+from prefect_docjobs.models import Document, Outcome
 from prefect_docjobs.pipeline import OnUncertain, Terms, extract_many, lost_submits
 from torture.steps import STEPS, Trap
 
@@ -32,6 +35,9 @@ class Work:
         nth: When this step is reached for the so manieth time.
         on_uncertain: As for `extract_documents`.
         in_flow: In a Prefect flow.
+        stalls: How often the event loop stands still, for half a lease longer than one lease.
+        submits_per_second: Never more; None for no limit.
+        files: Folder with the documents; None: they are in memory.
     """
 
     service: str
@@ -43,6 +49,9 @@ class Work:
     nth: int = 1
     on_uncertain: OnUncertain = "fail"
     in_flow: bool = False
+    stalls: int = 0
+    submits_per_second: float | None = None
+    files: str | None = None
 
     def as_argument(self) -> str:
         """For the command line."""
@@ -57,23 +66,35 @@ def tell(**news: Any) -> None:
 async def outcomes(work: Work) -> AsyncIterator[Outcome]:
     """Each document's outcome, from the pipeline itself."""
     terms = Terms(on_uncertain=work.on_uncertain)
+    rates: dict[Kind, float] = {"submit": work.submits_per_second} if work.submits_per_second else {}
     async with (
-        client(work.service, work.base_url) as http,
+        client(work.service, work.base_url, paces=Paces(rates)) as http,
         Ledger(work.ledger, lease=work.lease) as ledger,
         aclosing(
             extract_many(
-                provider(work.service),
-                http,
-                invoices(work.documents),
-                terms=terms,
-                ledger=ledger,
-                timeout=120.0,
+                provider(work.service), http, documents(work), terms=terms, ledger=ledger, timeout=120.0
             )
         ) as ended,
     ):
         tell(ready=True)
+        stalling = asyncio.create_task(stall(work))
         async for _, outcome in ended:
             yield outcome
+        stalling.cancel()
+
+
+def documents(work: Work) -> Sequence[Document]:
+    """The invoices, in memory or as files."""
+    if work.files is None:
+        return invoices(work.documents)
+    return [Document.from_path(Path(work.files) / name_of(number)) for number in range(work.documents)]
+
+
+async def stall(work: Work) -> None:
+    """Block the event loop now and then, as a long computation of a user's does."""
+    for _ in range(work.stalls):
+        await asyncio.sleep(0.3)
+        time.sleep(1.5 * work.lease)  # noqa: ASYNC251 (that is the point)
 
 
 async def outcomes_of_a_flow(work: Work) -> AsyncIterator[Outcome]:
@@ -94,6 +115,7 @@ async def run(work: Work) -> None:
             reason=outcome.reason.value if outcome.reason else None,
             error=outcome.error,
             number=result.fields["invoice_number"].value if result else None,
+            sha256=outcome.ref.document_sha256 if outcome.ref else None,
         )
     tell(ended=True)
 

@@ -7,7 +7,7 @@ same question again until the answer changes (`waiter`).
 
 from __future__ import annotations
 
-from prefect_docjobs.http.client import Http, InDoubt, shared_ssl_context
+from prefect_docjobs.http.client import Attempt, Http, InDoubt, shared_ssl_context
 from prefect_docjobs.http.leases import Kind, Lease, Refill
 from prefect_docjobs.http.messages import (
     MASK,
@@ -25,6 +25,7 @@ from prefect_docjobs.http.retries import Limits
 __all__ = [
     "MASK",
     "Answer",
+    "Attempt",
     "Http",
     "InDoubt",
     "InsecureTransport",

@@ -8,7 +8,14 @@ import io
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -53,6 +60,9 @@ _NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 InDoubt = Callable[[bool], None]
 """Told whether what is being submitted may have been accepted by now."""
+
+Attempt = Callable[[], AbstractAsyncContextManager[None]]
+"""Entered when a submit has its turn and is about to be sent; left with what became of it."""
 
 
 @functools.cache
@@ -193,7 +203,9 @@ class Http:
         """How fast requests of this kind may be sent now."""
         return self._paces[kind]
 
-    async def submit(self, request: Request, *, in_doubt: InDoubt | None = None) -> Answer:
+    async def submit(
+        self, request: Request, *, in_doubt: InDoubt | None = None, attempt: Attempt = nullcontext
+    ) -> Answer:
         """Send a request that costs money. Repeated only when it surely was not accepted.
 
         That is: on 429, on 503, and when no connection was made.
@@ -201,12 +213,13 @@ class Http:
         Args:
             request: What to send.
             in_doubt: Told True before each time that it is sent, and False when that was surely refused.
+            attempt: Entered for each time that it is sent, after its turn has come.
 
         Raises:
             SubmitUncertain: The request was sent and its answer lost, or means nothing (5xx, a redirect).
             ServiceError: It was refused.
         """
-        sending = partial(self._once, self._submits, request, "submit", in_doubt=in_doubt)
+        sending = partial(self._once, self._submits, request, "submit", in_doubt=in_doubt, attempt=attempt)
 
         async def once() -> Answer:
             try:
@@ -281,10 +294,17 @@ class Http:
         *,
         turn_taken: bool = False,
         in_doubt: InDoubt | None = None,
+        attempt: Attempt = nullcontext,
     ) -> Answer:
         url = self.own(request.path)
         if not turn_taken:
             await self.turn(kind)
+        async with self._gate, attempt():
+            return await self._asked(client, url, request, kind, in_doubt)
+
+    async def _asked(
+        self, client: httpx.AsyncClient, url: str, request: Request, kind: Kind, in_doubt: InDoubt | None
+    ) -> Answer:
         with self.telemetry.request(kind, request.method, self.provider, self.base_url) as told:
             with self._translated(request, paid=kind == "submit"):
                 answer = await self._answered(client, url, request, in_doubt)
@@ -299,12 +319,11 @@ class Http:
     async def _answered(
         self, client: httpx.AsyncClient, url: str, request: Request, in_doubt: InDoubt | None
     ) -> Answer:
-        async with self._gate:
-            if in_doubt:
-                in_doubt(True)
-            if request.method == "GET" and self._lean:
-                return await self._lean.get(url, request)
-            return await self._exchange(client, url, request)
+        if in_doubt:
+            in_doubt(True)
+        if request.method == "GET" and self._lean:
+            return await self._lean.get(url, request)
+        return await self._exchange(client, url, request)
 
     async def _exchange(self, client: httpx.AsyncClient, url: str, request: Request) -> Answer:
         with ExitStack() as opened:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import tenacity
 
-from prefect_docjobs.errors import ServiceError, Throttled, Unavailable
+from prefect_docjobs.errors import ServiceError, Throttled, Unavailable, Unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Limits:
 
 def may_repeat_read(error: BaseException) -> bool:
     """Whatever may pass by itself; a GET changes nothing when it is sent twice."""
-    return isinstance(error, (Throttled, Unavailable))
+    return isinstance(error, (Throttled, Unavailable)) and not isinstance(error, Unfinished)
 
 
 def may_repeat_submit(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar
 
-from sqlalchemy import Delete, Update, and_, bindparam, case, delete, update
+from sqlalchemy import Delete, Update, and_, bindparam, case, delete, func, or_, update
 from typing_extensions import override
 
 from prefect_docjobs.errors import Reason
@@ -82,6 +82,7 @@ class TakeOver(OfRecord, Change):
     def values(self, holder: Holder) -> Values:
         return {
             **self.as_read(),
+            "row_key": self.record.key,
             "claim": self.claim,
             "owner": holder.owner,
             "lease_seconds": holder.lease,
@@ -95,7 +96,8 @@ class TakeOver(OfRecord, Change):
 
 _TAKE_OVER = (
     update(jobs)
-    .where(AS_READ, FREE, jobs.c.state != State.FETCHED.value)
+    # A row that became history since it was read has its claim and its version still.
+    .where(AS_READ, FREE, jobs.c.key == bindparam("row_key"), jobs.c.state != State.FETCHED.value)
     .values(
         **NEXT,
         lease_until=LEASE,
@@ -111,12 +113,69 @@ _TAKE_OVER = (
 
 
 @dataclass(frozen=True, slots=True)
+class Resume(OfRecord, Change):
+    """Extend the lease of a record that nobody has taken over, even where it had run out."""
+
+    @property
+    @override
+    def statement(self) -> Update:
+        return _RESUME
+
+    @override
+    def values(self, holder: Holder) -> Values:
+        held = {"row_id": self.record.id, "row_claim": self.record.claim}
+        return {**held, "lease_seconds": holder.lease}
+
+    @override
+    def judge(self, after: After) -> Record | None:
+        row = after.by_id.get(self.record.id)
+        if row is None or row.claim != self.record.claim:
+            return None
+        return record_of(row, mine=State(row.state).is_open)
+
+
+_RESUME = (
+    update(jobs)
+    .where(HELD, jobs.c.state.in_([state.value for state in State if state.is_open]))
+    .values(lease_until=LEASE)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside(OfRecord, Change):
+    """A result that cannot be read: its bytes stay, the job is still done, and anybody may fetch again."""
+
+    error: str
+
+    @property
+    @override
+    def statement(self) -> Update:
+        return _SET_ASIDE
+
+    @override
+    def values(self, holder: Holder) -> Values:
+        return {**self.as_read(), "reason": Reason.UNREADABLE.value, "error": self.error}
+
+    @override
+    def judge(self, after: After) -> Record:
+        row = after.by_id.get(self.record.id)
+        if row is None or (row.claim, row.version) != (self.record.claim, self.record.version + 1):
+            raise lost(self.record)
+        return record_of(row)
+
+
+_SET_ASIDE = update(jobs).where(AS_READ).values(state=State.DONE.value, **NEXT, lease_until=0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Deliver(OfRecord, Change):
-    """A result that was fetched after the record was lost: it may have been the only one to be had."""
+    """A result that came although the record is not held: it may be the only one to be had.
+
+    Whoever holds the record goes on holding it, and finds the result there.
+    """
 
     job_id: str
     news: Values
-    claim: str = field(default_factory=new_claim)
 
     @property
     @override
@@ -125,15 +184,14 @@ class Deliver(OfRecord, Change):
 
     @override
     def values(self, holder: Holder) -> Values:
-        where = {"row_id": self.record.id, "row_job_id": self.job_id}
-        return {**where, "claim": self.claim, "owner": holder.owner, **self.news}
+        return {"row_id": self.record.id, "row_job_id": self.job_id, **self.news}
 
     @override
     def judge(self, after: After) -> Record:
         row = after.by_id.get(self.record.id)
-        if row is None or row.job_id != self.job_id or row.state != State.FETCHED:
+        if row is None or row.job_id != self.job_id or row.state not in (State.DONE, State.FETCHED):
             raise lost(self.record)
-        return record_of(row, mine=row.claim == self.claim)
+        return record_of(row, mine=self.record.mine and row.claim == self.record.claim)
 
 
 _DELIVER = (
@@ -142,33 +200,19 @@ _DELIVER = (
         jobs.c.id == bindparam("row_id"),
         jobs.c.job_id == bindparam("row_job_id"),
         jobs.c.state != State.FETCHED.value,
+        # Bytes that came before are not replaced: their record may be about to be called fetched.
+        or_(jobs.c.body_size.is_(None), jobs.c.reason == Reason.UNREADABLE.value),
     )
-    .values(**NEXT, state=State.FETCHED.value, fetched_at=now(), lease_until=0.0, reason=None, error=None)
+    .values(
+        # By two: one more is what the holder's own write makes, by which it recognises it.
+        version=jobs.c.version + 2,
+        updated_at=now(),
+        state=State.DONE.value,
+        done_at=func.coalesce(jobs.c.done_at, now()),
+        reason=None,
+        error=None,
+    )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Bill(OfRecord, Change):
-    """What a job cost, known after its result was read; it changes nothing that others wait for."""
-
-    job_id: str
-    figures: Values
-
-    @property
-    @override
-    def statement(self) -> Update:
-        return _BILL
-
-    @override
-    def values(self, holder: Holder) -> Values:
-        return {"row_id": self.record.id, "row_job_id": self.job_id, **self.figures}
-
-    @override
-    def judge(self, after: After) -> None:
-        return None
-
-
-_BILL = update(jobs).where(jobs.c.id == bindparam("row_id"), jobs.c.job_id == bindparam("row_job_id"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 
 from prefect_docjobs.ledger.records import Record
+
+# These go on while the machine sleeps, on Linux and macOS; on Windows the monotonic clock does.
+_CLOCKS = ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC_RAW")
+
+
+def _clock_that_counts_sleep() -> Callable[[], float]:
+    for name in _CLOCKS:
+        if (clock := getattr(time, name, None)) is not None:
+            return partial(time.clock_gettime, clock)
+    return time.monotonic
 
 
 class Holdings:
@@ -13,12 +24,12 @@ class Holdings:
 
     Args:
         lease: Seconds that a lease lasts.
-        clock: Monotonic seconds; it is compared with itself only.
+        clock: Monotonic seconds, compared with themselves only; by default they count a sleep of the machine.
     """
 
-    def __init__(self, lease: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lease: float, clock: Callable[[], float] | None = None) -> None:
         self._lease = lease
-        self._clock = clock
+        self._clock = clock or _clock_that_counts_sleep()
         self._records: dict[int, Record] = {}
         self._sure_until: dict[int, float] = {}
 

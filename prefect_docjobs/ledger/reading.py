@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from copy import copy
 from datetime import datetime
 from typing import Any
 
@@ -23,10 +25,34 @@ class Reader:
 
     def __init__(self, url: URL) -> None:
         self._url = url
+        self._keys: dict[str, list[asyncio.Future[Record | None]]] = {}
+        self._reading: asyncio.Task[None] | None = None
 
     async def record(self, id: int) -> Record | None:  # noqa: A002 (it is the record's id)
         """One record as it is now, or None."""
         return (await self.records([id])).get(id)
+
+    async def by_key(self, key: str) -> Record | None:
+        """The record of an entry as it is now, or None; all who ask at the same moment share one question."""
+        answer: asyncio.Future[Record | None] = asyncio.get_running_loop().create_future()
+        self._keys.setdefault(key, []).append(answer)
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_keys(), name="docjobs-ledger-keys")
+        return await answer
+
+    async def _read_keys(self) -> None:
+        while self._keys:
+            await asyncio.sleep(0)  # everybody who is ready now comes along
+            asked, self._keys = self._keys, {}
+            try:
+                found = {record.key: record for record in await self.find(keys=asked, limit=len(asked))}
+            except Exception as problem:  # noqa: BLE001 (whatever it is, the callers must hear of it)
+                for answer in _open(asked.values()):
+                    answer.set_exception(copy(problem))
+                continue
+            for key, answers in asked.items():
+                for answer in _open([answers]):
+                    answer.set_result(found.get(key))
 
     async def records(self, ids: Iterable[int]) -> dict[int, Record]:
         """Records as they are now, by id; those that are not there are left out."""
@@ -106,3 +132,9 @@ class Reader:
 
     async def _read(self, question: Select[Any]) -> Sequence[Row[Any]]:
         return await self._database.run(lambda connection: connection.execute(question).all())
+
+
+def _open(
+    groups: Iterable[Iterable[asyncio.Future[Record | None]]],
+) -> Iterator[asyncio.Future[Record | None]]:
+    return (answer for answers in groups for answer in answers if not answer.done())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+import anyio
+
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.ledger.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger.bodies import Bodies
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
 
 LEASE = 60.0
 """Seconds after which the work of a process that died may be taken over."""
+
+CLAIM_WAIT = 30.0
+"""Seconds that a submit waits for a database that is away."""
+
+_AWAY = 0.5  # seconds between two tries of a database that is away
+_used: set[str] = set()
 
 
 def address() -> str | None:
@@ -29,13 +38,22 @@ def address() -> str | None:
 
 def lease() -> float:
     """Seconds, from `PREFECT_DOCJOBS_LEDGER_LEASE`; 60 by default."""
-    given = os.environ.get("PREFECT_DOCJOBS_LEDGER_LEASE", "").strip() or str(LEASE)
+    return _seconds("PREFECT_DOCJOBS_LEDGER_LEASE", LEASE, least=1.0)
+
+
+def claim_wait() -> float:
+    """Seconds that a submit waits for a ledger that is away: `PREFECT_DOCJOBS_LEDGER_WAIT`; 30 by default."""
+    return _seconds("PREFECT_DOCJOBS_LEDGER_WAIT", CLAIM_WAIT, least=0.0)
+
+
+def _seconds(name: str, default: float, *, least: float) -> float:
+    given = os.environ.get(name, "").strip() or str(default)
     try:
         seconds = float(given)
     except ValueError:
-        seconds = 0.0
-    if not 1.0 <= seconds <= 86_400.0:
-        raise ConfigurationError("PREFECT_DOCJOBS_LEDGER_LEASE must be 1 to 86400 (seconds).")
+        seconds = -1.0
+    if not least <= seconds <= 86_400.0:
+        raise ConfigurationError(f"{name} must be {least:g} to 86400 (seconds).")
     return seconds
 
 
@@ -56,5 +74,20 @@ async def open_ledger(bodies: Bodies | None = None) -> AsyncIterator[Ledger | No
         return
     from prefect_docjobs.ledger.store import Ledger  # importing SQLAlchemy takes 0.2 s
 
-    async with Ledger(where, lease=lease(), bodies=bodies) as ledger:
-        yield ledger
+    async with AsyncExitStack() as stack:
+        yield await _opened(Ledger(where, lease=lease(), wait=claim_wait(), bodies=bodies), where, stack)
+
+
+async def _opened(ledger: Ledger, where: str, stack: AsyncExitStack) -> Ledger:
+    """Open it; one that this process has used before is away rather than wrong, and is waited for."""
+    give_up_at = anyio.current_time() + (ledger.wait if where in _used else 0.0)
+    while True:
+        try:
+            await stack.enter_async_context(ledger)
+        except LedgerUnavailable:  # noqa: PERF203 (twice a second)
+            if anyio.current_time() >= give_up_at:
+                raise
+            await anyio.sleep(_AWAY)
+        else:
+            _used.add(where)
+            return ledger

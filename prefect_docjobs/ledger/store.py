@@ -31,7 +31,7 @@ from prefect_docjobs.ledger.schema import jobs
 from prefect_docjobs.ledger.tokens import Tokens
 from prefect_docjobs.ledger.waits import Waits
 from prefect_docjobs.ledger.writer import Writer
-from prefect_docjobs.ledger.writes import Holder, Values, Write
+from prefect_docjobs.ledger.writes import Holder, Values, Write, new_claim
 from prefect_docjobs.models import JobRef
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Ledger(Reader):
         url: A path or `sqlite:///path` for one machine, `postgresql://…` for a fleet. SQLite's locks and its
             write-ahead log do not work on network filesystems (NFS, SMB): use PostgreSQL there.
         lease: Seconds after which the work of a process that died may be taken over.
+        wait: Seconds that a submit waits for a database that is away, before its document has no result.
         bodies: Where results go that are larger than 256 KiB, compressed. By default, with SQLite, a folder
             beside the file; with PostgreSQL they stay in their rows.
 
@@ -60,13 +61,16 @@ class Ledger(Reader):
         LedgerUnavailable: When opened: the database cannot be reached or made.
     """
 
-    def __init__(self, url: str, *, lease: float = 60.0, bodies: Bodies | None = None) -> None:
+    def __init__(
+        self, url: str, *, lease: float = 60.0, wait: float = 30.0, bodies: Bodies | None = None
+    ) -> None:
         super().__init__(parse_address(url))
         if bodies is None and self._url.get_backend_name() == "sqlite":
             path = Path(self._url.database or "")
             bodies = FileBodies(path.with_name(f"{path.name}.bodies"))
         self._bodies = bodies
         self._lease = lease
+        self.wait = wait
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._holdings = Holdings(lease)
         self._writer: Writer
@@ -91,7 +95,7 @@ class Ledger(Reader):
     ) -> None:
         with anyio.CancelScope(shield=True):
             self._heart.cancel()
-            await asyncio.wait([self._heart])
+            await asyncio.wait([self._heart, *([self._reading] if self._reading else [])])
             await self._writer.flush()
             for record in self._holdings.records:
                 self._post(changes.LetGo(record))
@@ -100,18 +104,23 @@ class Ledger(Reader):
 
     # -- intents
 
-    async def claim(self, entry: Entry) -> Record:
+    async def claim(self, entry: Entry, *, token: str | None = None) -> Record:
         """Write the intent to buy, or learn who did.
 
         Of all callers, in this process and others, one gets a record that is `mine`: the key's first. It has
         to end in `submitted`, `failed` or `released`. For the others `next_step` says what to do. A caller
         who is cancelled while waiting leaves nothing behind.
 
+        Args:
+            entry: What is bought.
+            token: From `new_claim`, the `claim` of the record; with it a claim whose answer was lost is
+                recognised when it is made again.
+
         Raises:
             LedgerUnavailable: Nothing may be submitted.
         """
         for _ in range(_CLAIMS):
-            if record := await self._write(additions.Claim(entry)):
+            if record := await self._write(additions.Claim(entry, claim=token or new_claim())):
                 return record
         raise LedgerUnavailable(f"{entry.document_name}: others claim and release its key all the time.")
 
@@ -123,7 +132,9 @@ class Ledger(Reader):
         """
         return record in self._holdings
 
-    async def take_over(self, record: Record, *, as_new: bool, entry: Entry | None = None) -> Record | None:
+    async def take_over(
+        self, record: Record, *, as_new: bool, entry: Entry | None = None, token: str | None = None
+    ) -> Record | None:
         """Go on with a record that nobody holds, exactly as it was read.
 
         Args:
@@ -132,6 +143,7 @@ class Ledger(Reader):
                 new intent in the same transaction. Else its work is taken up: the state stays, but a failed
                 record is open again (SUBMITTED with a job, INTENDED without).
             entry: For `as_new`: who buys now, and for which name; by default as in `record`.
+            token: As for `claim`.
 
         Returns:
             The record that is now `mine`, or None when somebody else holds it, was faster, or wrote it since.
@@ -141,9 +153,18 @@ class Ledger(Reader):
         """
         if as_new and (record.retired or (entry or record).key != record.key):
             raise ValueError(f"Record {record.id} cannot be bought again under that key.")
+        token = token or new_claim()
         if not as_new:
-            return await self._write(changes.TakeOver(record))
-        return await self._write(additions.Renew(entry=entry or record, record=record))
+            return await self._write(changes.TakeOver(record, claim=token))
+        return await self._write(additions.Renew(entry=entry or record, record=record, claim=token))
+
+    async def resume(self, record: Record) -> Record | None:
+        """Go on with a record of mine whose lease may have run out meanwhile, as `holds` says.
+
+        Returns:
+            The record as it now is, with a fresh lease; None when somebody else has taken it over.
+        """
+        return await self._write(changes.Resume(record))
 
     async def released(self, record: Record) -> None:
         """Strike an intent of mine that surely was not sent: the row is deleted.
@@ -179,33 +200,60 @@ class Ledger(Reader):
         """The job has succeeded; `ref` is complete."""
         return await self._advance(record, State.DONE, changes.ref_values(ref))
 
+    async def kept(
+        self, record: Record, ref: JobRef, body: bytes, *, content_type: str | None = None
+    ) -> Record:
+        """The result's bytes, durable before they are read: `fetched` or `set_aside` says what they are.
+
+        What was fetched after somebody took the record over is kept all the same, for the service may give it
+        only once; whoever holds the record finds it there.
+        """
+        body_values = await self._body_values(record, body)
+        news = {**changes.ref_values(ref), **body_values, "content_type": content_type}
+        try:
+            return await self._advance(record, State.DONE, news)
+        except ClaimLost:
+            now = await self.resume(record)
+            if now is not None and now.mine:  # only a push came in between
+                return await self._advance(now, State.DONE, news)
+            return _sure(await self._write(changes.Deliver(record, ref.job_id, news)))
+
+    async def set_aside(self, record: Record, error: str) -> Record:
+        """The bytes that are kept cannot be read as the job's result: the job is still done, and not mine."""
+        return _sure(await self._write(changes.SetAside(record, error)))
+
     async def fetched(
         self,
         record: Record,
         ref: JobRef,
-        body: bytes,
+        body: bytes | None = None,
         *,
         content_type: str | None = None,
         pages: int | None = None,
         credits: float | None = None,  # noqa: A002 (the services' own word)
         quota_remaining: float | None = None,
     ) -> Record:
-        """The result, before it is read or acknowledged. The record ends with it.
+        """The result was read as that of this job. The record ends with it.
 
-        A result that was fetched after somebody took the record over is kept all the same, for the service
-        may give it only once; the other then loses the record and finds the result.
+        Args:
+            record: Mine.
+            ref: The job.
+            body: The result, unless it was `kept`. One that was fetched after somebody took the record over
+                is kept all the same: the service may give it only once.
+            content_type: Of `body`.
+            pages: Pages that were billed.
+            credits: Credits that were billed.
+            quota_remaining: What the account has left.
         """
-        news = {
-            **changes.ref_values(ref),
-            **await self._body_values(record, body),
-            "content_type": content_type,
-            "pages": pages,
-            "credits": credits,
-            "quota_remaining": quota_remaining,
-        }
+        figures = {"pages": pages, "credits": credits, "quota_remaining": quota_remaining}
+        news = {**changes.ref_values(ref), **figures, "reason": None, "error": None}
+        if body is not None:
+            news |= {**await self._body_values(record, body), "content_type": content_type}
         try:
             return await self._advance(record, State.FETCHED, news)
         except ClaimLost:
+            if body is None:
+                raise
             return _sure(await self._write(changes.Deliver(record, ref.job_id, news)))
 
     async def failed(
@@ -228,19 +276,6 @@ class Ledger(Reader):
         """
         news = changes.failure_values(reason, error, ref, candidates)
         return await self._advance(record, State.FAILED, news)
-
-    async def billed(
-        self,
-        record: Record,
-        job_id: str,
-        *,
-        pages: int | None,
-        credits: float | None,  # noqa: A002 (the services' own word)
-        quota_remaining: float | None,
-    ) -> None:
-        """What a job cost, where the service says so in its result."""
-        figures = {"pages": pages, "credits": credits, "quota_remaining": quota_remaining}
-        await self._write(changes.Bill(record, job_id, figures))
 
     # -- questions
 

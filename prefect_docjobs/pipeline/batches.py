@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 Foresee = Callable[[Forecast], None]
 """Told about once a second when everything will be done."""
 
+OTHERS = 3600.0
+"""Seconds that a submit or a fetch waits for another worker that is at work on the same document."""
+
 Outcomes: TypeAlias = AsyncGenerator[tuple[int, Outcome], None]
 
 _Item = TypeVar("_Item")
@@ -58,7 +61,7 @@ async def submit_many(
 ) -> Outcomes:
     """Submit documents; each outcome has the ref of its job, or the reason why there is none."""
     async with purchases(provider, http, terms, ledger) as buying:
-        line = Line(buying, observe=observe)
+        line = Line(buying, document_timeout=OTHERS, observe=observe)
         # Standing by for somebody else's submit takes none of the turns.
         async with aclosing(_completed(line.submit, documents, limit=4 * SUBMITS)) as outcomes:
             async for done in outcomes:
@@ -102,7 +105,7 @@ async def fetch_many(
     """Fetch results; each outcome has the result, or the reason why there is none."""
     async with purchases(provider, http, None, ledger) as buying:
         await buying.look_up(refs)
-        line = Line(buying, observe=observe)
+        line = Line(buying, document_timeout=OTHERS, observe=observe)
         async with aclosing(_completed(line.fetch, refs, limit=FETCHES)) as outcomes:
             async for done in outcomes:
                 yield done

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,9 @@ from prefect_docjobs.ledger import Record
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
 
+_log = logging.getLogger(__name__)
 _EVERY = 0.5  # seconds between two questions, each for all records that are stood by for
+_LOGGED_EVERY = 60.0
 
 
 class Bystanders:
@@ -56,8 +60,13 @@ class Bystanders:
             await cancelled(self._asking)
 
     async def _ask(self) -> None:
+        clock = asyncio.get_running_loop().time
+        log_at = clock() + _LOGGED_EVERY
         while self._waiting:
             await asyncio.sleep(_EVERY)
+            if clock() >= log_at:
+                log_at += _LOGGED_EVERY
+                self._log_owners()
             try:
                 now = await self._ledger.records({record.id for record in self._waiting.values()})
             except DocJobsError:
@@ -65,6 +74,13 @@ class Bystanders:
             for news, record in self._waiting.items():
                 if _has_changed(record, now):
                     news.set()
+
+    def _log_owners(self) -> None:
+        """Say, once a minute, who is waited for."""
+        owners = Counter(record.owner for record in self._waiting.values())
+        for owner, number in owners.items():
+            example = next(it.document_name for it in self._waiting.values() if it.owner == owner)
+            _log.info("Waiting for %s, which is at work on %s (%d in all)", owner, example, number)
 
 
 def _has_changed(record: Record, now: Mapping[int, Record]) -> bool:

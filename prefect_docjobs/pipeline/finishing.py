@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import logging
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import anyio
 import tenacity
 
 from prefect_docjobs.cancellation import cancelled
-from prefect_docjobs.ledger import LedgerUnavailable, Record
+from prefect_docjobs.ledger import LedgerUnavailable
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 GRACE = 10.0
 """Seconds that a request which is under way has to end when its caller is cancelled."""
+
+LONGEST_RETRY = 3_600.0
+"""Seconds for which a write is retried at most, where the call has no deadline."""
 
 
 def _always() -> bool:
@@ -42,11 +50,48 @@ async def seen_through(work: Coroutine[Any, Any, T], *, matters: Callable[[], bo
         task.cancel()  # the caller was cancelled a second time
 
 
-async def insist(write: Callable[[], Awaitable[Record]]) -> Record:
-    """Write what must not be lost; a database may be away for a moment."""
+async def before(deadline: float, work: Coroutine[Any, Any, T], *, may_stop: Callable[[], bool]) -> T:
+    """What `work` returns or raises; it is cancelled at `deadline`, unless `may_stop` forbids it then.
+
+    Raises:
+        TimeoutError: It was cancelled.
+    """
+    task = asyncio.create_task(work)
+    try:
+        if deadline < math.inf:
+            await asyncio.wait([task], timeout=max(0.0, deadline - anyio.current_time()))
+            if not task.done() and may_stop():
+                await cancelled(task)
+                if task.cancelled():
+                    raise TimeoutError
+        return await task
+    finally:
+        await cancelled(task)
+
+
+@contextmanager
+def bookkeeping() -> Iterator[None]:
+    """What goes wrong inside is logged, and costs no document."""
+    try:
+        yield
+    except Exception:
+        _log.exception("Bookkeeping broke")
+
+
+async def retry_write(write: Callable[[], Awaitable[T]], *, until: float) -> T:
+    """Read or write again while the database is away, with growing pauses.
+
+    Args:
+        write: May be made again after it failed.
+        until: On the loop's clock; then the failure is raised.
+
+    Raises:
+        LedgerUnavailable: The database is still away.
+    """
+    last = min(until, anyio.current_time() + LONGEST_RETRY)
     retrying = tenacity.AsyncRetrying(
-        stop=tenacity.stop_after_attempt(4),
-        wait=tenacity.wait_exponential(multiplier=0.25),
+        stop=lambda _: anyio.current_time() >= last,
+        wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.1),
         retry=tenacity.retry_if_exception_type(LedgerUnavailable),
         sleep=anyio.sleep,
         reraise=True,

@@ -12,8 +12,9 @@ from datetime import datetime, timezone
 
 import anyio
 
-from prefect_docjobs.errors import DocJobsError, JobTimeout, SubmitUncertain
+from prefect_docjobs.errors import DocJobsError, JobTimeout, SubmitUncertain, Unfinished
 from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase
+from prefect_docjobs.pipeline.finishing import GRACE
 from prefect_docjobs.pipeline.purchases import Purchase, Purchases
 from prefect_docjobs.telemetry.names import REUSED
 from prefect_docjobs.waiter import Waiter
@@ -22,7 +23,11 @@ Observe = Callable[[int, Outcome], None]
 """Told of every step of a document: its job is known, its job is done, it has ended."""
 
 _log = logging.getLogger(__name__)
-_FETCH_GRACE = 30.0
+_FETCH_GRACE = (
+    30.0 - GRACE
+)  # seconds after the call's deadline for all results together, with those of `GRACE`
+# Seconds before a job whose result turned out not to be there yet is looked at again; then it is given up.
+_UNFINISHED = (0.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 FETCHES = 8
 """Results that are fetched at the same time."""
 
@@ -67,7 +72,7 @@ class Line:
         outcome = Outcome(document=ref.document_name, ref=ref, phase=Phase.FETCH)
         started = anyio.current_time()
         outcome, purchase = await self._taken_up(index, outcome, ref, started)
-        return await self._fetch(index, outcome, purchase, started) if outcome.ok else outcome
+        return await self._fetch_when_done(index, outcome, purchase, started) if outcome.ok else outcome
 
     async def extract(self, index: int, document: Document) -> Outcome:
         """Submit, wait and fetch."""
@@ -87,8 +92,28 @@ class Line:
             age = age_of(purchase.ref) if purchase.reused else 0.0
             outcome, purchase = await self._wait(index, outcome, purchase, started, age)
             if outcome.ok:
-                outcome = await self._fetch(index, outcome, purchase, started)
+                outcome = await self._fetch_when_done(index, outcome, purchase, started)
         return outcome
+
+    async def _fetch_when_done(
+        self, index: int, outcome: Outcome, purchase: Purchase, started: float
+    ) -> Outcome:
+        """Fetch; a job whose end was reported wrongly is waited for again."""
+        for pause in (*_UNFINISHED, None):
+            try:
+                return await self._fetch(index, outcome, purchase, started)
+            except Unfinished as running:
+                if pause is None or self._until(started) < anyio.current_time() + pause:
+                    failed = _failed(outcome, Phase.FETCH, running, started)
+                    return await self._given_up(index, failed, purchase)
+            await anyio.sleep(pause)
+            if self.waiter is not None:
+                self.waiter.contradicted()
+                age = age_of(purchase.ref)
+                outcome, purchase = await self._wait(index, outcome, purchase, started, age, ask=True)
+            if not outcome.ok:
+                return outcome
+        raise AssertionError("not reached")
 
     # -- the steps
 
@@ -116,16 +141,25 @@ class Line:
         return outcome, purchase
 
     async def _wait(
-        self, index: int, outcome: Outcome, purchase: Purchase, started: float, age: float
+        self,
+        index: int,
+        outcome: Outcome,
+        purchase: Purchase,
+        started: float,
+        age: float,
+        *,
+        ask: bool = False,
     ) -> tuple[Outcome, Purchase]:
+        """Wait for the end; `ask` the service even where the ledger says that the job is done."""
+        known = None if ask else purchase.status
         try:
             with _typed(Phase.WAIT, outcome.document, purchase.ref):
-                status = purchase.status or await self._end_of(purchase.ref, age)
+                status = known or await self._end_of(purchase.ref, age)
+                if known is None:
+                    purchase = await self.purchases.done(purchase, status.ref)
         except DocJobsError as error:
             failed = _failed(outcome, Phase.WAIT, error, started)
             return await self._given_up(index, failed, purchase), purchase
-        if purchase.status is None:
-            purchase = await self.purchases.done(purchase, status.ref)
         seen = {"phase": Phase.WAIT, "status": status, "ref": status.ref, "seconds": _since(started)}
         return self._told(index, outcome.model_copy(update=seen)), purchase
 
@@ -135,15 +169,14 @@ class Line:
 
     async def _fetch(self, index: int, outcome: Outcome, purchase: Purchase, started: float) -> Outcome:
         try:
-            async with self.fetches:
-                with (
-                    self.purchases.phase(Phase.FETCH, purchase.ref),
-                    _typed(Phase.FETCH, outcome.document, purchase.ref),
-                    self._in_time(),
-                ):
-                    answer, purchase = await self.purchases.fetch(purchase)
-                    result = self.purchases.provider.read_result(purchase.ref, answer)
-                    await self.purchases.billed(purchase, result.usage)
+            with _typed(Phase.FETCH, outcome.document, purchase.ref), self._in_time():
+                # Somebody else may be about to fetch it: that is waited for without a slot.
+                purchase = await self.purchases.regain(purchase, self._until(started))
+                async with self.fetches:
+                    with self.purchases.phase(Phase.FETCH, purchase.ref):
+                        result, purchase = await self.purchases.fetch(purchase)
+        except Unfinished:
+            raise
         except DocJobsError as error:
             return await self._given_up(index, _failed(outcome, Phase.FETCH, error, started), purchase)
         ended = {"phase": Phase.DONE, "result": result, "ref": result.ref, "seconds": _since(started)}
@@ -156,10 +189,10 @@ class Line:
         return min(limit, math.inf if self.deadline is None else self.deadline)
 
     def _in_time(self) -> AbstractContextManager[object]:
-        """A result that is there is paid for, so fetching it may go on a little past the deadline."""
+        """What is done is paid for, so all results together may be fetched a little past the deadline."""
         if self.deadline is None:
             return nullcontext()
-        return anyio.fail_after(max(0.0, self.deadline - anyio.current_time()) + _FETCH_GRACE)
+        return anyio.fail_after(max(0.0, self.deadline + _FETCH_GRACE - anyio.current_time()))
 
     async def _given_up(self, index: int, failed: Outcome, purchase: Purchase) -> Outcome:
         await self.purchases.failed(purchase, failed)

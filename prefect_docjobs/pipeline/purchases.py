@@ -12,16 +12,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
+import anyio
 from typing_extensions import Self
 
-from prefect_docjobs.errors import DocJobsError, SubmitUncertain
+from prefect_docjobs.errors import (
+    DocJobsError,
+    JobTimeout,
+    ResultLost,
+    SubmitUncertain,
+    Unfinished,
+    Unreadable,
+)
 from prefect_docjobs.http import Answer, Http, InDoubt
 from prefect_docjobs.ledger import Record, State
-from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Phase, Usage
+from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Phase, Result, Usage
 from prefect_docjobs.pipeline.budget import Budget
+from prefect_docjobs.pipeline.finishing import before, bookkeeping, seen_through
 from prefect_docjobs.pipeline.pages import Pages
+from prefect_docjobs.pipeline.refusals import Refusals
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.telemetry import Operation
 from prefect_docjobs.waiter import Waiter
@@ -31,6 +41,7 @@ _log = logging.getLogger(__name__)
 OnUncertain = Literal["fail", "resubmit"]
 """What to do when a submit's answer is lost: fail the document, or risk a second bill."""
 
+_PAUSES = (1.0, 4.0)  # seconds between two answers that are not the result
 SUBMITS = 8
 """Submits at the same time; each is an open intent, which a crash leaves to be reconciled."""
 
@@ -102,6 +113,7 @@ class Purchases(ABC):
         self.turns = asyncio.Semaphore(SUBMITS)
         self._documents: dict[str, str | None] = {}
         self._in_doubt: dict[int, Pages] = {}
+        self._refusals = Refusals()
 
     async def __aenter__(self) -> Self:
         return self
@@ -139,14 +151,65 @@ class Purchases(ABC):
         """Note that the job has succeeded, and what fetching needs."""
         return replace(purchase, ref=ref)
 
-    async def fetch(self, purchase: Purchase) -> tuple[Answer, Purchase]:
-        """The result's answer; kept, where there is a ledger, before anybody reads it."""
+    async def regain(self, purchase: Purchase, until: float) -> Purchase:  # noqa: ARG002
+        """See to it that nobody else is about to fetch a result; may wait, so call it without a slot.
+
+        Raises:
+            JobTimeout: Somebody else is, and took too long.
+        """
+        return purchase
+
+    async def fetch(self, purchase: Purchase) -> tuple[Result, Purchase]:
+        """The result. Its bytes are kept before they are read, where there is a ledger.
+
+        An answer that is not this job's result is asked for again a few times, which costs nothing.
+
+        Raises:
+            Unfinished: The job still runs.
+            Unreadable: No answer was the result.
+            JobError: The job failed, or its result is lost.
+        """
+        kept, purchase = await self._kept_answer(purchase)
+        if kept is not None:
+            try:
+                return await self._read(purchase, kept)
+            except (Unreadable, Unfinished) as problem:
+                _log.warning("%s: what is kept is not its result: %s", purchase.ref, problem)
+        unread: Unreadable | None = None
+        for pause in (*_PAUSES, None):
+            try:
+                answer, purchase = await self._asked(purchase)
+                return await self._read(purchase, answer)
+            except ResultLost:
+                if unread is None:
+                    raise
+                raise unread from None  # its bytes are kept, and may be read one day
+            except Unreadable as problem:
+                unread = problem
+                if pause is None:
+                    raise
+            _log.warning("%s: %s Fetching again.", purchase.ref, unread)
+            await anyio.sleep(pause)
+        raise AssertionError("not reached")
+
+    async def _read(self, purchase: Purchase, answer: Answer) -> tuple[Result, Purchase]:
+        result = await self.provider.read_result_aside(purchase.ref, answer)
+        with bookkeeping():
+            if not purchase.is_billed:
+                self.http.telemetry.billed(purchase.ref, result.usage)
+        return result, await self._is_read(purchase, result.usage)
+
+    async def _kept_answer(self, purchase: Purchase) -> tuple[Answer | None, Purchase]:
+        """What is kept of the result, if anything is."""
+        return None, purchase
+
+    async def _asked(self, purchase: Purchase) -> tuple[Answer, Purchase]:
+        """The service's answer, kept."""
         return await self.provider.fetch(self.http, purchase.ref), purchase
 
-    async def billed(self, purchase: Purchase, usage: Usage) -> None:
-        """Note what the service says that it cost."""
-        if not purchase.is_billed:
-            self.http.telemetry.billed(purchase.ref, usage)
+    async def _is_read(self, purchase: Purchase, usage: Usage) -> Purchase:  # noqa: ARG002
+        """Note that the kept bytes are the result."""
+        return purchase
 
     async def failed(self, purchase: Purchase, outcome: Outcome) -> None:  # noqa: B027 (nowhere to write)
         """Note that there is no result."""
@@ -154,19 +217,24 @@ class Purchases(ABC):
     async def let_go(self, purchase: Purchase) -> None:  # noqa: B027 (nothing is held)
         """Leave a job to whoever likes to go on with it, before the context is closed."""
 
-    async def send(self, document: Document, *, in_doubt: InDoubt | None = None) -> JobRef:
-        """Submit, within the budget. What may have been accepted stays spent, until `not_accepted`."""
+    async def send(self, document: Document, **options: Any) -> JobRef:
+        """Submit, within the budget. What may have been accepted stays spent, until `not_accepted`.
+
+        Args:
+            document: What to submit.
+            options: Of `Provider.submit`.
+        """
+        self._refusals.check(document)
         budget = self.terms.budget
-        if budget is None:
-            return await self.provider.submit(self.http, document, in_doubt=in_doubt)
-        pages = await budget.take(document)
+        pages = await budget.take(document) if budget else Pages()
         try:
-            return await self.provider.submit(self.http, document, in_doubt=in_doubt)
+            return await self._refusals.counted(self.provider.submit(self.http, document, **options))
         except SubmitUncertain:
             self._in_doubt[id(document)] = pages
             raise
         except DocJobsError:
-            budget.give_back(pages)
+            if budget:
+                budget.give_back(pages)
             raise
 
     def not_accepted(self, document: Document) -> None:
@@ -191,21 +259,24 @@ class Unrecorded(Purchases):
 
     async def submit(self, document: Document, *, hold: bool, until: float = math.inf) -> Purchase:  # noqa: ARG002
         """See `Purchases.submit`."""
-        async with self.turns:
-            ref = await self._submit(document)
+        sent = False
+
+        def note(in_doubt: bool) -> None:
+            nonlocal sent
+            sent = in_doubt
+
+        try:
+            ref = await before(until, self._submit(document, note), may_stop=lambda: not sent)
+        except TimeoutError:
+            raise JobTimeout("The time limit passed before the document was submitted.") from None
         self.check_is_new(ref)
         return Purchase(ref)
 
-    async def _submit(self, document: Document) -> JobRef:
-        try:
-            return await self.send(document)
-        except asyncio.CancelledError:
-            _log.warning(
-                "%s: the submit was under way when it was cancelled; it may have been accepted.",
-                document.name,
-            )
-            raise
-        except SubmitUncertain:
-            if self.terms.on_uncertain != "resubmit":
-                raise
-            return await self.send(document)
+    async def _submit(self, document: Document, note: InDoubt) -> JobRef:
+        async with self.turns:
+            try:
+                return await seen_through(self.send(document, in_doubt=note))
+            except SubmitUncertain:
+                if self.terms.on_uncertain != "resubmit":
+                    raise
+                return await self.send(document, in_doubt=note)

@@ -7,22 +7,25 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
+from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import (
     DocJobsError,
+    JobTimeout,
     Reason,
     ResultLost,
     SubmitUncertain,
+    Unavailable,
 )
-from prefect_docjobs.http import Answer, Http, InDoubt
+from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.ledger import (
     ClaimLost,
     Entry,
@@ -35,20 +38,22 @@ from prefect_docjobs.ledger import (
 )
 from prefect_docjobs.models import Document, JobRef, Outcome, Usage
 from prefect_docjobs.pipeline.arrivals import Arrivals
-from prefect_docjobs.pipeline.budget import OverBudget
 from prefect_docjobs.pipeline.bystanders import Bystanders
-from prefect_docjobs.pipeline.finishing import insist, seen_through
+from prefect_docjobs.pipeline.finishing import before, retry_write, seen_through
 from prefect_docjobs.pipeline.imports import entry_of_job
+from prefect_docjobs.pipeline.intents import Intents, best_effort
 from prefect_docjobs.pipeline.known import completed, kept_answer, recorded_failure
 from prefect_docjobs.pipeline.lost_submits import LostSubmits
 from prefect_docjobs.pipeline.purchases import Purchase, Purchases, Terms
-from prefect_docjobs.pipeline.turns import Turn
 from prefect_docjobs.providers.base import SMALL, Provider
 from prefect_docjobs.waiter import Waiter
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
 _log = logging.getLogger(__name__)
+_MOST = 2**31 - 1  # of a figure
+_SOON = 2.0  # seconds that a document waits for its job to be written down
+_AWAY = 0.5  # seconds between two tries of a database that is away
 _BUYS = 3  # submits of one document in one call, all but the last surely not accepted
 
 
@@ -73,11 +78,15 @@ class Recorded(Purchases):
         self._known: dict[str, Record] = {}
         self._began = time.monotonic()
         self._in_hand: dict[int, Record] = {}
+        self._late: dict[int, asyncio.Task[Record | None]] = {}  # writes that a database which is away delays
 
     async def __aexit__(self, *exc: object) -> None:
         """Let go of what is still open, so that others need not wait until the ledger is closed."""
         with anyio.CancelScope(shield=True):
             await self._bystanders.aclose()
+            if self._late:
+                await asyncio.wait(self._late.values(), timeout=self._ledger.wait)
+                await cancelled(*self._late.values())
             await asyncio.gather(*map(self._let_go, self._in_hand.values()))
 
     async def let_go(self, purchase: Purchase) -> None:
@@ -90,7 +99,7 @@ class Recorded(Purchases):
 
     async def _let_go(self, record: Record) -> None:
         if self._ledger.holds(record):
-            await self._best_effort(self._ledger.let_go(record))
+            await best_effort(self._ledger.let_go(record))
 
     def told_to(self, waiter: Waiter) -> AbstractAsyncContextManager[None]:
         """See `Purchases.told_to`."""
@@ -102,46 +111,54 @@ class Recorded(Purchases):
         """See `Purchases.submit`."""
         self.provider.check(document)
         entry = await self._entry(document)
-        record, buys_left = None, _BUYS
+        intents, buys_left, give_up_at = Intents(self._ledger, entry), _BUYS, math.inf
+        record: Record | None = None
         while True:
-            # An intent is written when its turn has come, so that a crash leaves few of them open.
-            async with Turn(self.turns) as turn:
-                settled = await self._settled(document, entry, record, turn, hold=hold)
-            if isinstance(settled, Purchase):
-                return self._held(settled)
-            if isinstance(settled, _Unsure):
-                self._in_hand[settled.record.id] = settled.record
-                buys_left -= 1
-                record = await self._reconciled(settled, last=not buys_left)
-                if record is settled.record:
-                    self.not_accepted(document)
-                buys_left = 1 if record and record.state is State.FAILED else buys_left
-            else:
-                await self._bystanders.wait(settled, until)
-                record = None
-
-    async def _settled(
-        self, document: Document, entry: Entry, record: Record | None, turn: Turn, *, hold: bool
-    ) -> Purchase | Record | _Unsure:
-        """A job; or the record of somebody who is at work on it; or what became of an intent."""
-        while True:
-            record = record or await self._ledger.claim(entry)
-            step = self._step(record)
-            if step is Step.FAIL:
-                raise recorded_failure(record)
-            if step is Step.STAND_BY:
-                known = None if hold else record.ref
-                return Purchase(known, record, reused=True) if known else record
-            if step is Step.SUBMIT and record.mine and record.state is State.INTENDED:
-                if bought := await self._buy(document, record, turn):
-                    return bought
+            try:
+                record = record or await self._looked_up(intents, entry)
+                job = await self._advanced(document, intents, record, hold=hold, until=until)
+            except LedgerUnavailable:
+                now = anyio.current_time()
+                give_up_at = min(give_up_at, now + self._ledger.wait)
+                if now >= min(give_up_at, until):
+                    raise
+                await anyio.sleep(_AWAY)  # without a slot
                 record = None
                 continue
-            if (step is Step.USE or record.mine or not hold) and record.ref and step is not Step.SUBMIT:
-                return Purchase(record.ref, record, reused=True)
-            record = await self._ledger.take_over(record, as_new=step is Step.SUBMIT, entry=entry)
-            if record is not None and step is Step.RECONCILE:
-                return _Unsure(record, "The submit was under way when its worker ended.")
+            if isinstance(job, Purchase):
+                return self._held(job)
+            record, unsure = None, job
+            if unsure is not None:
+                self._in_hand[unsure.record.id] = unsure.record
+                buys_left -= 1
+                record = await self._reconciled(unsure, last=not buys_left)
+                if record is unsure.record:
+                    self.not_accepted(document)
+                buys_left = 1 if record and record.state is State.FAILED else buys_left
+
+    async def _looked_up(self, intents: Intents, entry: Entry) -> Record | None:
+        return await intents.known(await self._ledger.by_key(entry.key))
+
+    async def _advanced(
+        self, document: Document, intents: Intents, record: Record | None, *, hold: bool, until: float
+    ) -> Purchase | _Unsure | None:
+        """A job; or what became of an intent; or None when the record has to be read again."""
+        step = Step.SUBMIT if record is None else self._step(record)
+        if record is None or step is Step.SUBMIT:
+            return await self._buy(document, intents, record, until)
+        if step is Step.FAIL:
+            raise recorded_failure(record)
+        if record.ref is not None and (step is Step.USE or not hold):
+            return Purchase(record.ref, record, reused=True)
+        if step is Step.STAND_BY:
+            await self._bystanders.wait(record, until)
+            return None
+        taken = await self._ledger.take_over(record, as_new=False)
+        if taken is None:
+            return None  # somebody else was faster
+        if step is Step.RECONCILE or taken.ref is None:
+            return _Unsure(taken, "The submit was under way when its worker ended.")
+        return Purchase(taken.ref, taken, reused=True)
 
     def _step(self, record: Record) -> Step:
         terms, mine = self.terms, record.mine
@@ -154,62 +171,93 @@ class Recorded(Purchases):
         again = terms.resubmit and is_earlier and record.reason is not Reason.UNCERTAIN
         return Step.SUBMIT if step is Step.FAIL and again else step
 
-    async def _buy(self, document: Document, intent: Record, turn: Turn) -> Purchase | _Unsure | None:
-        """Submit once; None when the intent was no longer ours when its turn came."""
-        may_be_accepted = False
+    async def _buy(
+        self, document: Document, intents: Intents, record: Record | None, until: float
+    ) -> Purchase | _Unsure | None:
+        """Submit in the place of `record`; None when somebody else was faster."""
+        intents.begin(record)
 
-        def note(in_doubt: bool) -> None:
-            nonlocal may_be_accepted
-            if in_doubt and not self._ledger.holds(intent):
-                raise ClaimLost(f"{document.name}: the lease ran out before it was sent.")
-            may_be_accepted = in_doubt
+        def may_stop() -> bool:
+            return not intents.may_be_accepted
 
         try:
-            buying = self._bought(document, intent, turn, note)
-            return await seen_through(buying, matters=lambda: may_be_accepted)
+            buying = before(until, self._bought(document, intents, until), may_stop=may_stop)
+            return await seen_through(buying, matters=lambda: intents.may_be_accepted)
         except ClaimLost:
-            await self._best_effort(self._ledger.released(intent))
+            await intents.withdraw()
             return None
         except SubmitUncertain as lost:
-            return _Unsure(intent, str(lost))
+            if intents.record is None:
+                raise
+            return _Unsure(intents.record, str(lost))
+        except TimeoutError:
+            if not await self._withdrawn(intents):
+                raise
+            raise JobTimeout("The time limit passed before the document was submitted.") from None
         except DocJobsError:
+            await self._withdrawn(intents)
             raise
+        except Exception as bug:
+            if not await self._withdrawn(intents):
+                raise
+            _log.exception("%s: the submit broke", document.name)
+            raise Unavailable(f"The submit broke ({type(bug).__name__}). Nothing was sent.") from None
         except BaseException:
-            if not may_be_accepted:  # else it stays an open intent, to be reconciled
-                await self._best_effort(self._ledger.released(intent))
+            await self._withdrawn(intents)
             raise
 
-    async def _bought(
-        self, document: Document, intent: Record, turn: Turn, note: InDoubt
-    ) -> Purchase | _Unsure:
-        try:
-            ref = await self.send(document, in_doubt=note)
-        except (SubmitUncertain, ClaimLost):
-            raise
-        except OverBudget:  # a later run may buy it; a record of each run that did not would be no use
-            await self._best_effort(self._ledger.released(intent))
-            raise
-        except DocJobsError as error:
-            await self._best_effort(self._ledger.failed(intent, error.reason, str(error)))
-            raise
-        turn.end()
+    async def _withdrawn(self, intents: Intents) -> bool:
+        """Withdraw an intent, unless it may have been accepted: then it stays open, to be reconciled."""
+        if not intents.may_be_accepted:
+            await intents.withdraw()
+        return not intents.may_be_accepted
+
+    async def _bought(self, document: Document, intents: Intents, until: float) -> Purchase | _Unsure:
+        async with self.turns:
+            ref = await self.send(
+                document,
+                sha256=intents.sha256,
+                in_doubt=intents.note,
+                attempt=intents.attempt,
+            )
+        intent = intents.record
+        assert intent is not None  # noqa: S101 (an attempt succeeded)
         try:
             self.check_is_new(ref)
         except SubmitUncertain as wrong:
             return _Unsure(intent, str(wrong), (ref.job_id,))
-        if ref.document_sha256 != intent.document_sha256:
-            why = f"{document.name} was changed before it was sent: job {ref.job_id} is of another content."
-            return _Unsure(intent, why, (ref.job_id,))
-        return Purchase(ref, await self._submitted(intent, ref))
+        return Purchase(ref, await self._submitted(intent, ref, until))
 
-    async def _submitted(self, intent: Record, ref: JobRef) -> Record:
-        """Write down a job that is paid for. The ledger makes a write durable even when we are cancelled."""
+    async def _submitted(self, intent: Record, ref: JobRef, until: float) -> Record:
+        """Write down a job that is paid for; while the database is away, its document goes on."""
+        writing = asyncio.create_task(self._written(intent, ref, until), name="docjobs-submitted")
+        self._late[intent.id] = writing
+        await asyncio.wait([writing], timeout=_SOON)
+        return self._now(replace(intent, state=State.SUBMITTED, ref=ref, job_id=ref.job_id))
+
+    async def _written(self, intent: Record, ref: JobRef, until: float) -> Record | None:
         try:
-            return await insist(partial(self._ledger.submitted, intent, ref))
-        except DocJobsError as problem:
+            return await retry_write(partial(self._ledger.submitted, intent, ref), until=until)
+        except (Exception, asyncio.CancelledError) as problem:  # whatever it is, the job is paid for
             told = ref.model_dump_json(exclude_none=True)
             _log.error("%s is submitted, but could not be written down: %s Its ref: %s", ref, problem, told)
-            return replace(intent, state=State.SUBMITTED, ref=ref, job_id=ref.job_id)
+            if isinstance(problem, asyncio.CancelledError):
+                raise
+            return None
+
+    def _now(self, record: Record) -> Record:
+        """`record` as it was written last."""
+        writing = self._late.get(record.id)
+        if writing is None:
+            latest = self._in_hand.get(record.id, record)
+            return latest if latest.claim == record.claim else record
+        if not writing.done():
+            return record
+        del self._late[record.id]
+        written = (None if writing.cancelled() else writing.result()) or record
+        if written.id in self._in_hand:
+            self._in_hand[written.id] = written
+        return written
 
     async def _reconciled(self, unsure: _Unsure, *, last: bool) -> Record | None:
         """Find out whether the service accepted an intent; the record says what to do next."""
@@ -253,10 +301,11 @@ class Recorded(Purchases):
     async def look_up(self, refs: Iterable[JobRef]) -> None:
         """See `Purchases.look_up`."""
         job_ids = [ref.job_id for ref in refs]
-        found = await self._ledger.find(
-            job_ids=job_ids, limit=max(1, 2 * len(job_ids)),
+        find = partial(
+            self._ledger.find, job_ids=job_ids, limit=max(1, 2 * len(job_ids)),
             provider=self.provider.name, base_url=self.http.base_url, tenant=self.http.tenant,
         )  # fmt: skip
+        found = await retry_write(find, until=anyio.current_time() + self._ledger.wait)
         self._known.update((record.job_id, record) for record in found if record.job_id)
 
     async def take_up(self, ref: JobRef, *, to_fetch: bool, until: float = math.inf) -> Purchase:
@@ -290,68 +339,92 @@ class Recorded(Purchases):
         return record
 
     async def done(self, purchase: Purchase, ref: JobRef) -> Purchase:
-        """See `Purchases.done`. Not being able to write it costs one more look, no more."""
+        """See `Purchases.done`. Not being able to write it costs one more status check, no more."""
         self._arrivals.ended(ref)
-        record = purchase.record
+        record = purchase.record and self._now(purchase.record)
         if record is not None and record.mine:
-            record = await self._best_effort(self._noted(record, ref)) or record
-        return replace(purchase, ref=ref, record=record)
+            record = await best_effort(self._noted(record, ref)) or record
+        return self._held(replace(purchase, ref=ref, record=record))
 
     async def _noted(self, record: Record, ref: JobRef) -> Record:
         try:
             return await self._ledger.done(record, ref)
         except ClaimLost:
-            now = await self._ledger.record(record.id)
-            if now is None or now.state is not State.FETCHED or now.job_id != ref.job_id:
+            now = await self._ledger.resume(record)
+            if now is None:
                 raise
-            return now  # a push has brought the result
+            return now  # still mine: a push has brought the result
 
-    async def fetch(self, purchase: Purchase) -> tuple[Answer, Purchase]:
-        """See `Purchases.fetch`."""
-        return await seen_through(self._fetched(await self._still_ours(purchase)))
+    # -- a result is fetched
 
-    async def _fetched(self, purchase: Purchase) -> tuple[Answer, Purchase]:
-        record = purchase.record
-        if record is not None and record.state is State.FETCHED:
-            return kept_answer(record, await self._ledger.body(record)), purchase
-        try:
-            pushed = await self._arrivals.result(purchase.ref)
-            answer = pushed or await self.provider.fetch(self.http, purchase.ref)
-        except ResultLost:
-            record = await self._ledger.record(record.id) if record else None
-            if record is None or record.state is not State.FETCHED:
-                raise
-            return await self._fetched(replace(purchase, record=record))  # somebody was faster
-        if record is not None:
-            record = await self._kept(record, purchase.ref, answer)
-        return answer, replace(purchase, record=record)
-
-    async def _still_ours(self, purchase: Purchase) -> Purchase:
-        """After a stop of this process others may have gone on with the job, and be about to fetch it."""
-        record = purchase.record
-        if record is None or record.state is State.FETCHED or self._ledger.holds(record):
+    async def regain(self, purchase: Purchase, until: float) -> Purchase:
+        """See `Purchases.regain`."""
+        record = purchase.record and self._now(purchase.record)
+        purchase = replace(purchase, record=record)
+        if record is None or record.state is State.FETCHED or (record.mine and self._ledger.holds(record)):
             return purchase
         try:
+            now = await self._ledger.resume(record) if record.mine else None
+            if now is not None:
+                return self._held(replace(purchase, record=now))
             self._known[purchase.ref.job_id] = await self._ledger.record(record.id) or record
-            return await self.take_up(purchase.ref, to_fetch=True)
+            taken = await self.take_up(purchase.ref, to_fetch=True, until=until)
         except LedgerUnavailable as problem:
             _log.warning("%s: %s", purchase.ref, problem)
             return purchase
+        return replace(taken, reused=purchase.reused)
+
+    async def _kept_answer(self, purchase: Purchase) -> tuple[Answer | None, Purchase]:
+        record = purchase.record
+        try:
+            if record is not None and record.has_body:
+                return kept_answer(record, await self._ledger.body(record)), purchase
+            pushed = await self._arrivals.result(purchase.ref)
+        except LedgerUnavailable as problem:  # damaged, or its store is gone: the service may have it
+            _log.warning("%s Asking the service.", problem)
+            return None, purchase
+        if pushed is not None and record is not None and record.mine:
+            purchase = replace(purchase, record=await self._kept(record, purchase.ref, pushed))
+        return pushed, purchase
+
+    async def _asked(self, purchase: Purchase) -> tuple[Answer, Purchase]:
+        return await seen_through(self._fetched(purchase))
+
+    async def _fetched(self, purchase: Purchase) -> tuple[Answer, Purchase]:
+        record = purchase.record and self._now(purchase.record)
+        try:
+            answer = await self.provider.fetch(self.http, purchase.ref)
+        except ResultLost:
+            now = await self._ledger.record(record.id) if record else None
+            if now is None or not now.has_body or (record is not None and record.has_body):
+                raise
+            record = replace(now, mine=record is not None and now.claim == record.claim)
+            return kept_answer(record, await self._ledger.body(record)), replace(purchase, record=record)
+        if record is not None and record.mine:
+            record = await self._kept(record, purchase.ref, answer)
+        return answer, replace(purchase, record=record)
 
     async def _kept(self, record: Record, ref: JobRef, answer: Answer) -> Record:
         kind = answer.headers.get("content-type")
+        keep = partial(self._ledger.kept, record, ref, answer.body, content_type=kind)
         try:
-            return await insist(partial(self._ledger.fetched, record, ref, answer.body, content_type=kind))
-        except DocJobsError as problem:
+            kept = await retry_write(keep, until=anyio.current_time() + self._ledger.wait)
+        except Exception as problem:  # noqa: BLE001 (bookkeeping costs no result)
             _log.error("%s: the result could not be kept, it is only in memory: %s", ref, problem)
             return record
+        if kept.mine:
+            self._in_hand[kept.id] = kept
+        return kept
 
-    async def billed(self, purchase: Purchase, usage: Usage) -> None:
-        """See `Purchases.billed`."""
-        await super().billed(purchase, usage)
-        told = {name: getattr(usage, name) for name in ("pages", "credits", "quota_remaining")}
-        if purchase.record is not None and any(figure is not None for figure in told.values()):
-            await self._best_effort(self._ledger.billed(purchase.record, purchase.ref.job_id, **told))
+    async def _is_read(self, purchase: Purchase, usage: Usage) -> Purchase:
+        record = purchase.record
+        if record is None or not record.mine or record.state is State.FETCHED:
+            return purchase
+        if record.has_body:
+            reading = self._ledger.fetched(record, purchase.ref, **_figures(usage, purchase.ref))
+            record = await best_effort(reading) or record
+            self._in_hand.pop(record.id, None)
+        return replace(purchase, record=record)
 
     async def failed(self, purchase: Purchase, outcome: Outcome) -> None:
         """See `Purchases.failed`."""
@@ -359,12 +432,18 @@ class Recorded(Purchases):
         if record is None or not record.mine or outcome.reason is None or record.state is State.FETCHED:
             return
         told = outcome.error or "No reason was given."
-        await self._best_effort(self._ledger.failed(record, outcome.reason, told, ref=outcome.ref))
+        record = self._now(record)
+        self._in_hand.pop(record.id, None)
+        if outcome.reason is Reason.UNREADABLE:
+            await best_effort(self._ledger.set_aside(record, told))
+        else:
+            await best_effort(self._ledger.failed(record, outcome.reason, told, ref=outcome.ref))
 
-    async def _best_effort(self, writing: Awaitable[Record | None]) -> Record | None:
-        """A note that may be missing: what it says can be found out again."""
-        try:
-            return await writing
-        except (ClaimLost, LedgerUnavailable) as problem:
-            _log.warning("Not written down: %s", problem)
-            return None
+
+def _figures(usage: Usage, ref: JobRef) -> dict[str, Any]:
+    """What a job cost, as far as a database takes it."""
+    figures = {name: getattr(usage, name) for name in ("pages", "credits", "quota_remaining")}
+    odd = [name for name, value in figures.items() if value is not None and not abs(value) <= _MOST]
+    if odd:
+        _log.warning("%s: the service gives impossible figures, left out: %s.", ref, ", ".join(odd))
+    return {name: None if name in odd else value for name, value in figures.items()}

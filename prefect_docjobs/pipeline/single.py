@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import anyio
+
 from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase, Result
-from prefect_docjobs.pipeline.batches import purchases, waiter
+from prefect_docjobs.pipeline.batches import OTHERS, purchases, waiter
 from prefect_docjobs.pipeline.line import age_of
 from prefect_docjobs.pipeline.purchases import Purchase, Purchases, Terms
 from prefect_docjobs.providers.base import Provider
@@ -31,7 +32,7 @@ async def submit_one(
     """See to it that there is a job for a document; see `Purchases.submit` for the errors."""
     async with purchases(provider, http, terms, ledger) as buying:
         with buying.phase(Phase.SUBMIT) as told:
-            purchase = await buying.submit(document, hold=False)
+            purchase = await buying.submit(document, hold=False, until=anyio.current_time() + OTHERS)
             told.job(purchase.ref)
             told.note(REUSED, purchase.reused)
         return purchase.ref
@@ -62,17 +63,17 @@ async def wait_one(
 
 
 async def fetch_one(
-    provider: Provider, http: Http, ref: JobRef, *, ledger: Ledger | None = None, until: float = math.inf
+    provider: Provider, http: Http, ref: JobRef, *, ledger: Ledger | None = None, until: float | None = None
 ) -> Result:
     """Fetch one result; see `Provider.fetch` and `Provider.read_result` for the errors."""
     async with purchases(provider, http, None, ledger) as buying:
+        until = anyio.current_time() + OTHERS if until is None else until
         await buying.look_up([ref])
         purchase = await buying.take_up(ref, to_fetch=True, until=until)
+        purchase = await buying.regain(purchase, until)
         with buying.phase(Phase.FETCH, ref):
             async with _noted(buying, purchase, Phase.FETCH):
-                answer, purchase = await buying.fetch(purchase)
-            result = provider.read_result(purchase.ref, answer)
-            await buying.billed(purchase, result.usage)
+                result, _ = await buying.fetch(purchase)
         return result
 
 

@@ -12,7 +12,7 @@ import hmac
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -27,10 +27,11 @@ from prefect_docjobs.errors import (
     ResultLost,
     ServiceError,
     SubmitUncertain,
+    Unfinished,
     Unreadable,
     Unsupported,
 )
-from prefect_docjobs.http import Answer, Http, InDoubt, Kind, Request, error_for
+from prefect_docjobs.http import Answer, Attempt, Http, InDoubt, Kind, Request, error_for
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.messages import Capabilities, JobPage, JobRow, Polling, Push, Submitted
 from prefect_docjobs.providers.values import segment
@@ -136,8 +137,16 @@ class Provider(ABC):
 
     # -- the verbs
 
-    async def submit(self, http: Http, document: Document, *, in_doubt: InDoubt | None = None) -> JobRef:
-        """Submit a document: one request, one bill. `in_doubt` is told as by `Http.submit`.
+    async def submit(
+        self,
+        http: Http,
+        document: Document,
+        *,
+        sha256: str | None = None,
+        in_doubt: InDoubt | None = None,
+        attempt: Attempt = nullcontext,
+    ) -> JobRef:
+        """Submit a document: one request, one bill. `in_doubt` and `attempt` are told as by `Http.submit`.
 
         Raises:
             InvalidDocument: Nothing was sent; the document is at fault.
@@ -149,7 +158,7 @@ class Provider(ABC):
         alias = new_alias()
         try:
             size, sha256, request = await self._prepared(document, alias)
-            answer = await http.submit(request, in_doubt=in_doubt)
+            answer = await http.submit(request, in_doubt=in_doubt, attempt=attempt)
             submitted = self._read_submitted(answer)
         except DocJobsError as error:
             raise error.about(document.name) from None
@@ -181,10 +190,14 @@ class Provider(ABC):
 
         Raises:
             ResultLost: The service no longer has it (some delete a result when it is read).
+            Unfinished: The job still runs.
         """
         self.claim(http, ref)
         if self.needs_status(ref):
-            ref = (await self.status(http, ref)).ref
+            status = await self.status(http, ref)
+            if not status.state.is_terminal:
+                raise Unfinished(f"There is no result yet: the job is {status.raw_state!r}.")
+            ref = status.ref
         try:
             return await http.send(self.request_for(self.result_request, ref))
         except NotFound as gone:
@@ -198,6 +211,12 @@ class Provider(ABC):
         """
         with self.reading(answer):
             return self.map_result(ref, answer.json())
+
+    async def read_result_aside(self, ref: JobRef, answer: Answer) -> Result:
+        """`read_result`; a large answer is read in a thread, beside the event loop."""
+        if len(answer.body) <= SMALL:
+            return self.read_result(ref, answer)
+        return await anyio.to_thread.run_sync(self.read_result, ref, answer)
 
     async def cancel(self, http: Http, ref: JobRef) -> None:
         """Stop a job at the service. Raises `Unsupported` where the service cannot."""

@@ -22,6 +22,7 @@ _DATE = TypeAdapter(datetime)
 _LONGEST_MESSAGE = 500
 _LONGEST_CODE = 100
 _LONGEST_DATE = 64
+_MOST = 2**31 - 1  # pages, tokens: what every database takes as a whole number
 
 
 # -------------------------------------------------------------------------------------------------- strict
@@ -80,14 +81,14 @@ def share(value: object) -> float | None:
 
 
 def whole(value: object) -> int | None:
-    """A whole number, also one written as `2.0`; None for anything else."""
+    """A whole number of at most 2**31 - 1, also one written as `2.0`; None for anything else."""
     result = number(value)
-    return int(result) if result is not None and result.is_integer() else None
+    return int(result) if result is not None and result.is_integer() and abs(result) <= _MOST else None
 
 
 def index(value: object) -> int | None:
-    """A count or a 0-based position, written without a point; None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A count or a 0-based position up to 2**31 - 1, written without a point; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST else None
 
 
 def page_number(value: object) -> int | None:

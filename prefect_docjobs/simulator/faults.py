@@ -13,7 +13,7 @@ from email.utils import format_datetime
 
 import httpx
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefect_docjobs.simulator.engine import World
@@ -75,6 +75,8 @@ class Guard:
     def _refusal(self, request: Request, strike: Strike | None) -> Response | None:
         if strike is Strike.BAD_GATEWAY:
             return HTMLResponse(_BAD_GATEWAY, status_code=502)
+        if strike is Strike.GARBLED:
+            return JSONResponse({"message": "Endpoint request timed out"})
         if not self._service.admits(request, self._world.settings.api_key):
             self._world.sightings.given["unauthorized"] += 1
             return self._service.refuse(request, Refusal(401))

@@ -16,6 +16,7 @@ class Strike(Enum):
     BAD_GATEWAY = "502"
     DROPPED = "dropped"
     LOST = "lost"
+    GARBLED = "garbled"
 
 
 class TokenBucket:
@@ -71,6 +72,7 @@ class Hazards:
             (Strike.BAD_GATEWAY, shares.bad_gateway),
             (Strike.DROPPED, shares.dropped),
             (Strike.LOST, shares.lost),
+            (Strike.GARBLED, shares.garbled),
         ):
             if point < share:
                 return strike

@@ -100,16 +100,18 @@ class FaultShares(_Section):
         dropped: The connection is cut before the request is acted on.
         lost: The request is acted on (a submit makes its job, a single-use result is used up), then the
             connection is cut instead of answering. Only requests that would have got a 2xx or 3xx.
+        garbled: HTTP 200 with a JSON body that is no answer of the service, the request not acted on.
     """
 
     unavailable: Share = 0.0
     bad_gateway: Share = 0.0
     dropped: Share = 0.0
     lost: Share = 0.0
+    garbled: Share = 0.0
 
     @model_validator(mode="after")
     def _shares_fit_into_one(self) -> FaultShares:
-        if self.unavailable + self.bad_gateway + self.dropped + self.lost > 1.0 + 1e-9:
+        if sum(self.model_dump().values()) > 1.0 + 1e-9:
             raise ValueError("the shares of one kind of request must not add up to more than 1")
         return self
 

@@ -1,7 +1,8 @@
 """One definition for two tasks: the async one, and its plain twin for sync code.
 
 The plain twin runs the coroutine on one background loop of the process. Context variables, and with them
-Prefect's run, travel along; cancelling or interrupting the caller cancels the coroutine.
+Prefect's run, travel along; cancelling or interrupting the caller cancels the coroutine, which sees through
+what is paid for.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 from typing_extensions import ParamSpec
 
+from prefect_docjobs.pipeline.finishing import GRACE
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_TO_END = 10.0  # seconds after that for leases to be given back and the ledger to be closed
 
 
 class BlockingCall(RuntimeWarning):
@@ -91,12 +96,25 @@ def _warn_once(twin: str) -> None:
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, R]) -> R:
-    """Run a coroutine on the background loop and wait for it; an interrupt here cancels it there."""
-    future = asyncio.run_coroutine_threadsafe(coroutine, _background_loop())
+    """Run a coroutine on the background loop and wait for it.
+
+    An interrupt here cancels it there, and waits until it has ended: what is paid for may take up to `GRACE`
+    seconds. A second interrupt does not wait.
+    """
+    ended = threading.Event()
+
+    async def tracked() -> R:
+        try:
+            return await coroutine
+        finally:
+            ended.set()
+
+    future = asyncio.run_coroutine_threadsafe(tracked(), _background_loop())
     try:
         return future.result()
     except BaseException:
-        future.cancel()
+        if future.cancel():
+            ended.wait(GRACE + _TO_END)
         raise
 
 

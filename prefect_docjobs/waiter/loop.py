@@ -143,6 +143,10 @@ class Waiter:
             for watch in self.watches.values():
                 self.put(watch, self.next_look(watch))
 
+    def contradicted(self) -> None:
+        """Note that a job still runs although it was reported as done."""
+        self.sweeps.contradicted()
+
     def forecast(self, *, to_come: int = 0, each: float = 0.0) -> Forecast:
         """When the jobs that are waited for will be done.
 

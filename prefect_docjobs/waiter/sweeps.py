@@ -273,6 +273,11 @@ class Sweeps:
         if is_new and not watch.outcome.done():
             self._waiter.put(watch, self._waiter.next_look(watch))
 
+    def contradicted(self) -> None:
+        """Note that the list reported an end that was none; the second time it is not read any more."""
+        self._trust.lies += 1
+        self._contradicted()
+
     def _contradicted(self) -> None:
         if not self._on:
             return

@@ -109,19 +109,16 @@ async def test_text_that_no_database_takes_does_not_keep_a_push_out(ledger: Ledg
 # ------------------------------------------------------------------------------- results into records
 
 
-async def test_a_pushed_result_ends_its_record(ledger: Ledger, other: Ledger) -> None:
+async def test_a_pushed_result_is_kept_in_its_record_until_it_is_read(ledger: Ledger, other: Ledger) -> None:
     record = await submitted(ledger)
     kept = await push(other, "1")
     assert kept.record is not None
-    assert (kept.record.id, kept.record.state, kept.record.job_id) == (record.id, State.FETCHED, "job-a")
+    assert (kept.record.id, kept.record.state, kept.record.job_id) == (record.id, State.DONE, "job-a")
     now = await ledger.record(record.id)
     assert now is not None
-    assert (now.state, now.body_size, now.content_type) == (State.FETCHED, len(BODY), "application/json")
-    assert (now.version, now.lease_left <= 0.0, now.fetched_at is not None) == (
-        record.version + 1,
-        True,
-        True,
-    )
+    assert (now.state, now.body_size, now.content_type) == (State.DONE, len(BODY), "application/json")
+    assert (now.version, now.claim, now.done_at is not None) == (record.version + 2, record.claim, True)
+    assert now.lease_left > 0.0
     assert (now.ref, now.reason) == (record.ref, None)
     assert await ledger.body(now) == BODY
     (arrival,) = await arrived(ledger)
@@ -129,21 +126,36 @@ async def test_a_pushed_result_ends_its_record(ledger: Ledger, other: Ledger) ->
     assert await ledger.inbox.body(arrival.id) is None
 
 
-async def test_who_held_the_record_and_fetched_too_finds_the_pushed_result(
-    ledger: Ledger, other: Ledger
-) -> None:
+async def test_who_holds_the_record_goes_on_with_it_after_a_push(ledger: Ledger, other: Ledger) -> None:
     record = await submitted(ledger)
     await push(other, "1")
-    found = await ledger.fetched(record, ref(), b"fetched as well")
-    assert (found.state, found.mine) == (State.FETCHED, False)
-    assert await ledger.body(found) == BODY
+    found = await ledger.kept(record, ref(), b"fetched as well")
+    assert (found.state, found.mine) == (State.DONE, True)
+    assert await ledger.body(found) == b"fetched as well"
+    assert (await ledger.fetched(found, ref())).state is State.FETCHED
+
+
+async def test_a_push_does_not_replace_bytes_that_are_being_read(ledger: Ledger, other: Ledger) -> None:
+    record = await ledger.kept(await submitted(ledger), ref(), b"fetched")
+    await push(other, "1")
+    assert (await ledger.fetched(record, ref())).state is State.FETCHED
+    assert await ledger.body(record) == b"fetched"
+
+
+async def test_a_push_replaces_bytes_that_could_not_be_read(ledger: Ledger, other: Ledger) -> None:
+    record = await ledger.kept(await submitted(ledger), ref(), b"{}")
+    await ledger.set_aside(record, "no result")
+    kept = await push(other, "1")
+    assert kept.record is not None
+    assert (kept.record.state, kept.record.reason) == (State.DONE, None)
+    assert await ledger.body(kept.record) == BODY
 
 
 async def test_a_record_that_was_given_up_gets_its_result(ledger: Ledger) -> None:
     failed = await ledger.failed(await submitted(ledger), Reason.TIMEOUT, "our patience ended")
     kept = await push(ledger, "1")
     assert kept.record is not None
-    assert (kept.record.id, kept.record.state, kept.record.error) == (failed.id, State.FETCHED, None)
+    assert (kept.record.id, kept.record.state, kept.record.error) == (failed.id, State.DONE, None)
 
 
 async def test_a_fetched_record_stays_as_it_is(ledger: Ledger) -> None:
@@ -177,7 +189,7 @@ async def test_a_result_without_a_job_id_finds_its_record_by_the_alias(ledger: L
         await submitted(ledger, name, alias=alias)
     kept = await push(ledger, "1", job_id=None, alias="x%_\\'\"é")
     assert kept.record is not None
-    assert (kept.record.job_id, kept.record.state) == ("job-a", State.FETCHED)
+    assert (kept.record.job_id, kept.record.state) == ("job-a", State.DONE)
     assert len(await ledger.find(states=[State.SUBMITTED])) == 2
 
 
@@ -306,7 +318,7 @@ async def test_a_ledger_of_the_first_version_is_upgraded_with_its_rows(url: str)
         assert (record.document_name, record.state, record.job_id) == ("old.pdf", State.SUBMITTED, "job-a")
         kept = await push(ledger, "1")
         assert kept.record is not None
-        assert kept.record.state is State.FETCHED
+        assert kept.record.state is State.DONE
 
 
 async def _make_first_version(url: str) -> None:

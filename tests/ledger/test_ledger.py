@@ -200,7 +200,7 @@ async def test_a_job_that_somebody_found_meanwhile_is_his(ledger: Ledger, other:
     assert len(await ledger.find(job_ids=["job-a"])) == 1
 
 
-async def test_a_result_that_the_former_holder_fetched_is_kept_and_ends_the_record(
+async def test_a_result_that_the_former_holder_fetched_is_kept_in_the_record(
     ledger: Ledger, other: Ledger
 ) -> None:
     slow = await ledger.submitted(await ledger.claim(entry()), ref())
@@ -209,8 +209,9 @@ async def test_a_result_that_the_former_holder_fetched_is_kept_and_ends_the_reco
     await ledger.fetched(slow, ref(), BODY)
     with pytest.raises(ClaimLost):
         await other.failed(taken, Reason.LOST_RESULT, "the service gave it to somebody else")
-    now = await other.claim(entry())
-    assert now.state is State.FETCHED
+    now = await other.resume(taken)
+    assert now is not None
+    assert (now.state, now.mine, now.has_body) == (State.DONE, True, True)
     assert await other.body(now) == BODY
 
 

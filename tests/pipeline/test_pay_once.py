@@ -185,7 +185,7 @@ async def test_what_a_single_wait_finds_is_written_down(tmp_path: Path) -> None:
     ("refusal", "reason"),
     [
         ({"api_key": "another"}, Reason.UNAUTHORIZED),
-        ({"numind": {"quota": 0}}, Reason.REJECTED),
+        ({"numind": {"quota": 0}}, Reason.QUOTA),
         ({"faults": {"submit": {"unavailable": 1.0}}}, Reason.UNAVAILABLE),
     ],
 )

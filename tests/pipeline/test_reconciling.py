@@ -9,14 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from support.ledgers import dead
 from support.patient_time import patient_time
 from support.services import invoice, says
 from support.shop import Shop, shop
 from support.toy import Toy
 
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.http import Http, InDoubt
+from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger, State
 from prefect_docjobs.models import Document, JobRef
 from prefect_docjobs.pipeline import submit_many
@@ -162,32 +161,34 @@ async def test_a_full_page_without_a_total_proves_nothing(
 
 
 @patient_time
-async def test_an_intent_that_is_not_ours_any_more_when_its_turn_comes_is_not_sent(tmp_path: Path) -> None:
+async def test_a_document_that_somebody_else_claims_before_its_turn_comes_is_not_sent(tmp_path: Path) -> None:
     async with shop("numind", tmp_path) as at, at.another_worker() as other:
 
-        async def stolen() -> None:
-            left = await dead(at.ledger, await at.the_record())
-            taken = await other.take_over(left, as_new=False)
-            assert taken
-            await asyncio.sleep(25.0)  # the heart beats, and finds out
-            assert not at.requests
-            await other.released(taken)
+        async def claimed() -> None:
+            assert (await other.claim(at.entry(invoice(1)))).mine
+            asyncio.get_running_loop().call_later(25.0, lambda: released.append(asyncio.create_task(free())))
 
-        (outcome,) = await at.extract(invoice(1), provider=delayed(at, stolen))
+        async def free() -> None:
+            assert not at.requests
+            (record,) = await other.find()
+            await other.released(record)
+
+        released: list[asyncio.Task[None]] = []
+        (outcome,) = await at.extract(invoice(1), provider=delayed(at, claimed))
         assert outcome.ok
         assert at.submits == 1
 
 
 def delayed(at: Shop, before: Callable[[], Any]) -> NuMind:
-    """The service, with something that happens between the first intent and its submit."""
+    """The service, with something that happens before the first document is sent."""
     begun: list[bool] = []
 
     class Delayed(NuMind):
-        async def submit(self, http: Http, document: Document, *, in_doubt: InDoubt | None = None) -> JobRef:
+        async def submit(self, http: Http, document: Document, **options: Any) -> JobRef:
             if not begun:
                 begun.append(True)
                 await before()
-            return await super().submit(http, document, in_doubt=in_doubt)
+            return await super().submit(http, document, **options)
 
     return Delayed(template=at.provider.template)  # type: ignore[attr-defined]
 
@@ -226,6 +227,4 @@ async def test_a_document_that_changes_before_it_is_sent_does_not_become_another
             file.write_bytes(invoice(2).read())
 
         (outcome,) = await at.extract(Document.from_path(file), provider=delayed(at, changed))
-        assert outcome.reason is Reason.UNCERTAIN
-        assert outcome.result is None
-        assert len((await at.the_record()).candidates) == 1
+        assert (outcome.reason, outcome.result, at.submits) == (Reason.INVALID_DOCUMENT, None, 0)

@@ -26,6 +26,7 @@ from prefect_docjobs.errors import (
     Throttled,
     Unauthorized,
     Unavailable,
+    Unfinished,
     Unreadable,
     Unsupported,
 )
@@ -478,7 +479,7 @@ async def test_a_result_on_a_foreign_origin_is_never_asked_for() -> None:
 async def test_a_job_without_a_result_cannot_be_fetched() -> None:
     service = Script(httpx.Response(200, json=job_response()))
     async with http_to(service) as http:
-        with pytest.raises(Unreadable, match="no result yet"):
+        with pytest.raises(Unfinished, match="no result yet"):
             await Mindee(model_id=MODEL).fetch(http, reference())
 
 

@@ -24,6 +24,7 @@ from prefect_docjobs.errors import (
     Throttled,
     Unauthorized,
     Unavailable,
+    Unfinished,
     Unreadable,
     Unsupported,
 )
@@ -369,7 +370,7 @@ async def test_a_known_document_costs_no_status_request() -> None:
 async def test_a_job_without_a_document_cannot_be_fetched() -> None:
     service = Script(httpx.Response(200, json=queued()))
     async with http_to(service) as http:
-        with pytest.raises(Unreadable, match="no document yet"):
+        with pytest.raises(Unfinished, match="no result yet"):
             await INVOICES.fetch(http, reference())
 
 

@@ -18,6 +18,7 @@ from prefect_docjobs.errors import (
     Throttled,
     Unauthorized,
     Unavailable,
+    Unfinished,
     Unreadable,
 )
 from prefect_docjobs.models import Document, JobState, JobStatus, Problem
@@ -258,14 +259,13 @@ async def test_another_products_ref_is_refused() -> None:
     assert service.asked == []
 
 
-async def test_a_result_that_is_not_ready_is_asked_for_again() -> None:
+async def test_a_result_that_is_not_ready_is_told_from_one_that_is_lost() -> None:
     early = httpx.Response(400, json={"code": "JobNotCompleted", "message": "Job is not completed"})
-    replies = [early, httpx.Response(206, json=RESULT)]
-    service = Service({RESULT_ROUTE: lambda request: replies.pop(0)})
+    service = Service({RESULT_ROUTE: early})
     async with http_to(service) as http:
-        fetched = await NuMind(template=TEMPLATE).fetch(http, job_ref())
-    assert (fetched.status, fetched.attempts) == (206, 2)
-    assert service.asked == [RESULT_ROUTE] * 2
+        with pytest.raises(Unfinished):
+            await NuMind(template=TEMPLATE).fetch(http, job_ref())
+    assert service.asked == [RESULT_ROUTE]
 
 
 async def test_each_product_has_its_own_result_route() -> None:

@@ -30,14 +30,15 @@ JOBS = {"duration": {"law": "fixed", "seconds": 10.0}}
 
 
 class Late(httpx.AsyncBaseTransport):
-    """Hands answers on late: `seconds` says how late, given the request."""
+    """Hands answers on late, or others in their place: `seconds` and `instead` say so, given the request."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
         self.seconds: Callable[[httpx.Request], float] = lambda request: 0.0
+        self.instead: Callable[[httpx.Request], httpx.Response | None] = lambda request: None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        answer = await self._inner.handle_async_request(request)
+        answer = self.instead(request) or await self._inner.handle_async_request(request)
         await asyncio.sleep(self.seconds(request))
         return answer
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unavailable, Unreadable
+from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unavailable, Unfinished, Unreadable
 from prefect_docjobs.http import Answer, error_for
 from prefect_docjobs.models import JobRef, JobState, JobStatus, Problem
 from prefect_docjobs.providers.base import JobPage, JobRow
@@ -183,7 +183,7 @@ def service_error(answer: Answer, *, provider: str) -> ServiceError:
     if answer.status == 403:
         return _forbidden(answer, message, facts)
     if answer.status == 400 and code == JOB_NOT_COMPLETED:
-        return Unavailable(message or "The job has not ended yet.", status=400, **facts)
+        return Unfinished(message or "The job has not ended yet.", status=400, **facts)
     return error_for(answer, message or no_reason(answer), **facts)
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prefect_docjobs.errors import JobCancelled, JobError, JobExpired, JobFailed, ResultLost, Unavailable
+from prefect_docjobs.errors import JobCancelled, JobError, JobExpired, JobFailed, ResultLost, Unfinished
 from prefect_docjobs.models import Field, JobRef, JobState, Problem, Result, Usage
 from prefect_docjobs.providers.numind.answers import job_problem, job_state, own_job, problem, timed_out
 from prefect_docjobs.providers.values import index, object_of
@@ -26,7 +26,7 @@ def map_result(ref: JobRef, payload: object) -> Result:
     Raises:
         JobFailed: There is an inference error and no result.
         ResultLost: The job succeeded and holds no output.
-        Unavailable: The job has not ended yet.
+        Unfinished: The job has not ended yet.
     """
     body = object_of(payload)
     output = job_output(ref, body) if _is_job(body) else body
@@ -50,12 +50,12 @@ def job_output(ref: JobRef, payload: object) -> dict[str, Any]:
 
     Raises:
         JobError: The job failed, was cancelled, or holds no output.
-        Unavailable: The job has not ended yet.
+        Unfinished: The job has not ended yet.
     """
     job = own_job(ref, payload)
     state = job_state(job)
     if not state.is_terminal:
-        raise Unavailable(f'The job has not ended yet: it is "{job["status"]}".')
+        raise Unfinished(f'The job has not ended yet: it is "{job["status"]}".')
     if state is not JobState.SUCCEEDED:
         raise _ended(ref, state, job)
     if job.get("outputData") is None:

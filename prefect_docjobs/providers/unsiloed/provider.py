@@ -14,7 +14,7 @@ from prefect_docjobs.errors import (
     JobFailed,
     Rejected,
     ServiceError,
-    Unavailable,
+    Unfinished,
     Unreadable,
 )
 from prefect_docjobs.http import Answer, Kind, Part, Request
@@ -207,13 +207,14 @@ class Unsiloed(Provider):
         """A finished job's result.
 
         Raises:
-            Unavailable: The job is not finished.
+            Unfinished: The job is not finished.
             JobFailed: It failed; there is no result.
             JobCancelled: It was cancelled.
         """
         body = object_of(payload)
         self._check_same_job(ref, body)
-        if self.routes == "product":
+        # The generic route answers with the result alone; a job in its place says what has become of it.
+        if self.routes == "product" or ("status" in body and "result" not in body):
             self._check_finished(ref, body)
         return results.MAPPERS[self.product](ref, body)
 
@@ -244,7 +245,7 @@ class Unsiloed(Provider):
         if state in _ENDED_BADLY:
             kind = JobCancelled if state is JobState.CANCELLED else JobFailed
             raise kind(f"There is no result: {_problem(body)}", ref=ref)
-        raise Unavailable(f"There is no result yet: the job is {word!r}.")
+        raise Unfinished(f"There is no result yet: the job is {word!r}.")
 
     def _job_path(self, ref: JobRef) -> str:
         root = "/jobs" if self.routes == "jobs" else wire.ROUTES[self.product].poll

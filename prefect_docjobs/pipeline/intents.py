@@ -1,0 +1,111 @@
+"""The intent to buy one document: committed right before a request leaves, withdrawn when it was refused."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from prefect_docjobs.errors import DocJobsError, SubmitUncertain
+from prefect_docjobs.ledger import ClaimLost, Entry, LedgerUnavailable, Record, State
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
+
+_log = logging.getLogger(__name__)
+
+
+class Intents:
+    """The intents of one document, one for each attempt to submit it.
+
+    A slot and a turn come first, then the intent, then the request: a worker that is killed while it waits
+    leaves nothing behind. While a refused request pauses, the record says that nothing was accepted.
+
+    Attributes:
+        sha256: Of the content that is bought; None for a document given by URL.
+        record: The intent of the attempt under way, or what the last one left.
+        may_be_accepted: Whether the service may have the whole document.
+    """
+
+    def __init__(self, ledger: Ledger, entry: Entry) -> None:
+        self._ledger = ledger
+        self._entry = entry
+        self.sha256 = entry.document_sha256
+        self._tokens: set[str] = set()
+        self._refused = False
+        self.record: Record | None = None
+        self.may_be_accepted = False
+
+    def begin(self, record: Record | None) -> None:
+        """Buy in the place of `record`: our intent, one that is bought again, or None for a new key."""
+        self.record = record
+        self._refused = self.may_be_accepted = False
+
+    async def known(self, record: Record | None) -> Record | None:
+        """`record`, mine again where it is a claim of ours whose answer was lost."""
+        if record is None or record.mine or record.claim not in self._tokens:
+            return record
+        return (await self._ledger.resume(record) or record) if record.state is State.INTENDED else record
+
+    @asynccontextmanager
+    async def attempt(self) -> AsyncGenerator[None]:
+        """One request: the intent before it, and what is known after it.
+
+        Raises:
+            ClaimLost: Somebody else was faster; nothing was sent.
+            LedgerUnavailable: No intent could be written; nothing was sent.
+        """
+        self.may_be_accepted = False
+        intent = self.record = await self._claimed()
+        self._refused = False
+        try:
+            yield
+        except (SubmitUncertain, ClaimLost):
+            raise
+        except DocJobsError as error:
+            self.may_be_accepted = False
+            refused = self._ledger.failed(intent, error.reason, str(error))
+            self.record, self._refused = await best_effort(refused) or intent, True
+            raise
+
+    def note(self, in_doubt: bool) -> None:
+        """Note whether the document may have been accepted; without a lease its last piece is not sent.
+
+        Raises:
+            ClaimLost: Somebody else may have taken the record over.
+        """
+        if in_doubt and (self.record is None or not self._ledger.holds(self.record)):
+            raise ClaimLost(f"{self._entry.document_name}: the lease ran out before it was sent.")
+        self.may_be_accepted = in_doubt
+
+    async def withdraw(self) -> None:
+        """Delete the intent, which surely was not sent."""
+        if self.record is not None and self.record.mine and self.record.state is State.INTENDED:
+            await best_effort(self._ledger.released(self.record))
+
+    async def _claimed(self) -> Record:
+        before, token = self.record, secrets.token_hex(8)
+        self._tokens.add(token)
+        if before is None:
+            intent: Record | None = await self._ledger.claim(self._entry, token=token)
+        elif before.mine and before.state is State.INTENDED:
+            intent = await self._ledger.resume(before)
+        else:
+            again = not self._refused
+            intent = await self._ledger.take_over(before, as_new=again, entry=self._entry, token=token)
+        if intent is None or not intent.mine or intent.state is not State.INTENDED:
+            raise ClaimLost(f"{self._entry.document_name}: somebody else was faster.")
+        return intent
+
+
+async def best_effort(writing: Awaitable[Record | None]) -> Record | None:
+    """A note that may be missing: it can be found out again, and no fault of it costs a document."""
+    try:
+        return await writing
+    except (ClaimLost, LedgerUnavailable) as problem:
+        _log.warning("Not written down: %s", problem)
+    except Exception:  # whatever it is
+        _log.exception("Not written down")
+    return None
