@@ -20,7 +20,7 @@ from prefect_docjobs.errors import DocJobsError, SubmitUncertain
 from prefect_docjobs.http import Answer, Http, InDoubt
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Phase, Usage
-from prefect_docjobs.pipeline.budget import Budget
+from prefect_docjobs.pipeline.budget import Budget, OverBudget
 from prefect_docjobs.pipeline.pages import Pages
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.telemetry import Operation
@@ -154,12 +154,20 @@ class Purchases(ABC):
     async def let_go(self, purchase: Purchase) -> None:  # noqa: B027 (nothing is held)
         """Leave a job to whoever likes to go on with it, before the context is closed."""
 
-    async def send(self, document: Document, *, in_doubt: InDoubt | None = None) -> JobRef:
-        """Submit, within the budget. What may have been accepted stays spent, until `not_accepted`."""
+    async def send(
+        self, document: Document, *, in_doubt: InDoubt | None = None, taken: Pages | None = None
+    ) -> JobRef:
+        """Submit, within the budget. What may have been accepted stays spent, until `not_accepted`.
+
+        Args:
+            document: What to submit.
+            in_doubt: See `Provider.submit`.
+            taken: Its pages, where they are taken from the budget already.
+        """
         budget = self.terms.budget
         if budget is None:
             return await self.provider.submit(self.http, document, in_doubt=in_doubt)
-        pages = await budget.take(document)
+        pages = taken or await budget.take(document)
         try:
             return await self.provider.submit(self.http, document, in_doubt=in_doubt)
         except SubmitUncertain:
@@ -205,7 +213,10 @@ class Unrecorded(Purchases):
                 document.name,
             )
             raise
-        except SubmitUncertain:
+        except SubmitUncertain as lost:
             if self.terms.on_uncertain != "resubmit":
                 raise
-            return await self.send(document)
+            try:
+                return await self.send(document)
+            except OverBudget:
+                raise lost from None

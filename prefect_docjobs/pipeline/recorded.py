@@ -41,6 +41,7 @@ from prefect_docjobs.pipeline.finishing import insist, seen_through
 from prefect_docjobs.pipeline.imports import entry_of_job
 from prefect_docjobs.pipeline.known import completed, kept_answer, recorded_failure
 from prefect_docjobs.pipeline.lost_submits import LostSubmits
+from prefect_docjobs.pipeline.pages import Pages
 from prefect_docjobs.pipeline.purchases import Purchase, Purchases, Terms
 from prefect_docjobs.pipeline.turns import Turn
 from prefect_docjobs.providers.base import SMALL, Provider
@@ -73,6 +74,7 @@ class Recorded(Purchases):
         self._known: dict[str, Record] = {}
         self._began = time.monotonic()
         self._in_hand: dict[int, Record] = {}
+        self._taken: dict[int, Pages] = {}
 
     async def __aexit__(self, *exc: object) -> None:
         """Let go of what is still open, so that others need not wait until the ledger is closed."""
@@ -124,6 +126,7 @@ class Recorded(Purchases):
         self, document: Document, entry: Entry, record: Record | None, turn: Turn, *, hold: bool
     ) -> Purchase | Record | _Unsure:
         """A job; or the record of somebody who is at work on it; or what became of an intent."""
+        unsure = record
         while True:
             record = record or await self._ledger.claim(entry)
             step = self._step(record)
@@ -139,9 +142,34 @@ class Recorded(Purchases):
                 continue
             if (step is Step.USE or record.mine or not hold) and record.ref and step is not Step.SUBMIT:
                 return Purchase(record.ref, record, reused=True)
-            record = await self._ledger.take_over(record, as_new=step is Step.SUBMIT, entry=entry)
+            if step is Step.SUBMIT:
+                record = await self._renewed(document, record, entry, unsure)
+                continue
+            record = await self._ledger.take_over(record, as_new=False, entry=entry)
             if record is not None and step is Step.RECONCILE:
                 return _Unsure(record, "The submit was under way when its worker ended.")
+
+    async def _renewed(
+        self, document: Document, record: Record, entry: Entry, unsure: Record | None
+    ) -> Record | None:
+        """A new intent in a record's place. Its pages are taken first, or else the record stays as it is."""
+        budget, renewed = self.terms.budget, None
+        if budget is None:
+            return await self._ledger.take_over(record, as_new=True, entry=entry)
+        try:
+            pages = await budget.take(document)
+        except OverBudget:
+            if unsure is not None and unsure.reason is Reason.UNCERTAIN:  # this call has sent it
+                raise recorded_failure(unsure) from None
+            raise
+        try:
+            renewed = await self._ledger.take_over(record, as_new=True, entry=entry)
+        finally:
+            if renewed is None:
+                budget.give_back(pages)
+            else:
+                self._taken[renewed.id] = pages
+        return renewed
 
     def _step(self, record: Record) -> Step:
         terms, mine = self.terms, record.mine
@@ -183,7 +211,7 @@ class Recorded(Purchases):
         self, document: Document, intent: Record, turn: Turn, note: InDoubt
     ) -> Purchase | _Unsure:
         try:
-            ref = await self.send(document, in_doubt=note)
+            ref = await self.send(document, in_doubt=note, taken=self._taken.pop(intent.id, None))
         except (SubmitUncertain, ClaimLost):
             raise
         except OverBudget:  # a later run may buy it; a record of each run that did not would be no use
