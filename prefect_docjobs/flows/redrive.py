@@ -130,7 +130,7 @@ class _Redrive:
     writer: LetterWriter
 
     async def drive(self, items: Sequence[DeadLetter], *, numbers: str, timeout: float | None) -> Batch:
-        return await aredrive.with_options(task_run_name=f"redrive {numbers}")(
+        batch: Batch = await aredrive.with_options(task_run_name=f"redrive {numbers}")(
             self.job,
             [letter.outcome() for letter in items],
             [letter.source() for letter in items],
@@ -139,6 +139,7 @@ class _Redrive:
             timeout=timeout,
             **self.options,
         )
+        return batch
 
     async def letters(self, items: Sequence[DeadLetter], batch: Batch) -> list[DeadLetter]:
         """New letters for those that failed again; the others stay as they were."""

@@ -57,8 +57,8 @@ def given(tmp_path: Path) -> Iterator[Given]:
     for document in DOCUMENTS:
         (folder / document.name).write_bytes(document.read())
     with run_in_thread(Settings(duration=Duration(law="fixed", seconds=0.0))) as service:
-        jobs = (make_job(name, service.base_url) for name in ("mindee", "unsiloed"))
-        yield Given(service, *jobs, folder)
+        job, other = (make_job(name, service.base_url) for name in ("mindee", "unsiloed"))
+        yield Given(service, job, other, folder)
 
 
 def rows(reason: Reason) -> list[Outcome]:
@@ -132,7 +132,7 @@ SUBMITTING: dict[str, tuple[Prepare, Act]] = {
     "submit_document": (nothing, lambda at, _: tasks.asubmit_document(at.job, DOCUMENTS[0], **BUDGET)),
     "submit_document in sync code": (
         nothing,
-        lambda at, _: asyncio.to_thread(tasks.submit_document, at.job, DOCUMENTS[0], **BUDGET),
+        lambda at, _: asyncio.to_thread(lambda: tasks.submit_document(at.job, DOCUMENTS[0], **BUDGET)),
     ),
     "trigger": (nothing, lambda at, _: at.job.trigger(DOCUMENTS[0], **BUDGET)),
     "submit_documents": (nothing, lambda at, _: tasks.asubmit_documents(at.job, DOCUMENTS, **BUDGET)),
