@@ -15,7 +15,7 @@ from prefect_docjobs.flows.chunks import Chunk, all_ended, chunks_of, item_numbe
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.tasks import aextract_documents
 from prefect_docjobs.tasks.arguments import Job, the_job
-from prefect_docjobs.tasks.fallback.course import labelled
+from prefect_docjobs.tasks.fallback.service import labelled
 
 Answered: TypeAlias = Callable[[int, Sequence[Document], Mapping[str, Batch]], Awaitable[None]]
 """What is done with a chunk: the number of its first document, its documents, a batch of each service."""
