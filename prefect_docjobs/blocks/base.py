@@ -37,6 +37,7 @@ from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.http import Http, Kind, Limits, Paces, normalize_base_url, shared_paces
 from prefect_docjobs.models import Document, JobRef, Result
 from prefect_docjobs.pipeline import OnUncertain, submit_one
+from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.providers import Provider, provider_class
 
 if TYPE_CHECKING:
@@ -323,6 +324,9 @@ class DocJob(DocJobsBlock, _JobBlock, ABC):
         *,
         on_uncertain: OnUncertain = "fail",
         reuse_days: float | None = REUSE_DAYS,
+        budget: Budget | float | None = None,
+        max_documents: int | None = None,
+        price_per_page: float | None = None,
     ) -> DocJobRun:
         """Submit a document, unless the ledger knows a job for the same content: one document, one bill.
 
@@ -330,9 +334,13 @@ class DocJob(DocJobsBlock, _JobBlock, ABC):
             document: What to submit; needed, although Prefect's interface has it optional.
             on_uncertain: What to do when the submit's answer is lost.
             reuse_days: Days during which a finished job counts; 0 never, None for ever.
+            budget: What may be bought, see `extract_documents`.
+            max_documents: Documents that may be bought.
+            price_per_page: What a page costs.
 
         Raises:
-            ConfigurationError: There is no document.
+            ConfigurationError: There is no document, or a limit is none.
+            OverBudget: Nothing was sent.
             DocJobsError: See `Purchases.submit`.
         """
         if not isinstance(document, Document):
@@ -340,7 +348,8 @@ class DocJob(DocJobsBlock, _JobBlock, ABC):
                 f"trigger needs a Document, not {type(document).__name__}: "
                 "await job.trigger(Document.from_path('invoice.pdf'))."
             )
-        terms = terms_of(self, on_uncertain, reuse_days)
+        limit = budget_of(budget, max_documents, price_per_page)
+        terms = terms_of(self, on_uncertain, reuse_days, limit)
         async with self.credentials.get_client() as http, the_ledger() as ledger:
             ref = await submit_one(self.provider(), http, document, terms=terms, ledger=ledger)
         self.logger.info("%s is submitted, its ref is %s", ref, ref.model_dump_json(exclude_none=True))

@@ -15,6 +15,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.comparison import (
     ComparatorName,
     Comparators,
@@ -27,11 +28,20 @@ from prefect_docjobs.comparison import (
     decide,
 )
 from prefect_docjobs.flows.artifacts import artifact_key, not_fatal
+from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.files import COMPARISON, CONFLICTS
 from prefect_docjobs.flows.lines import LineFiles
 from prefect_docjobs.flows.listing import documents_in
 from prefect_docjobs.flows.panel import Panel, by_document
-from prefect_docjobs.flows.parameters import AtLeastOne, JobParameter, Seconds, job_label, output_folder
+from prefect_docjobs.flows.parameters import (
+    Amount,
+    AtLeastOne,
+    Days,
+    JobParameter,
+    Seconds,
+    job_label,
+    output_folder,
+)
 from prefect_docjobs.flows.report import TABLE_ROWS, plain
 from prefect_docjobs.flows.tables import cell
 from prefect_docjobs.models import Batch, Document, Outcome
@@ -72,6 +82,9 @@ async def compare_services(
     document_timeout: Seconds | None = 3600,
     max_documents: AtLeastOne | None = None,
     on_uncertain: OnUncertain = "fail",
+    reuse_days: Days | None = REUSE_DAYS,
+    budget: Amount | None = None,
+    price_per_page: Amount | None = None,
 ) -> dict[str, Any]:
     """Send the documents of a folder through several services, and compare what they find, cost and take.
 
@@ -96,6 +109,10 @@ async def compare_services(
         max_documents: Take so many documents at most, in the order of their names. Empty: all.
         on_uncertain: When a submit's answer is lost: fail the document, or resubmit it at the risk of a
             second bill.
+        reuse_days: Days for which a content that was bought is not bought again; 0 never. Empty: for ever.
+        budget: Pages that may be bought from all services together, or with a price what they may cost; the
+            documents that do not fit are failures at that service. Empty: no limit.
+        price_per_page: What a page costs, in any currency.
 
     Returns:
         The totals (documents, fields, unanimous, conflicts), a row for each service, and the paths of the
@@ -107,9 +124,7 @@ async def compare_services(
     """
     log = run_log()
     check_settings(fields, comparators)  # before anything is bought
-    panel = await Panel.of(
-        jobs, timeout=timeout, document_timeout=document_timeout, on_uncertain=on_uncertain
-    )
+    panel = await Panel.of(jobs, timeout=timeout)
     listing = partial(documents_in, folder, pattern, recursive=recursive)
     documents = (await anyio.to_thread.run_sync(listing))[:max_documents]
     log.info("Found %s in %s", count(len(documents), "document"), folder)
@@ -117,8 +132,17 @@ async def compare_services(
     folder_out = output_folder(output, this.scheduled_start_time)
     files = LineFiles(folder_out, (COMPARISON, CONFLICTS), str(this.id)[:8])
     comparing = _Comparing(panel, files, fields, comparators or {}, VotingRule(quorum=quorum))
+    limit = await budget_of_run(budget, price_per_page, documents)
     with files.written():
-        await panel.ask(documents, chunk_size, comparing.take)
+        await panel.ask(
+            documents,
+            chunk_size,
+            comparing.take,
+            document_timeout=document_timeout,
+            on_uncertain=on_uncertain,
+            reuse_days=reuse_days,
+            budget=limit,
+        )
     await comparing.publish(_subject(jobs, folder), folder, log)
     # Prefect takes the run's state from here and hands the caller the state's data.
     return cast("dict[str, Any]", comparing.state(f"No file in {folder} matches {pattern}."))

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: a flow that is served is loaded by its path, and Prefect 3.8 does
 # not find the types of its parameters then.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,11 +12,20 @@ from prefect import flow, runtime
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import REUSE_DAYS
+from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.chunks import Chunk, ChunkedRun, chunks_of, item_numbers, side_by_side
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
 from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
 from prefect_docjobs.flows.listing import list_documents_once
-from prefect_docjobs.flows.parameters import AtLeastOne, Days, JobParameter, MaxFailures, Seconds, job_label
+from prefect_docjobs.flows.parameters import (
+    Amount,
+    AtLeastOne,
+    Days,
+    JobParameter,
+    MaxFailures,
+    Seconds,
+    job_label,
+)
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import afetch_results, asubmit_documents, cancel_remote_jobs, sense_jobs
@@ -55,13 +64,15 @@ async def extract_folder_deferred(
     on_uncertain: OnUncertain = "fail",
     reuse_days: Days | None = REUSE_DAYS,
     max_failures: MaxFailures | None = None,
+    budget: Amount | None = None,
+    price_per_page: Amount | None = None,
     suspend_cost: Seconds = SUSPEND_COST,
 ) -> dict[str, Any]:
     """Extract from every document of a folder like extract-folder, without a worker while it waits.
 
     All documents are submitted, then the run is suspended until a watcher (watch-jobs) resumes it, then the
-    results are fetched. Run it as a deployment. It has no budget: what a budget left out would be bought when
-    the flow is replayed.
+    results are fetched. Run it as a deployment. Its budget holds for the whole run, however often it is
+    suspended.
 
     Args:
         folder: The folder with the documents.
@@ -81,6 +92,9 @@ async def extract_folder_deferred(
         reuse_days: Days for which a content that was bought is not bought again; 0 never. Empty: for ever.
         max_failures: The run fails, after everything is written, when more documents fail: below 1 a share
             of all, such as 0.05; from 1 on a number of them. Empty: when not one is delivered.
+        budget: Pages that may be bought, or with a price what they may cost. Documents that do not fit are
+            left to a later run. What is paid for already costs nothing. Empty: no limit.
+        price_per_page: What a page costs, in any currency.
         suspend_cost: Seconds of a worker that a suspension costs, for auto.
 
     Returns:
@@ -99,9 +113,12 @@ async def extract_folder_deferred(
     work = _Delivery(block, letter_writer(block, log))
     run = ChunkedRun(work, result_files(output))
     run.files.folder.mkdir(parents=True, exist_ok=True)  # what cannot be written is not bought
-    submitted = await _submitted(
-        block, documents, chunk_size, on_uncertain=on_uncertain, reuse_days=reuse_days
-    )
+    options = {
+        "on_uncertain": on_uncertain,
+        "reuse_days": reuse_days,
+        "budget": await budget_of_run(budget, price_per_page, documents),
+    }
+    submitted = await _submitted(block, documents, chunk_size, options)
     ended = await sense_jobs(
         block,
         submitted,
@@ -123,12 +140,7 @@ async def extract_folder_deferred(
 
 
 async def _submitted(
-    job: DocJob,
-    documents: Sequence[Document],
-    chunk_size: int,
-    *,
-    on_uncertain: OnUncertain,
-    reuse_days: float | None,
+    job: DocJob, documents: Sequence[Document], chunk_size: int, options: Mapping[str, Any]
 ) -> Batch:
     """Submit all documents, a task run for each chunk; a replay is told by the ledger what it did before."""
     batches: dict[int, Batch] = {}
@@ -137,7 +149,7 @@ async def _submitted(
         first, some = chunk
         numbers = item_numbers(first, len(some), len(documents))
         named = asubmit_documents.with_options(task_run_name=f"submit {numbers}")
-        batches[first] = await named(job, some, on_uncertain=on_uncertain, reuse_days=reuse_days)
+        batches[first] = await named(job, some, **options)
 
     await side_by_side(submit, chunks_of(documents, chunk_size))
     return Batch(tuple(row for first in sorted(batches) for row in batches[first]))

@@ -15,6 +15,7 @@ from prefect.utilities.annotations import quote
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import REUSE_DAYS
+from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
 from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
@@ -30,7 +31,7 @@ from prefect_docjobs.flows.parameters import (
 )
 from prefect_docjobs.models import Batch, Document
 from prefect_docjobs.pipeline import OnUncertain
-from prefect_docjobs.pipeline.budget import Budget, budget_of
+from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks import aextract_documents, cancel_remote_jobs
 from prefect_docjobs.tasks.arguments import the_job
 from prefect_docjobs.tasks.journal import run_log
@@ -106,7 +107,7 @@ async def extract_folder(
     list_documents = partial(documents_in, folder, pattern, recursive=recursive, names=names)
     documents = (await anyio.to_thread.run_sync(list_documents))[:max_documents]
     log.info("Found %s in %s", count(len(documents), "document"), folder)
-    limit = budget_of(budget, None, price_per_page)
+    limit = await budget_of_run(budget, price_per_page, documents)
     work = _Extraction(block, document_timeout, on_uncertain, reuse_days, limit, letter_writer(block, log))
     run = ChunkedRun(work, result_files(output), timeout, price_per_page)
     return await carry_out(

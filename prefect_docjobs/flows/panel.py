@@ -15,7 +15,7 @@ from prefect_docjobs.flows.chunks import Chunk, all_ended, chunks_of, item_numbe
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.tasks import aextract_documents
 from prefect_docjobs.tasks.arguments import Job, the_job
-from prefect_docjobs.tasks.fallback.course import labelled
+from prefect_docjobs.tasks.fallback.service import labelled
 
 Answered: TypeAlias = Callable[[int, Sequence[Document], Mapping[str, Batch]], Awaitable[None]]
 """What is done with a chunk: the number of its first document, its documents, a batch of each service."""
@@ -28,17 +28,15 @@ class Panel:
     Attributes:
         jobs: The jobs.
         timeout: Seconds from the making of this object; None for no limit.
-        options: Of `extract_documents`, the same for all jobs.
         started: When this object was made.
     """
 
     jobs: Mapping[str, DocJob]
     timeout: float | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=anyio.current_time)
 
     @classmethod
-    async def of(cls, jobs: Sequence[Job], *, timeout: float | None, **options: Any) -> Panel:
+    async def of(cls, jobs: Sequence[Job], *, timeout: float | None) -> Panel:
         """The panel of these jobs.
 
         Raises:
@@ -48,32 +46,43 @@ class Panel:
         names = [job for job in jobs if isinstance(job, str)]
         if len(set(names)) < len(names):
             raise ConfigurationError("A job is named twice; each service answers once.")
-        return cls({stage.label: stage.job for stage in stages}, timeout, options)
+        return cls({stage.label: stage.job for stage in stages}, timeout)
 
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
         return anyio.current_time() - self.started
 
-    async def ask(self, documents: Sequence[Document], chunk_size: int, answered: Answered) -> None:
-        """Send all documents to all services chunk by chunk; hand on each chunk when all have answered."""
+    async def ask(
+        self, documents: Sequence[Document], chunk_size: int, answered: Answered, **options: Any
+    ) -> None:
+        """Send all documents to all services chunk by chunk; hand on each chunk when all have answered.
+
+        Args:
+            documents: All of them.
+            chunk_size: Documents in a chunk.
+            answered: Called with each chunk.
+            options: Of `extract_documents`, the same for all jobs.
+        """
 
         async def ask(chunk: Chunk[Document]) -> None:
             first, some = chunk
             numbers = item_numbers(first, len(some), len(documents))
-            asked = (self._ask(label, some, numbers) for label in self.jobs)
+            asked = (self._ask(label, some, numbers, options) for label in self.jobs)
             batches = await all_ended(asked)
             await answered(first, some, dict(zip(self.jobs, batches, strict=True)))
 
         await side_by_side(ask, chunks_of(documents, chunk_size))
 
-    async def _ask(self, label: str, documents: Sequence[Document], numbers: str) -> Batch:
+    async def _ask(
+        self, label: str, documents: Sequence[Document], numbers: str, options: Mapping[str, Any]
+    ) -> Batch:
         named = aextract_documents.with_options(task_run_name=f"extract {numbers} through {label}")
         batch: Batch = await named(
             self.jobs[label],
             quote(documents),  # Prefect does not look into it, and hands it on unwrapped
             timeout=None if self.timeout is None else max(0.0, self.timeout - self.elapsed),
-            **self.options,
+            **options,
         )
         return batch
 

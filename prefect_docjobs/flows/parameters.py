@@ -26,9 +26,13 @@ Seconds: TypeAlias = Annotated[float, Field(gt=0)]
 
 
 Amount: TypeAlias = Annotated[float, Field(ge=0)]
+"""Money, or pages."""
+
+Number: TypeAlias = Annotated[int, Field(ge=0)]
+"""A number of things, perhaps none."""
 
 Days: TypeAlias = Annotated[float, Field(ge=0)]
-"""Money, or pages."""
+"""Time during which a result is used again."""
 
 
 def _share_or_number(limit: float) -> float:

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: a flow that is served is loaded by its path, and Prefect 3.8 does
 # not find the types of its parameters then.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,23 @@ import anyio.to_thread
 from prefect import flow, runtime
 
 from prefect_docjobs.blocks import DocJob
+from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter, read_dead_letters
 from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
 from prefect_docjobs.flows.files import ResultFiles
-from prefect_docjobs.flows.parameters import AtLeastOne, JobParameter, MaxFailures, Seconds, job_label
+from prefect_docjobs.flows.parameters import (
+    Amount,
+    AtLeastOne,
+    Days,
+    JobParameter,
+    MaxFailures,
+    Number,
+    Seconds,
+    job_label,
+)
 from prefect_docjobs.models import Batch
 from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import aredrive, cancel_remote_jobs
@@ -50,6 +61,10 @@ async def redrive_failures(
     timeout: Seconds | None = None,
     document_timeout: Seconds | None = 3600,
     max_failures: MaxFailures | None = None,
+    reuse_days: Days | None = REUSE_DAYS,
+    budget: Amount | None = None,
+    max_documents: Number | None = None,
+    price_per_page: Amount | None = None,
 ) -> dict[str, Any]:
     """Drive the failures of an earlier run again: exactly those whose reasons allow it.
 
@@ -69,6 +84,11 @@ async def redrive_failures(
         document_timeout: Seconds for each document. Empty: no limit.
         max_failures: The run fails, after everything is written, when more documents have no result: below 1
             a share of all, such as 0.05; from 1 on a number of them. Empty: when not one is delivered.
+        reuse_days: Days for which a content that was bought is not bought again; 0 never. Empty: for ever.
+        budget: Pages that may be bought, or with a price what they may cost. Documents that do not fit are
+            lines of the new failures.jsonl. Waiting costs nothing. Empty: no limit.
+        max_documents: Documents that may be bought. Empty: no limit.
+        price_per_page: What a page costs, in any currency.
 
     Returns:
         The totals and the paths of the files, as `extract_folder` does.
@@ -82,8 +102,11 @@ async def redrive_failures(
     letters = await anyio.to_thread.run_sync(_read, Path(dead_letter), files)
     for letter in letters:
         _check_account(letter, block)
-    work = _Redrive(block, resubmit, on_uncertain, document_timeout, letter_writer(block, log))
-    run = ChunkedRun(work, files, timeout)
+    sources = [source for letter in letters if (source := letter.source())]
+    limit = await budget_of_run(budget, price_per_page, sources, max_documents=max_documents)
+    options = {"document_timeout": document_timeout, "reuse_days": reuse_days, "budget": limit}
+    work = _Redrive(block, resubmit, on_uncertain, options, letter_writer(block, log))
+    run = ChunkedRun(work, files, timeout, price_per_page)
     return await carry_out(
         run,
         letters,
@@ -103,19 +126,20 @@ class _Redrive:
     job: DocJob
     resubmit: bool
     on_uncertain: OnUncertain
-    document_timeout: float | None
+    options: Mapping[str, Any]
     writer: LetterWriter
 
     async def drive(self, items: Sequence[DeadLetter], *, numbers: str, timeout: float | None) -> Batch:
-        return await aredrive.with_options(task_run_name=f"redrive {numbers}")(
+        batch: Batch = await aredrive.with_options(task_run_name=f"redrive {numbers}")(
             self.job,
             [letter.outcome() for letter in items],
             [letter.source() for letter in items],
             resubmit=self.resubmit,
             on_uncertain=self.on_uncertain,
             timeout=timeout,
-            document_timeout=self.document_timeout,
+            **self.options,
         )
+        return batch
 
     async def letters(self, items: Sequence[DeadLetter], batch: Batch) -> list[DeadLetter]:
         """New letters for those that failed again; the others stay as they were."""

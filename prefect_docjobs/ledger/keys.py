@@ -1,4 +1,4 @@
-"""What must not be bought twice: one key for a service, an account, all settings and a content."""
+"""What must not be bought twice: one key for a service, an account, deciding settings and a content."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import fields
 from enum import Enum
-from typing import Any, cast
+from typing import Any
 
 from prefect_docjobs.ledger.records import Entry
 from prefect_docjobs.models import Document
@@ -35,7 +34,8 @@ def entry_for(
     """The entry for one document at one service.
 
     The key is the SHA-256, in hex, of canonical JSON: a version, the service, its address, the account, the
-    product, all settings of the provider, and the content. The document's name is no part of it.
+    product, the settings that decide the result (`Provider.deciding_settings`), and the content. The
+    document's name is no part of it, nor is how the document travels.
 
     Args:
         provider: The service with its settings: a frozen dataclass of plain values, without any secret.
@@ -57,7 +57,8 @@ def entry_for(
     if sha256 is None and not (url and scope):
         raise ValueError(f"{name}: a key needs the content's sha256, or the url and the scope of the call.")
     content = ["url", url, scope] if sha256 is None else ["sha256", sha256.lower()]
-    identity = [_VERSION, provider.name, base_url, tenant, provider.product, _settings(provider), content]
+    product = _plain(provider.product)
+    identity = [_VERSION, provider.name, base_url, tenant, product, _settings(provider), content]
     return Entry(
         key=hashlib.sha256(_canonical(identity)).hexdigest(),
         provider=provider.name,
@@ -74,10 +75,9 @@ def entry_for(
 
 
 def _settings(provider: Provider) -> dict[str, Any]:
-    """All that is set. What is not is left out, so that a setting added later changes no old key."""
-    names = (field.name for field in fields(cast("Any", provider)))  # a TypeError where it is no dataclass
-    values = ((name, getattr(provider, name)) for name in names)
-    return {name: _plain(value) for name, value in values if value is not None}
+    """What is set is part of the key; what is not is left out, so that a later setting changes no old key."""
+    settings = provider.deciding_settings().items()
+    return {name: _plain(value) for name, value in settings if value is not None}
 
 
 def _canonical(value: object) -> bytes:

@@ -7,8 +7,8 @@ is an outcome, never an exception; cancelling the consumer cancels what is under
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -36,7 +36,11 @@ OTHERS = 3600.0
 
 Outcomes: TypeAlias = AsyncGenerator[tuple[int, Outcome], None]
 
+Extract: TypeAlias = Callable[[int, Document], Awaitable[Outcome]]
+"""Takes one document through a service; its number is for the observer."""
+
 _Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
 
 
 def purchases(provider: Provider, http: Http, terms: Terms | None, ledger: Ledger | None) -> Purchases:
@@ -63,7 +67,7 @@ async def submit_many(
     async with purchases(provider, http, terms, ledger) as buying:
         line = Line(buying, document_timeout=OTHERS, observe=observe)
         # Standing by for somebody else's submit takes none of the turns.
-        async with aclosing(_completed(line.submit, documents, limit=4 * SUBMITS)) as outcomes:
+        async with aclosing(completed(line.submit, documents, limit=4 * SUBMITS)) as outcomes:
             async for done in outcomes:
                 yield done
 
@@ -89,7 +93,7 @@ async def wait_many(
         await buying.look_up(refs)
         waiting.on_forecast = foresee
         line = Line(buying, waiting, deadline, document_timeout, observe)
-        async with aclosing(_completed(line.wait, refs, limit=max(1, len(refs)))) as outcomes:
+        async with aclosing(completed(line.wait, refs, limit=max(1, len(refs)))) as outcomes:
             async for done in outcomes:
                 yield done
 
@@ -106,7 +110,7 @@ async def fetch_many(
     async with purchases(provider, http, None, ledger) as buying:
         await buying.look_up(refs)
         line = Line(buying, document_timeout=OTHERS, observe=observe)
-        async with aclosing(_completed(line.fetch, refs, limit=FETCHES)) as outcomes:
+        async with aclosing(completed(line.fetch, refs, limit=FETCHES)) as outcomes:
             async for done in outcomes:
                 yield done
 
@@ -139,9 +143,34 @@ async def extract_many(
         if foresee:
             pending = _ToCome(len(documents), waiting, foresee)
             waiting.on_forecast, line = pending.foresee, replace(line, observe=pending.observing(observe))
-        async with aclosing(_completed(line.extract, documents, limit=concurrency)) as outcomes:
+        async with aclosing(completed(line.extract, documents, limit=concurrency)) as outcomes:
             async for done in outcomes:
                 yield done
+
+
+@asynccontextmanager
+async def extracting(
+    provider: Provider,
+    http: Http,
+    *,
+    deadline: float | None = None,
+    document_timeout: float | None = 3600.0,
+    terms: Terms | None = None,
+    ledger: Ledger | None = None,
+    observe: Observe | None = None,
+    foresee: Foresee | None = None,
+) -> AsyncIterator[Extract]:
+    """Take documents through one service one by one, as they come; see `extract_many`.
+
+    `deadline` is on the loop's clock.
+    """
+    async with (
+        waiter(provider, http, document_timeout) as waiting,
+        purchases(provider, http, terms, ledger) as buying,
+        buying.told_to(waiting),
+    ):
+        waiting.on_forecast = foresee
+        yield Line(buying, waiting, deadline, document_timeout, observe).extract
 
 
 class _ToCome:
@@ -174,15 +203,15 @@ def _deadline(timeout: float | None) -> float | None:
     return None if timeout is None else anyio.current_time() + timeout
 
 
-async def _completed(
-    work: Callable[[int, _Item], Awaitable[Outcome]], items: Iterable[_Item], *, limit: int
-) -> Outcomes:
+async def completed(
+    work: Callable[[int, _Item], Awaitable[_Done]], items: Iterable[_Item], *, limit: int
+) -> AsyncGenerator[tuple[int, _Done], None]:
     """Run `work` on every item, at most `limit` at a time; yield as they end, cancel the rest when closed."""
-    ended: asyncio.Queue[asyncio.Task[tuple[int, Outcome]]] = asyncio.Queue()
-    under_way: set[asyncio.Task[tuple[int, Outcome]]] = set()
+    ended: asyncio.Queue[asyncio.Task[tuple[int, _Done]]] = asyncio.Queue()
+    under_way: set[asyncio.Task[tuple[int, _Done]]] = set()
     numbered = enumerate(items)
 
-    async def run(index: int, item: _Item) -> tuple[int, Outcome]:
+    async def run(index: int, item: _Item) -> tuple[int, _Done]:
         return index, await work(index, item)
 
     try:

@@ -25,6 +25,7 @@ class Intents:
 
     Attributes:
         sha256: Of the content that is bought; None for a document given by URL.
+        lost: The record of a submit in this call whose answer was lost.
         record: The intent of the attempt under way, or what the last one left.
         may_be_accepted: Whether the service may have the whole document.
     """
@@ -36,6 +37,7 @@ class Intents:
         self._tokens: set[str] = set()
         self._refused = False
         self.record: Record | None = None
+        self.lost: Record | None = None
         self.may_be_accepted = False
 
     def begin(self, record: Record | None) -> None:

@@ -28,7 +28,7 @@ from prefect_docjobs.errors import (
 from prefect_docjobs.http import Answer, Http, InDoubt
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Phase, Result, Usage
-from prefect_docjobs.pipeline.budget import Budget
+from prefect_docjobs.pipeline.budget import Budget, OverBudget
 from prefect_docjobs.pipeline.finishing import before, bookkeeping, seen_through
 from prefect_docjobs.pipeline.pages import Pages
 from prefect_docjobs.pipeline.refusals import Refusals
@@ -276,7 +276,10 @@ class Unrecorded(Purchases):
         async with self.turns:
             try:
                 return await seen_through(self.send(document, in_doubt=note))
-            except SubmitUncertain:
+            except SubmitUncertain as lost:
                 if self.terms.on_uncertain != "resubmit":
                     raise
-                return await self.send(document, in_doubt=note)
+                try:
+                    return await self.send(document, in_doubt=note)
+                except OverBudget:
+                    raise lost from None

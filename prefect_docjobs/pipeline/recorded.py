@@ -38,6 +38,7 @@ from prefect_docjobs.ledger import (
 )
 from prefect_docjobs.models import Document, JobRef, Outcome, Usage
 from prefect_docjobs.pipeline.arrivals import Arrivals
+from prefect_docjobs.pipeline.budget import OverBudget
 from prefect_docjobs.pipeline.bystanders import Bystanders
 from prefect_docjobs.pipeline.finishing import before, retry_write, seen_through
 from prefect_docjobs.pipeline.imports import entry_of_job
@@ -134,7 +135,8 @@ class Recorded(Purchases):
                 record = await self._reconciled(unsure, last=not buys_left)
                 if record is unsure.record:
                     self.not_accepted(document)
-                buys_left = 1 if record and record.state is State.FAILED else buys_left
+                if record is not None and record.state is State.FAILED:
+                    buys_left, intents.lost = 1, record
 
     async def _looked_up(self, intents: Intents, entry: Entry) -> Record | None:
         return await intents.known(await self._ledger.by_key(entry.key))
@@ -194,6 +196,11 @@ class Recorded(Purchases):
             if not await self._withdrawn(intents):
                 raise
             raise JobTimeout("The time limit passed before the document was submitted.") from None
+        except OverBudget:
+            await intents.withdraw()
+            if intents.lost is not None:  # this call has sent it
+                raise recorded_failure(intents.lost) from None
+            raise
         except DocJobsError:
             await self._withdrawn(intents)
             raise

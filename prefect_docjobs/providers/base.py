@@ -13,8 +13,9 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import MISSING, Field, fields
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import anyio.to_thread
 
@@ -38,6 +39,7 @@ from prefect_docjobs.providers.values import segment
 
 __all__ = [
     "SMALL",
+    "TRANSPORT",
     "Capabilities",
     "JobPage",
     "JobRow",
@@ -53,6 +55,10 @@ __all__ = [
 _UNTYPED = "application/octet-stream"
 SMALL = 1 << 20
 """Bytes; reading and hashing these takes a millisecond, not worth a trip to a thread."""
+
+TRANSPORT: Mapping[str, bool] = MappingProxyType({"transport": True})
+"""Field metadata of a setting that decides only how a document travels or what its job is called, never what
+the result says. It is no part of the pay-once key; every other setting is."""
 
 
 class Provider(ABC):
@@ -134,6 +140,19 @@ class Provider(ABC):
     def needs_status(self, ref: JobRef) -> bool:
         """Whether fetching needs something that only a status request tells."""
         return False
+
+    # -- what decides the result
+
+    def canonical_settings(self) -> dict[str, Any]:
+        """All settings by name. Override it so that settings that mean the same are equal."""
+        settings = fields(cast("Any", self))  # a TypeError where it is no dataclass
+        return {setting.name: getattr(self, setting.name) for setting in settings}
+
+    def deciding_settings(self) -> dict[str, Any]:
+        """The settings for the pay-once key: those with the metadata `TRANSPORT` have their defaults."""
+        settings = fields(cast("Any", self))
+        transport = {each.name: _default(each) for each in settings if each.metadata.get("transport")}
+        return {**self.canonical_settings(), **transport}
 
     # -- the verbs
 
@@ -331,6 +350,11 @@ class Provider(ABC):
 
 
 # ------------------------------------------------------------------------------------- for all providers
+
+
+def _default(setting: Field[Any]) -> Any:
+    factory = setting.default_factory
+    return setting.default if factory is MISSING else factory()
 
 
 def new_alias() -> str:

@@ -7,6 +7,7 @@ whatever is not the documented kind, so that one odd value never costs the rest 
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -23,6 +24,23 @@ _LONGEST_MESSAGE = 500
 _LONGEST_CODE = 100
 _LONGEST_DATE = 64
 _MOST = 2**31 - 1  # pages, tokens: what every database takes as a whole number
+
+
+# ------------------------------------------------------------------------------------------------ settings
+
+
+def parsed(value: object) -> object:
+    """A setting that may be given as JSON text, as what that text says; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
 
 
 # -------------------------------------------------------------------------------------------------- strict

@@ -4,8 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prefect_docjobs.models import Batch, Outcome
+from prefect_docjobs.models import Batch, Outcome, Phase
+from prefect_docjobs.pipeline.budget import Budget
+from prefect_docjobs.tasks.journal import Log
 from prefect_docjobs.tasks.names import count
+
+
+def log_costs(log: Log, batch: Batch, budget: Budget | None, *, is_shared: bool) -> None:
+    """Say what a batch cost. What is counted in a shared budget is not this batch's alone."""
+    price = budget.price_per_page if budget else None
+    counted = budget.pages if budget and not is_shared else None
+    log.info("%s", cost_line(batch, price_per_page=price, counted=counted))
+
+
+def is_bought(outcome: Outcome) -> bool:
+    """Whether this call bought the document's job.
+
+    The failure of a submit may name a job: that of an earlier call, or of another worker.
+    """
+    was_sent = outcome.ok or outcome.phase is not Phase.SUBMIT
+    return outcome.ref is not None and was_sent and not outcome.reused
 
 
 def cost_line(batch: Batch, *, price_per_page: float | None = None, counted: int | None = None) -> str:
@@ -20,7 +38,7 @@ def cost_line(batch: Batch, *, price_per_page: float | None = None, counted: int
     Returns:
         Such as `3 documents bought, 2 reused; 18 pages, 18 credits, 982 left; 0.9 at 0.05 a page`.
     """
-    bought = [head for head in batch.heads if head.ref is not None and not head.reused]
+    bought = [head for head in batch.heads if is_bought(head)]
     reused = sum(head.reused for head in batch.heads)
     parts = [f"{count(len(bought), 'document')} bought, {reused:,} reused"]
     if told := _told(bought):

@@ -17,8 +17,8 @@ from prefect_docjobs.models.batches import BatchBuilder
 from prefect_docjobs.pipeline import OnUncertain, extract_many, fetch_many, submit_many, wait_many
 from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.tasks.arguments import Job, Ref, open_refs, the_documents, the_job, the_outcomes
-from prefect_docjobs.tasks.costs import cost_line
-from prefect_docjobs.tasks.journal import Journal, Log, Progress, run_log
+from prefect_docjobs.tasks.costs import log_costs
+from prefect_docjobs.tasks.journal import Journal, Progress, run_log
 from prefect_docjobs.tasks.names import count, counting
 from prefect_docjobs.tasks.twins import docjobs_task, plain_twin
 from prefect_docjobs.waiter import Forecast
@@ -73,7 +73,7 @@ async def asubmit_documents(
             block.provider(), http, given, terms=terms, ledger=ledger, observe=journal.observe
         )
         batch = await _batch(outcomes, len(given), journal)
-    _tell_costs(log, batch, limit, is_shared=limit is budget)
+    log_costs(log, batch, limit, is_shared=limit is budget)
     return batch
 
 
@@ -217,7 +217,7 @@ async def aextract_documents(
             foresee=both,
         )
         batch = await _batch(outcomes, len(given), journal, progress)
-    _tell_costs(log, batch, limit, is_shared=limit is budget)
+    log_costs(log, batch, limit, is_shared=limit is budget)
     return batch
 
 
@@ -258,13 +258,6 @@ submit_documents = plain_twin(asubmit_documents)
 wait_for_jobs = plain_twin(await_for_jobs)
 fetch_results = plain_twin(afetch_results)
 extract_documents = plain_twin(aextract_documents)
-
-
-def _tell_costs(log: Log, batch: Batch, budget: Budget | None, *, is_shared: bool) -> None:
-    """Say what a batch cost. What is counted in a shared budget is not this batch's alone."""
-    price = budget.price_per_page if budget else None
-    counted = budget.pages if budget and not is_shared else None
-    log.info("%s", cost_line(batch, price_per_page=price, counted=counted))
 
 
 async def _continued(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
 from prefect_docjobs.models import Document, JobRef, JobStatus, Result
 from prefect_docjobs.pipeline import OnUncertain, fetch_one, submit_one, wait_one
+from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.tasks.arguments import Job, Ref, the_document, the_job, the_ref
 from prefect_docjobs.tasks.journal import log_ref, run_log
 from prefect_docjobs.tasks.names import about
@@ -18,6 +19,9 @@ async def asubmit_document(
     *,
     on_uncertain: OnUncertain = "fail",
     reuse_days: float | None = REUSE_DAYS,
+    budget: Budget | float | None = None,
+    max_documents: int | None = None,
+    price_per_page: float | None = None,
 ) -> JobRef:
     """Submit one document, unless the ledger knows a job for the same content: one document, one bill.
 
@@ -27,11 +31,16 @@ async def asubmit_document(
         on_uncertain: What to do when the submit's answer is lost: `fail`, or `resubmit` at the risk of a
             second bill.
         reuse_days: Days during which a finished job counts; 0 never, None for ever.
+        budget: What may be bought: pages, or with `price_per_page` what they may cost. None for no limit; a
+            `Budget` is shared by all calls that are given it.
+        max_documents: Documents that may be bought.
+        price_per_page: What a page costs, in any currency.
 
     Returns:
         The ref of the job. It is in the log, too.
 
     Raises:
+        OverBudget: Nothing was sent; the document costs more than is left.
         InvalidDocument: Nothing was sent; the document is at fault.
         SubmitUncertain: Sent, and the answer lost.
         JobError: It was bought before, and has no result.
@@ -40,7 +49,8 @@ async def asubmit_document(
         ConfigurationError: The job or the document is no such thing.
     """
     block, document, log = await the_job(job), the_document(document), run_log()
-    terms = terms_of(block, on_uncertain, reuse_days)
+    limit = budget_of(budget, max_documents, price_per_page)
+    terms = terms_of(block, on_uncertain, reuse_days, limit)
     async with block.credentials.get_client() as http, the_ledger() as ledger:
         ref = await submit_one(block.provider(), http, document, terms=terms, ledger=ledger)
     log_ref(log, ref)

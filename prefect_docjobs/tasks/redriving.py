@@ -15,8 +15,10 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome
 from prefect_docjobs.models.batches import BatchBuilder
 from prefect_docjobs.pipeline import OnUncertain, Terms, extract_many, fetch_many, wait_many
+from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.tasks.arguments import Job, the_document, the_job
+from prefect_docjobs.tasks.costs import log_costs
 from prefect_docjobs.tasks.journal import Journal, run_log
 from prefect_docjobs.tasks.names import counting
 from prefect_docjobs.tasks.redrivable import Again, allowed
@@ -38,6 +40,9 @@ async def aredrive(
     document_timeout: float | None = 3600.0,
     reuse_days: float | None = REUSE_DAYS,
     concurrency: int = 1000,
+    budget: Budget | float | None = None,
+    max_documents: int | None = None,
+    price_per_page: float | None = None,
 ) -> Batch:
     """Drive the failed documents of a batch again: exactly those whose reasons allow it.
 
@@ -62,14 +67,19 @@ async def aredrive(
         document_timeout: Seconds for each job; None for no limit.
         reuse_days: Days during which a result is used again for the same content; 0 never, None for ever.
         concurrency: Documents under way at the same time, at most.
+        budget: What may be bought: pages, or with `price_per_page` what they may cost. The submit that would
+            pass it is not made; its row has the reason `budget`. Waiting costs nothing. None for no limit; a
+            `Budget` is shared by all calls that are given it.
+        max_documents: Documents that may be bought.
+        price_per_page: What a page costs, in any currency.
 
     Returns:
         The whole batch in its order: rows that are well or may not be driven again as they were, the others
         with what became of them. One document's failure never raises.
 
     Raises:
-        ConfigurationError: The job, an outcome or a document is no such thing, or a row has to be submitted
-            and no `documents` are given. Nothing was sent.
+        ConfigurationError: The job, an outcome, a document or a limit is no such thing, or a row has to be
+            submitted and no `documents` are given. Nothing was sent.
     """
     if concurrency < 1:
         raise ConfigurationError("concurrency must be at least 1.")
@@ -79,7 +89,8 @@ async def aredrive(
         "Of %d documents %d are submitted again, %d are waited for again, %d are left as they are",
         len(rows), len(plan.submits), len(plan.waits), len(rows) - len(plan.submits) - len(plan.waits),
     )  # fmt: skip
-    terms = replace(terms_of(block, on_uncertain, reuse_days), resubmit=resubmit)
+    limit = budget_of(budget, max_documents, price_per_page)
+    terms = replace(terms_of(block, on_uncertain, reuse_days, limit), resubmit=resubmit)
     async with (
         block.credentials.get_client() as http,
         the_ledger() as ledger,
@@ -88,7 +99,10 @@ async def aredrive(
         redriving = _Redriving(
             block.provider(), http, ledger, terms, timeout, document_timeout, concurrency, journal
         )
-        return await redriving.batch(rows, plan)
+        redriven = await redriving.batch(rows, plan)
+    submitted = Batch(tuple(redriven.heads[index] for index in sorted(plan.submits)))
+    log_costs(log, submitted, limit, is_shared=limit is budget)
+    return redriven
 
 
 redrive = plain_twin(aredrive)
@@ -216,8 +230,8 @@ class _Redriving:
 
 
 def _named(outcome: Outcome, row: Outcome) -> Outcome:
-    """The outcome under the name of its row: the job may have been bought for the same content elsewhere."""
-    return outcome.model_copy(update={"document": row.document})
+    """The outcome under the name of its row; its job was bought before this call."""
+    return outcome.model_copy(update={"document": row.document, "reused": True})
 
 
 async def _together(*work: Coroutine[None, None, None]) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from enum import Enum
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.ledger import Entry, entry_for
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.providers.mindee import Mindee
@@ -36,6 +39,11 @@ def made(provider: Provider = PLAIN, **facts: Any) -> Entry:
         "size": 7,
     }
     return entry_for(provider, **{**known, **facts})
+
+
+def changed(provider: Provider, settings: dict[str, Any]) -> Provider:
+    again: Provider = replace(provider, **settings)  # type: ignore[type-var]
+    return again
 
 
 def turned(value: Any) -> Any:
@@ -67,8 +75,8 @@ def test_any_changed_option_is_another_key(one: dict[str, Any], two: dict[str, A
 
 
 CHANGES: list[tuple[Provider, dict[str, Any]]] = [
-    (PLAIN, {"model_id": MODEL.replace("1", "2"), "product": "ocr", "send": "base64", "rag": True}),
-    (PLAIN, {"text_context": "x", "confidence": False, "data_schema": [{"name": "a"}], "alias": "x"}),
+    (PLAIN, {"model_id": MODEL.replace("1", "2"), "product": "ocr", "rag": True, "polygon": False}),
+    (PLAIN, {"text_context": "x", "confidence": False, "data_schema": [{"name": "a"}], "raw_text": True}),
     (MindeeV1(endpoint="invoices", version="4"), {"endpoint": "receipts", "version": "5", "cropper": True}),
     (NuMind(template={"a": "number"}), {"template": {"a": "string"}, "temperature": 0.5, "timeout": "10m"}),
     (Unsiloed(schema_data={"type": "object"}), {"schema_data": {"type": "array"}, "enable_citations": True}),
@@ -80,21 +88,105 @@ CHANGES: list[tuple[Provider, dict[str, Any]]] = [
     [(provider, name, value) for provider, changes in CHANGES for name, value in changes.items()],
 )
 def test_any_changed_setting_is_another_key(provider: Provider, name: str, value: object) -> None:
-    changed: Provider = replace(provider, **{name: value})  # type: ignore[type-var]
-    assert made(provider).key != made(changed).key
+    assert made(provider).key != made(changed(provider, {name: value})).key
 
 
-def test_every_setting_of_a_provider_is_part_of_the_key() -> None:
-    unset = {field.name for field in fields(PLAIN) if getattr(PLAIN, field.name) is None}
-    keys = {made(replace(PLAIN, **{name: {}})).key for name in unset - {"data_schema"}}  # type: ignore[arg-type]
-    assert len(keys | {made().key}) == len(unset - {"data_schema"}) + 1
+WEBHOOK = "22222222-2222-4222-8222-222222222222"
+SCHEMA = {"fields": [{"name": "total", "type": "number"}, {"name": "paid", "type": "boolean"}]}
+OBJECT = {"type": "object", "properties": {"total": {"type": "number"}}}
+V1 = MindeeV1(endpoint="invoices", version="4")
+BY_TEMPLATE = NuMind(template={"total": "number"})
+EXTRACT = Unsiloed(schema_data=OBJECT)
+PARSE = Unsiloed(product="parse")
+CLASSIFY = Unsiloed(product="classify", categories=["invoice"])
+
+TRANSPORT: list[tuple[Provider, dict[str, Any]]] = [
+    (PLAIN, {"send": "base64"}),
+    (PLAIN, {"webhook_ids": [WEBHOOK]}),
+    (PLAIN, {"alias": "order-42"}),
+    (PLAIN, {"filename": "a.pdf"}),
+    (PLAIN, {"options": {"webhook_ids": [WEBHOOK], "alias": "order-42"}}),
+    (V1, {"send": "base64"}),
+    (BY_TEMPLATE, {"upload": "multipart"}),
+    (BY_TEMPLATE, {"organization": "acme"}),
+    (EXTRACT, {"routes": "jobs"}),
+]
+
+
+@pytest.mark.parametrize(("provider", "settings"), TRANSPORT, ids=str)
+def test_how_a_document_travels_is_no_part_of_the_key(provider: Provider, settings: dict[str, Any]) -> None:
+    assert made(changed(provider, settings)).key == made(provider).key
+
+
+class Kind(str, Enum):
+    OCR = "ocr"
+
+
+SAME: list[tuple[Provider, dict[str, Any], dict[str, Any]]] = [
+    (PLAIN, {"data_schema": {"replace": SCHEMA}}, {"data_schema": json.dumps({"replace": SCHEMA}, indent=4)}),
+    (PLAIN, {"data_schema": {"replace": SCHEMA}}, {"data_schema": json.dumps(turned(SCHEMA))}),
+    (PLAIN, {"data_schema": SCHEMA}, {"data_schema": SCHEMA["fields"]}),
+    (PLAIN, {"data_schema": SCHEMA}, {"options": {"data_schema": json.dumps(SCHEMA)}}),
+    (PLAIN, {"rag": True}, {"options": {"rag": "true"}}),
+    (PLAIN, {"rag": None, "options": {}}, {"rag": True, "options": {"rag": None}}),
+    (PLAIN, {"product": "ocr"}, {"product": Kind.OCR}),
+    (PLAIN, {"model_id": "AB" + MODEL[2:]}, {"model_id": "ab" + MODEL[2:]}),
+    (V1, {"version": "4"}, {"version": "v4"}),
+    (V1, {}, {"rag": False, "cropper": False, "full_text_ocr": False, "include_mvision": False}),
+    (V1, {"cropper": True}, {"options": {"cropper": "true"}}),
+    (BY_TEMPLATE, {}, {"instructions": "", "examples": []}),
+    (BY_TEMPLATE, {"max_output_tokens": 500, "dpi": 300}, {"max_output_tokens": "500", "dpi": "300"}),
+    (BY_TEMPLATE, {"max_output_tokens": 500}, {"options": {"maxOutputTokens": "500"}}),
+    (BY_TEMPLATE, {"temperature": 1}, {"temperature": 1.0}),
+    (BY_TEMPLATE, {"timeout": "10m"}, {"timeout": "600s"}),
+    (EXTRACT, {}, {"schema_data": json.dumps(turned(OBJECT), indent=1)}),
+    (EXTRACT, {"enable_citations": True}, {"options": {"enable_citations": "true"}}),
+    (
+        PARSE,
+        {"segment_analysis": {"Table": {"a": 1}}},
+        {"options": {"segment_analysis": '{"Table":{"a":1}}'}},
+    ),
+    (PARSE, {"validate_segments": ["Table", "Text"]}, {"validate_segments": ("Table", "Text")}),
+    (PARSE, {}, {"options": {"export_format": None}}),
+    (CLASSIFY, {"categories": ["invoice", "receipt"]}, {"categories": ["invoice", {"name": "receipt"}]}),
+]
+
+
+@pytest.mark.parametrize(("provider", "one", "two"), SAME, ids=str)
+def test_settings_that_mean_the_same_are_one_key(
+    provider: Provider, one: dict[str, Any], two: dict[str, Any]
+) -> None:
+    assert made(changed(provider, one)).key == made(changed(provider, two)).key
+
+
+@pytest.mark.parametrize("text", ["NaN", "[" * 5_000, "{"])
+def test_a_setting_that_is_nearly_json_is_a_text(text: str) -> None:
+    assert made(changed(PARSE, {"page_range": text})).key != made(PARSE).key
+
+
+UNSET: list[tuple[Provider, str]] = [
+    (provider, setting.name)
+    for provider in (PLAIN, V1, BY_TEMPLATE, PARSE)
+    for setting in fields(provider)
+    if getattr(provider, setting.name) is None and not setting.metadata.get("transport")
+]
+"""A setting counts unless its provider says that it only decides how a document travels."""
+
+
+@pytest.mark.parametrize(("provider", "name"), UNSET, ids=lambda value: getattr(value, "name", value))
+def test_every_other_setting_is_part_of_the_key(provider: Provider, name: str) -> None:
+    try:
+        told = changed(provider, {name: {"a": 1}})
+    except ConfigurationError:
+        pytest.skip("it goes with other settings only")
+    assert made(told).key != made(provider).key
 
 
 @pytest.mark.parametrize(
-    "changed", [{"base_url": "https://other.test"}, {"tenant": "evil"}, {"sha256": "cd" * 32}], ids=str
+    "facts", [{"base_url": "https://other.test"}, {"tenant": "evil"}, {"sha256": "cd" * 32}], ids=str
 )
-def test_another_account_or_content_is_another_key(changed: dict[str, Any]) -> None:
-    assert made(**changed).key != made().key
+def test_another_account_or_content_is_another_key(facts: dict[str, Any]) -> None:
+    assert made(**facts).key != made().key
 
 
 def test_names_and_runs_are_no_part_of_the_key() -> None:

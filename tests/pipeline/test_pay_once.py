@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,33 @@ async def test_another_setting_is_another_purchase(tmp_path: Path) -> None:
         await at.extract(invoice(1))
         await at.extract(invoice(1), provider=other)
         assert at.submits == 2
+
+
+@pytest.mark.parametrize(
+    ("service", "settings"),
+    [
+        ("mindee", {"webhook_ids": ()}),
+        ("mindee", {"send": "base64", "alias": "order-42", "filename": "a.png"}),
+        ("mindee_v1", {"send": "base64", "rag": False}),
+        ("numind", {"upload": "multipart", "instructions": ""}),
+        ("unsiloed", {"routes": "jobs"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("the_other_way", [False, True])
+@patient_time
+async def test_how_a_document_travels_does_not_buy_it_again(
+    service: str, settings: dict[str, Any], the_other_way: bool, tmp_path: Path
+) -> None:
+    async with shop(service, tmp_path) as at:
+        one, two = at.provider, replace(at.provider, **settings)  # type: ignore[type-var]
+        if the_other_way:
+            one, two = two, one
+        await at.extract(invoice(1), provider=one)
+        (outcome,) = await at.extract(invoice(1), provider=two)
+        assert right(outcome, 1)
+        assert outcome.reused
+        assert at.submits == 1
 
 
 @patient_time

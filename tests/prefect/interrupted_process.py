@@ -15,7 +15,7 @@ from prefect_docjobs.blocks import DocJob
 @flow
 def nightly(job: DocJob, task: str) -> None:
     documents = [invoice(number) for number in range(8)]
-    batch = {"submit": submit_documents, "extract": extract_documents}[task](job, documents)
+    batch = submit_documents(job, documents) if task == "submit" else extract_documents(job, documents)
     print("reasons:", sorted({str(row.reason) for row in batch}), sum(row.reused for row in batch))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL
 from support.blocks import make_job
 from support.ledgers import ref
@@ -138,9 +139,9 @@ class TestReconciling:
                 pass
 
     async def artifacts(self, key: str) -> list[Any]:
+        of_this_key = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))  # all are more than one page
         async with get_client() as client:
-            found = await client.read_artifacts()
-        return [artifact for artifact in found if artifact.key == key]
+            return list(await client.read_artifacts(artifact_filter=of_this_key))
 
     async def test_orphans_are_reported_then_adopted_then_known(self, numind: DocJob) -> None:
         before = {table.id for table in await self.artifacts("docjobs-jobs-numind-extraction")}

@@ -281,3 +281,18 @@ async def test_the_ready_flow_delivers_what_was_in_the_folder_when_it_began(
     assert str(ended.message).startswith("3 of 4 documents delivered; 1 invalid_document.")
     assert len((out / "rows.jsonl").read_text("utf-8").splitlines()) == 4
     assert submits(service) == 3
+
+
+async def test_a_replay_buys_nothing_that_the_budget_had_left_out(service: Running, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    for number in range(4):
+        (inbox / f"{number}.png").write_bytes(invoice(number).data or b"")
+    given = {"folder": str(inbox), "job": JOB, "mode": "suspend", "output": str(tmp_path / "out")}
+    run = await DeployedRun.of(extract_folder_deferred, **given, budget=2)
+    assert (await run.leg()).is_paused()
+    async with watched():
+        await until_resumed(run)
+    ended = await run.leg()
+    assert str(ended.message).startswith("2 of 4 documents delivered; 2 budget.")
+    assert submits(service) == 2

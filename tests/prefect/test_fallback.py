@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import pytest
 from prefect import flow
 from support.blocks import make_job
 from support.services import invoice
 
-from prefect_docjobs import aextract_documents
+from prefect_docjobs import aextract_documents, asubmit_documents
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.comparison import Acceptance
 from prefect_docjobs.errors import ConfigurationError, Reason
@@ -73,6 +76,68 @@ async def test_only_what_the_first_service_does_not_deliver_goes_to_the_second(
     assert [attempt.billed for tried in done.tried for attempt in tried] == ["yes", "no", "yes", "no", "no"]
     assert done.rows()[1]["tried"][0].endswith(": invalid_document")
     assert submits(service) == 2
+
+
+@asynccontextmanager
+async def under_way(call: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
+    """A call that goes on meanwhile, and is cancelled at the end."""
+    going = asyncio.create_task(call)
+    try:
+        yield
+        assert not going.done()
+    finally:
+        going.cancel()
+        await asyncio.gather(going, return_exceptions=True)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for a service; the limit is for a call that hangs."""
+    with anyio.fail_after(30):
+        while not is_so():  # noqa: ASYNC110 (another thread changes it)
+            await anyio.sleep(0.05)
+
+
+def fetched(service: Running) -> int:
+    return sum(job.fetches > 0 for job in service.world.all_jobs())
+
+
+async def test_what_is_refused_at_once_does_not_wait_for_a_neighbour_whose_job_is_stuck(
+    serve: Callable[..., Running],
+) -> None:
+    stuck, good = serve(stuck_share=1.0), serve()
+    jobs = [make_job("mindee", stuck.base_url), make_job("numind", good.base_url)]
+    text = Document.from_path(SAMPLES / "order-alpine-tools.txt")  # which Mindee does not take
+    async with under_way(aextract_with_fallback(jobs, [invoice(1), text], document_timeout=None)):
+        await until(lambda: fetched(good) == 1)
+        assert submits(stuck) == 1
+
+
+async def test_a_document_whose_job_failed_does_not_wait_for_its_neighbour_either(
+    serve: Callable[..., Running],
+) -> None:
+    first, second = serve(stuck_share=1.0), serve()
+    jobs = [make_job("mindee", first.base_url), make_job("unsiloed", second.base_url)]
+    await asubmit_documents(jobs[0], [invoice(1)])
+    first.world.settings = first.world.settings.merged({"stuck_share": 0.0, "failed_share": 1.0})
+    async with under_way(aextract_with_fallback(jobs, [invoice(1), invoice(2), invoice(3)])):
+        await until(lambda: fetched(second) == 2)
+    assert (submits(first), submits(second)) == (3, 2)
+    first.world.settings = first.world.settings.merged({"failed_share": 0.0})
+    done = await aextract_with_fallback(jobs, [invoice(2), invoice(3)])
+    assert [row.ref.provider for row in done.batch if row.ref] == ["unsiloed"] * 2
+    assert (submits(first), submits(second)) == (3, 2)
+
+
+async def test_no_more_documents_than_allowed_are_under_way(serve: Callable[..., Running]) -> None:
+    stuck, good = serve(stuck_share=1.0), serve()
+    jobs = [make_job("mindee", stuck.base_url), make_job("numind", good.base_url)]
+    text = Document.from_path(SAMPLES / "order-alpine-tools.txt")
+    documents = [invoice(1), text, invoice(2), invoice(3)]
+    async with under_way(aextract_with_fallback(jobs, documents, concurrency=2)):
+        await until(lambda: fetched(good) == 1 and submits(stuck) == 2)
+    assert submits(stuck) == 2
+    with pytest.raises(ConfigurationError, match="concurrency"):
+        await aextract_with_fallback(jobs, documents, concurrency=0)
 
 
 async def test_failed_jobs_fall_back_and_may_be_billed(serve: Callable[..., Running]) -> None:

@@ -14,6 +14,7 @@ from prefect import flow, runtime, tags
 
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.flows.artifacts import artifact_key
+from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.ending import letter_writer, too_many
 from prefect_docjobs.flows.files import is_ours
 from prefect_docjobs.flows.loading.destination import Destination
@@ -33,7 +34,6 @@ from prefect_docjobs.flows.tagging import tag_run
 from prefect_docjobs.loading import SourceFile, SourceFolder, Store, open_store
 from prefect_docjobs.loading.kinds import in_utc
 from prefect_docjobs.pipeline import OnUncertain
-from prefect_docjobs.pipeline.budget import budget_of
 from prefect_docjobs.tasks import cancel_remote_jobs
 from prefect_docjobs.tasks.arguments import the_job
 from prefect_docjobs.tasks.journal import run_log
@@ -98,7 +98,7 @@ async def load_documents(
         max_failures: The run fails, after everything is loaded, when more documents fail: below 1 a share of
             those that were tried, such as 0.05; from 1 on a number of them. Empty: when not one is loaded.
         budget: Pages that may be bought, or with a price what they may cost. Documents that do not fit are
-            left to a later run. Empty: no limit.
+            left to a later run; it holds for those that failed before, too. Empty: no limit.
         price_per_page: What a page costs, in any currency.
 
     Returns:
@@ -122,7 +122,7 @@ async def load_documents(
     listed = await anyio.to_thread.run_sync(partial(source.files, pattern, recursive=recursive))
     found = await anyio.to_thread.run_sync(_documents, listed, store)
     files = [file for file in found if _is_recent(file, modified_since)]
-    limit = budget_of(budget, None, price_per_page)
+    limit = await budget_of_run(budget, price_per_page)
     terms = Terms(document_timeout, timeout, resubmit, on_uncertain, limit)
     writer, report = letter_writer(block, log), RunReport(price_per_page)
     load = Load(block, identity_of(block), source, store, terms, log, writer, report)

@@ -254,6 +254,7 @@ class Load:
             on_uncertain=self.terms.on_uncertain,
             timeout=self._time_left(),
             document_timeout=self.terms.document_timeout,
+            budget=self.terms.budget,
         )
 
     def _time_left(self) -> float | None:

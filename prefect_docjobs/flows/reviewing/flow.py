@@ -12,13 +12,15 @@ from prefect import flow, runtime
 from prefect.context import FlowRunContext
 from pydantic import Field
 
+from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.comparison import Acceptance, ComparatorName, VotingRule, check_settings
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.files import REVIEWS
 from prefect_docjobs.flows.lines import LineFiles
 from prefect_docjobs.flows.listing import list_documents_once
 from prefect_docjobs.flows.panel import Panel
-from prefect_docjobs.flows.parameters import AtLeastOne, JobParameter, Seconds, output_folder
+from prefect_docjobs.flows.parameters import Amount, AtLeastOne, Days, JobParameter, Seconds, output_folder
 from prefect_docjobs.flows.reviewing.decisions import Decisions
 from prefect_docjobs.flows.reviewing.queue import FILES, Examination, ReviewQueue
 from prefect_docjobs.flows.reviewing.waiting import Waiting, WaitMode, can_suspend
@@ -63,6 +65,9 @@ async def review_documents(
     document_timeout: Seconds | None = 3600,
     max_documents: AtLeastOne | None = None,
     on_uncertain: OnUncertain = "fail",
+    reuse_days: Days | None = REUSE_DAYS,
+    budget: Amount | None = None,
+    price_per_page: Amount | None = None,
 ) -> dict[str, Any]:
     """Extract from the documents of a folder, and have people look at what is missing, unsure or disputed.
 
@@ -97,6 +102,10 @@ async def review_documents(
         max_documents: Take so many documents at most, in the order of their names. Empty: all.
         on_uncertain: When a submit's answer is lost: fail the document, or resubmit it at the risk of a
             second bill.
+        reuse_days: Days for which a content that was bought is not bought again; 0 never. Empty: for ever.
+        budget: Pages that may be bought from all services together, or with a price what they may cost; the
+            documents that do not fit are failures at that service. Empty: no limit.
+        price_per_page: What a page costs, in any currency.
 
     Returns:
         The totals (documents, delivered, failed, reviewed documents, confirmed and corrected fields), and
@@ -110,9 +119,7 @@ async def review_documents(
     log = run_log()
     check_settings(fields, comparators)  # before anything is bought
     _check_required(required or ())
-    panel = await Panel.of(
-        jobs, timeout=timeout, document_timeout=document_timeout, on_uncertain=on_uncertain
-    )
+    panel = await Panel.of(jobs, timeout=timeout)
     waiting = Waiting(can_suspend(wait, list(panel.jobs.values())), review_timeout, log)
     listed = await list_documents_once(folder, pattern, recursive=recursive, at_most=max_documents)
     documents = [Document.from_path(path, name=name) for name, path in listed]
@@ -135,7 +142,15 @@ async def review_documents(
         answers={label: BatchBuilder() for label in panel.jobs},
         started=_first_start(),
     )
-    await panel.ask(documents, chunk_size, queue.take)
+    await panel.ask(
+        documents,
+        chunk_size,
+        queue.take,
+        document_timeout=document_timeout,
+        on_uncertain=on_uncertain,
+        reuse_days=reuse_days,
+        budget=await budget_of_run(budget, price_per_page, documents),
+    )
     await queue.ask(waiting, documents_per_form)
     await queue.write(panel.jobs, str(this.id))
     # Prefect takes the run's state from here and hands the caller the state's data.

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.providers.values import parsed
 
 EXTRACTION_ONLY = ("rag", "raw_text", "polygon", "confidence", "text_context", "data_schema")
 """Fields of the extraction product alone (mindee 5.4.0 SDK, `ExtractionParameters`)."""
 
+_SWITCHES = ("rag", "raw_text", "polygon", "confidence")
+_NAMED = ("alias", "webhook_ids", "filename")
 _OURS = ("file", "url", "file_base64", "model_id")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -73,6 +76,19 @@ def data_schema_text(schema: object) -> str | None:
     if not (isinstance(schema, Mapping) and "replace" in schema):
         raise ConfigurationError("data_schema must be {'replace': {'fields': […]}} or the list of fields.")
     return json_text("data_schema", schema)
+
+
+def canonical(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a job in one notation: `options` replace what they name, as in the request."""
+    options = dict(given["options"])
+    named = {name: options.pop(name) for name in (*_NAMED, *EXTRACTION_ONLY) if name in options}
+    switches = {name: parsed(named[name]) for name in _SWITCHES if name in named}
+    settings = {**given, **named, **switches, "options": options}
+    try:
+        schema = data_schema_text(settings["data_schema"])
+    except ConfigurationError:  # sent as it is in the options
+        schema = settings["data_schema"]
+    return {**settings, "model_id": given["model_id"].lower(), "data_schema": parsed(schema)}
 
 
 def json_text(field: str, value: object) -> str:

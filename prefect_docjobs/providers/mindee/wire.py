@@ -12,6 +12,7 @@ from prefect_docjobs.errors import InvalidDocument, ServiceError, Unreadable
 from prefect_docjobs.http import Answer, Http, Kind, Part, Request, safe_file_name
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import (
+    TRANSPORT,
     Capabilities,
     Polling,
     Provider,
@@ -93,10 +94,10 @@ class Mindee(Provider):
 
     model_id: str
     product: str = "extraction"
-    send: str = "file"
-    alias: str | None = None
-    webhook_ids: Sequence[str] = ()
-    filename: str | None = None
+    send: str = field(default="file", metadata=TRANSPORT)
+    alias: str | None = field(default=None, metadata=TRANSPORT)
+    webhook_ids: Sequence[str] = field(default=(), metadata=TRANSPORT)
+    filename: str | None = field(default=None, metadata=TRANSPORT)  # the document's own is no part of the key
     rag: bool | None = None
     raw_text: bool | None = None
     polygon: bool | None = None
@@ -123,6 +124,10 @@ class Mindee(Provider):
     def asks_for_pushes(self) -> bool:
         """Whether `webhook_ids` are given."""
         return bool(self.webhook_ids)
+
+    def canonical_settings(self) -> dict[str, Any]:
+        """See `Provider.canonical_settings`."""
+        return settings.canonical(super().canonical_settings())
 
     # -- submit
 

@@ -21,6 +21,7 @@ from prefect_docjobs.errors import (
 from prefect_docjobs.http import Answer, Kind, Part, Request
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import (
+    TRANSPORT,
     Capabilities,
     Polling,
     Provider,
@@ -29,12 +30,13 @@ from prefect_docjobs.providers.base import (
     verify_signature,
 )
 from prefect_docjobs.providers.mindee_v1 import problems, results
-from prefect_docjobs.providers.values import mapping, object_of, segment, text_of
+from prefect_docjobs.providers.values import mapping, object_of, parsed, segment, text_of
 
 SIGNATURE_HEADER = "X-Mindee-Hmac-Signature"
 """Hex HMAC-SHA256 of the raw body (docs.mindee.com V1, "Asynchronous Prediction")."""
 
 _VERSION = re.compile(r"v?(\d+(?:\.\d+)*)")
+_FLAGS = ("full_text_ocr", "cropper", "rag")
 _PORTS = {"http": 80, "https": 443}
 _STATES = MappingProxyType(
     {
@@ -91,7 +93,7 @@ class MindeeV1(Provider):
     endpoint: str
     version: str
     account: str = "mindee"
-    send: str = "file"
+    send: str = field(default="file", metadata=TRANSPORT)
     full_text_ocr: bool | None = None
     cropper: bool | None = None
     rag: bool | None = None
@@ -122,6 +124,19 @@ class MindeeV1(Provider):
         """The product's path. Versions go out as `v4`, as the mindee 5.4.0 SDK writes them."""
         return "/v1/products/" + "/".join(segment(name) for name in self.product.split("/"))
 
+    def canonical_settings(self) -> dict[str, Any]:
+        """See `Provider.canonical_settings`. The flags are what the query says; a False is left out."""
+        options = {**self._query()}
+        flags = {name: True for name in _FLAGS if parsed(options.get(name)) is True}
+        return {
+            **super().canonical_settings(),
+            "version": str(self.version).removeprefix("v"),
+            **dict.fromkeys(_FLAGS),
+            **flags,
+            "include_mvision": self.include_mvision or None,
+            "options": {name: value for name, value in options.items() if name not in flags},
+        }
+
     @classmethod
     def auth_headers(cls, api_key: str) -> dict[str, str]:
         """`Token`, a blank and the key (docs.mindee.com V1, "Asynchronous Prediction")."""
@@ -149,8 +164,7 @@ class MindeeV1(Provider):
 
     def _query(self) -> dict[str, Any]:
         """Query flags. Only `true` is documented, so a False is left out, which means the same."""
-        flags = {"full_text_ocr": self.full_text_ocr, "cropper": self.cropper, "rag": self.rag}
-        return {**{name: "true" for name, value in flags.items() if value}, **self.options}
+        return {**{name: "true" for name in _FLAGS if getattr(self, name)}, **self.options}
 
     def read_submit(self, answer: Answer) -> Submitted:
         """HTTP 202 with `job`. A 2xx that tells of an error proves nothing, so it counts as unreadable."""

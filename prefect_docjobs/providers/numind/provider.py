@@ -28,7 +28,7 @@ from prefect_docjobs.providers.base import (
     Provider,
     Submitted,
 )
-from prefect_docjobs.providers.numind import answers, results
+from prefect_docjobs.providers.numind import answers, results, settings
 from prefect_docjobs.providers.numind.events import read_events
 from prefect_docjobs.providers.numind.settings import PRODUCTS, NuMindSettings
 from prefect_docjobs.providers.values import object_of, segment, text_of
@@ -54,6 +54,10 @@ class NuMind(NuMindSettings, Provider):
     polling: ClassVar[Polling] = Polling(first=4.0, every=4.0)
     capabilities: ClassVar[Capabilities] = Capabilities(list_jobs=True, stream=True, cancel=True)
     products: ClassVar[tuple[str, ...]] = PRODUCTS
+
+    def canonical_settings(self) -> dict[str, Any]:
+        """See `Provider.canonical_settings`."""
+        return settings.canonical(super().canonical_settings())
 
     # -- requests
 

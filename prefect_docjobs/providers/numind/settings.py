@@ -11,6 +11,7 @@ from typing import Any
 
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.models import Document
+from prefect_docjobs.providers.base import TRANSPORT
 from prefect_docjobs.providers.values import segment
 
 PRODUCTS = ("extraction", "content")
@@ -36,9 +37,11 @@ _WIRE_NAMES: Mapping[str, str] = MappingProxyType(
 )
 # Numbers that the service wants as text, so that "Unlimited" and "random" fit in (numind 0.4.2 SDK).
 _AS_TEXT = frozenset({"max_output_tokens", "max_example_number", "thinking_token_budget", "random_seed"})
+_NUMBERS = (*_AS_TEXT, "dpi", "image_width")
 _OF_EXAMPLES = ("max_example_token_number", "max_example_number", "min_example_similarity")
 # "Format examples: 1000ms, 10s, 1m, 1h" (numind 0.4.2 SDK).
-_DURATION = re.compile(r"[0-9]+(ms|s|m|h)")
+_DURATION = re.compile(r"([0-9]+)(ms|s|m|h)")
+_MILLISECONDS: Mapping[str, int] = MappingProxyType({"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +93,8 @@ class NuMindSettings:
     loop_detection: bool | None = None
     random_seed: int | str | None = None
     timeout: str | None = None
-    upload: str = "octet-stream"
-    organization: str | None = None
+    upload: str = field(default="octet-stream", metadata=TRANSPORT)
+    organization: str | None = field(default=None, metadata=TRANSPORT)  # of the list alone
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -184,6 +187,30 @@ class NuMindSettings:
             self.manifest()
         except (TypeError, ValueError, RecursionError) as problem:
             yield f"template, examples, options: they must be plain JSON ({problem})."
+
+
+def canonical(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a job in one notation: `options` replace what they name at the service."""
+    options = dict(given["options"])
+    named = {name: options.pop(wire) for name, wire in _WIRE_NAMES.items() if wire in options}
+    settings = {**given, **named, "options": options, "instructions": given["instructions"] or None}
+    numbers = {name: _number(settings[name]) for name in _NUMBERS}
+    return {**settings, **numbers, "timeout": _duration(settings["timeout"])}
+
+
+def _number(value: object) -> object:
+    """A whole number that is given as text, as a number; both are sent as the same text."""
+    return int(value) if isinstance(value, str) and re.fullmatch("-?[0-9]{1,19}", value) else value
+
+
+def _duration(value: object) -> object:
+    """`60s` as `1m`: the largest unit that divides it."""
+    match = _DURATION.fullmatch(str(value))
+    if match is None or int(match[1]) == 0:
+        return value
+    length = int(match[1]) * _MILLISECONDS[match[2]]
+    unit, size = next((unit, size) for unit, size in _MILLISECONDS.items() if length % size == 0)
+    return f"{length // size}{unit}"
 
 
 def _example_complaints(example: object) -> Iterator[str]:

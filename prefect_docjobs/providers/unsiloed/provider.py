@@ -20,6 +20,7 @@ from prefect_docjobs.errors import (
 from prefect_docjobs.http import Answer, Kind, Part, Request
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
 from prefect_docjobs.providers.base import (
+    TRANSPORT,
     Capabilities,
     Polling,
     Provider,
@@ -35,6 +36,7 @@ _ENDED_BADLY = frozenset({JobState.FAILED, JobState.CANCELLED})
 # Unsiloed docs, status.mdx. The page's own sample is cut short, so anything but a whole digest is no hash.
 _HASH = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
 _PII_BLOCKED = "pii_blocked"
+_OF_A_JOB = frozenset({"status", "job_id", "result"})
 # Of a PII report, what tells no personal data: `spans` and `summary` may quote the document.
 _PII_FACTS = ("reason", "severity", "engine", "ocr_used", "total_findings", "by_category", "by_type")
 
@@ -107,7 +109,7 @@ class Unsiloed(Provider):
     capabilities: ClassVar[Capabilities] = Capabilities(hints=True, url_input=True, max_bytes=500 << 20)
 
     product: Product = "extract"
-    routes: Routes = "product"
+    routes: Routes = field(default="product", metadata=TRANSPORT)
     schema_data: Mapping[str, Any] | None = None
     categories: Sequence[str | Mapping[str, Any]] | None = None
     model: str | None = None
@@ -138,6 +140,10 @@ class Unsiloed(Provider):
         self._check_product_options()
         self._check_free_options()
         self._form()
+
+    def canonical_settings(self) -> dict[str, Any]:
+        """See `Provider.canonical_settings`."""
+        return wire.canonical(self.product, super().canonical_settings())
 
     # -- submit
 
@@ -213,8 +219,10 @@ class Unsiloed(Provider):
         """
         body = object_of(payload)
         self._check_same_job(ref, body)
-        # The generic route answers with the result alone; a job in its place says what has become of it.
-        if self.routes == "product" or ("status" in body and "result" not in body):
+        # The generic route answers with the result alone, and what is kept may have come by it; a job in its
+        # place says what has become of it.
+        of_a_job = not body.keys().isdisjoint(_OF_A_JOB)
+        if ("status" in body and "result" not in body) or (self.routes == "product" and of_a_job):
             self._check_finished(ref, body)
         return results.MAPPERS[self.product](ref, body)
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.providers.values import parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,9 @@ REQUIRED: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """The option that a product cannot do without, and what to give."""
 
+# Texts that are no JSON, even where they look like it.
+_TEXTS = frozenset({"model", "schema_name"})
+
 DOCUMENT_FIELDS = frozenset({"file", "pdf_file", "file_url", "url"})
 """Form fields that carry the document; no option may bear their names."""
 
@@ -92,6 +96,23 @@ def form_text(name: str, value: Any) -> str:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise ConfigurationError(f"{name} cannot be sent as JSON. Give plain data.") from None
+
+
+def canonical(product: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a job in one notation: what `options` name is a setting, and JSON text is what it says."""
+    options = {name: value for name, value in given["options"].items() if value is not None}
+    named = {name: options.pop(name) for name in OPTIONS[product] if name in options}
+    settings = {**given, **named, "options": options}
+    plain = {name: parsed(settings[name]) for name in OPTIONS[product] if name not in _TEXTS}
+    if plain.get("categories"):
+        plain["categories"] = [_category(each) for each in categories_of(plain["categories"])]
+    return {**settings, **plain}
+
+
+def _category(given: dict[str, Any]) -> object:
+    """A category with nothing but a name as that name."""
+    said = {name: value for name, value in given.items() if name == "name" or value is not None}
+    return said["name"] if len(said) == 1 else said
 
 
 def categories_of(given: Any) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Several services one after the other: each document goes on to the next one until one delivers.
 
-Batches at a time: all documents through their first job, those that have no good result through their next.
+No document waits for another: it goes on as soon as its own outcome at a service is final.
 """
 
 from prefect_docjobs.tasks.fallback.attempts import FALL_BACK_ON, Attempt, Billed, FallbackBatch

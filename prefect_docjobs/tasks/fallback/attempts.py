@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -94,17 +94,17 @@ class FallbackBatch:
         ]
 
 
-def billed(outcome: Outcome, cancelled: Collection[str] = ()) -> Billed:
+def billed(outcome: Outcome, *, is_cancelled: bool = False) -> Billed:
     """Whether an outcome costs money.
 
     Args:
         outcome: Of one document at one job.
-        cancelled: Ids of jobs that were cancelled because they took too long.
+        is_cancelled: Its job was cancelled because it took too long.
     """
     if outcome.reason is None:
         return "yes"
     if outcome.reason is Reason.TIMEOUT:
         if outcome.ref is None:
             return "no"  # it was never submitted
-        return "maybe" if outcome.ref.job_id in cancelled else "yes"
+        return "maybe" if is_cancelled else "yes"
     return _BILLED[outcome.reason]

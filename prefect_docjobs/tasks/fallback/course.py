@@ -1,51 +1,35 @@
-"""One call: which document goes to which job."""
+"""One call: each document goes its own way from job to job."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
-from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import the_ledger
+from prefect_docjobs.blocks.buying import terms_of, the_ledger
 from prefect_docjobs.comparison import Acceptance, Names
-from prefect_docjobs.errors import ConfigurationError, DocJobsError, Reason
-from prefect_docjobs.ledger import Step, entry_for, next_step
-from prefect_docjobs.models import Batch, Document, Outcome
+from prefect_docjobs.errors import DocJobsError, Reason
+from prefect_docjobs.ledger import Step, next_step
+from prefect_docjobs.models import Document, Outcome
 from prefect_docjobs.models.batches import BatchBuilder
+from prefect_docjobs.pipeline import Foresee, OnUncertain
+from prefect_docjobs.pipeline.batches import completed
+from prefect_docjobs.pipeline.budget import Budget
+from prefect_docjobs.providers.base import SMALL
+from prefect_docjobs.tasks.costs import cost_line
 from prefect_docjobs.tasks.fallback.attempts import Attempt, FallbackBatch, billed
-from prefect_docjobs.tasks.fallback.late import LateJobs
-from prefect_docjobs.tasks.journal import Log
-from prefect_docjobs.tasks.many import aextract_documents
+from prefect_docjobs.tasks.fallback.service import Service, Stage
+from prefect_docjobs.tasks.journal import Journal, Log, Progress
 from prefect_docjobs.tasks.names import count
+from prefect_docjobs.waiter import Forecast
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A job, and what it is called in a trail."""
-
-    label: str
-    job: DocJob
-
-
-def labelled(jobs: Sequence[DocJob]) -> list[Stage]:
-    """The jobs by their names; raises `ConfigurationError` where there is none."""
-    if not jobs:
-        raise ConfigurationError("Give one job at least.")
-    stages: list[Stage] = []
-    for job in jobs:
-        provider = job.provider()
-        label = job.saved_name or f"{provider.name}/{provider.product}"
-        twins = sum(stage.label.partition(" (")[0] == label for stage in stages)
-        stages.append(Stage(f"{label} ({twins + 1})" if twins else label, job))
-    return stages
 
 
 @dataclass
@@ -55,21 +39,26 @@ class _Way:
     Attributes:
         left: The jobs that it may still go to, by their numbers.
         tried: Those that it went to.
-        best: Where its best outcome is: the batch, and the position in it.
+        best: Where its best outcome is: the number of the job, and the position among its outcomes.
         doubts: About that one's result; None where it has none.
     """
 
     left: list[int]
     tried: list[Attempt] = field(default_factory=list)
-    best: tuple[Batch, int] | None = None
+    best: tuple[int, int] = (0, 0)
     doubts: int | None = None
 
-    def note(self, attempt: Attempt, batch: Batch, position: int) -> None:
+    def end(self, document: Document) -> Outcome:
+        """How it ended, without the result."""
+        reason = self.tried[-1].reason if self.doubts is None else None
+        return Outcome(document=document.name, reason=reason)
+
+    def note(self, attempt: Attempt, place: tuple[int, int]) -> None:
         """Note an attempt; its outcome is the best if there is no result with fewer doubts."""
         self.tried.append(attempt)
         doubts = len(attempt.doubts) if attempt.reason is None else None
         if self.doubts is None or (doubts is not None and doubts < self.doubts):
-            self.best, self.doubts = (batch, position), doubts
+            self.best, self.doubts = place, doubts
 
 
 @dataclass
@@ -82,10 +71,13 @@ class Course:
         accept: When a result is good enough.
         names: What the services call the fields that `accept` names.
         fall_back_on: The reasons after which a document goes on.
-        reuse_days: Days during which a result is used again; None for ever.
         timeout: Seconds from the making of this object; None for no limit.
+        document_timeout: Seconds for each job; None for no limit.
+        on_uncertain: What to do first when a submit's answer is lost.
+        reuse_days: Days during which a result is used again; None for ever.
+        concurrency: Documents under way at the same time, at most.
+        budget: What all jobs together may buy; None for no limit.
         log: For what goes on, and why.
-        options: Of `extract_documents`, for every job.
     """
 
     stages: Sequence[Stage]
@@ -93,133 +85,141 @@ class Course:
     accept: Acceptance
     names: Names | None
     fall_back_on: frozenset[Reason]
-    reuse_days: float | None
     timeout: float | None
+    document_timeout: float | None
+    on_uncertain: OnUncertain
+    reuse_days: float | None
+    concurrency: int
+    budget: Budget | None
     log: Log
-    options: Mapping[str, Any]
     started: float = field(default_factory=anyio.current_time)
+    _ledger: Ledger | None = None
+    _services: list[Service] = field(default_factory=list)
+    _forecasts: dict[int, Forecast] = field(default_factory=dict)
 
     async def run(self) -> FallbackBatch:
         """Send every document from job to job until it has a good result, or there is no job or time left."""
-        ways = await self._ways()
-        on_the_way = list(range(len(ways)))
-        while on_the_way:
-            on_the_way = await self._round(ways, on_the_way)
-            if self._seconds_left == 0.0:
-                break
-        return _collected(ways)
+        ways: dict[int, _Way] = {}
+        total = len(self.documents)
+        what = f"{count(total, 'document')} through {', then '.join(stage.label for stage in self.stages)}"
+        self.log.info("Extracting %s", what)
+        journal, progress = Journal(self.log), Progress(total, what)
+        async with AsyncExitStack() as stack:
+            self._ledger = await stack.enter_async_context(the_ledger())
+            for number, stage in enumerate(self.stages):
+                foresee = partial(self._foresee, number, journal, progress)
+                self._services.append(await stack.enter_async_context(self._opened(stage, foresee)))
+            await stack.enter_async_context(progress.shown(self.log))
+            ended = await stack.enter_async_context(
+                aclosing(completed(self._through, self.documents, limit=self.concurrency))
+            )
+            async for index, way in ended:
+                ways[index] = way
+                journal.ended(way.end(self.documents[index]), total)
+                progress.advance()
+        return self._collected([ways[index] for index in range(total)], journal)
 
-    async def _round(self, ways: Sequence[_Way], on_the_way: Sequence[int]) -> list[int]:
-        """Send documents to the next job of each; returns those that go on."""
-        visitors: dict[int, list[int]] = defaultdict(list)
-        for index in on_the_way:
-            visitors[ways[index].left.pop(0)].append(index)
-        going = [
-            await self._visit(self.stages[number], ways, visitors[number]) for number in sorted(visitors)
-        ]
-        return sorted(index for indices in going for index in indices)
+    def _opened(self, stage: Stage, foresee: Foresee) -> AbstractAsyncContextManager[Service]:
+        return Service.opened(
+            stage,
+            terms_of(stage.job, self.on_uncertain, self.reuse_days, self.budget),
+            self._ledger,
+            self.log,
+            deadline=None if self.timeout is None else self.started + self.timeout,
+            document_timeout=self.document_timeout,
+            foresee=foresee,
+        )
+
+    def _foresee(self, number: int, journal: Journal, progress: Progress, forecast: Forecast) -> None:
+        """Say when the jobs of all services will be done: with the last of them."""
+        self._forecasts[number] = forecast
+        at_work = [each for service, each in self._forecasts.items() if self._services[service].under_way]
+        last = max(at_work, key=lambda each: each.nearly_sure or 0.0, default=forecast)
+        journal.foresee(last)
+        progress.foresee(last)
 
     @property
-    def _seconds_left(self) -> float | None:
-        if self.timeout is None:
-            return None
-        return max(0.0, self.timeout - (anyio.current_time() - self.started))
+    def _is_over(self) -> bool:
+        return self.timeout is not None and anyio.current_time() >= self.started + self.timeout
 
-    async def _visit(self, stage: Stage, ways: Sequence[_Way], indices: Sequence[int]) -> list[int]:
-        """Send documents to one job; returns those that go on."""
-        documents = [self.documents[index] for index in indices]
-        batch = await aextract_documents.fn(stage.job, documents, timeout=self._seconds_left, **self.options)
-        cancelled: Collection[str] = ()
-        if Reason.TIMEOUT in self.fall_back_on and self._seconds_left != 0.0:
-            leaving = {position for position, index in enumerate(indices) if ways[index].left}
-            batch, cancelled = await LateJobs(stage.job, self.log).given_up(batch, leaving)
-        going: dict[int, str] = {}
-        for position, index in enumerate(indices):
-            attempt = self._attempt(stage, batch[position], cancelled)
-            ways[index].note(attempt, batch, position)
-            if ways[index].left and self._goes_on(attempt):
-                going[index] = str(attempt.reason or "not good enough")
-        self._tell(stage, going)
-        return list(going)
+    async def _through(self, index: int, document: Document) -> _Way:
+        """Send a document from job to job."""
+        way = _Way(await self._order(document))
+        while way.left:
+            number = way.left.pop(0)
+            service = self._services[number]
+            attempt, position = await self._visit(service, index, document, is_last=not way.left)
+            way.note(attempt, (number, position))
+            if self._is_over or not way.left or not self._goes_on(attempt):
+                break
+            service.goes_on(str(attempt.reason or "not good enough"))
+        return way
 
-    def _attempt(self, stage: Stage, outcome: Outcome, cancelled: Collection[str]) -> Attempt:
+    async def _visit(
+        self, service: Service, index: int, document: Document, *, is_last: bool
+    ) -> tuple[Attempt, int]:
+        """Send a document to one job; its outcome is kept at the position that is returned."""
+        outcome, is_cancelled = await service.extracted(index, document), False
+        is_late = outcome.reason is Reason.TIMEOUT and Reason.TIMEOUT in self.fall_back_on
+        if is_late and not is_last and not self._is_over:
+            outcome, is_cancelled = await service.late.given_up(outcome)
         doubts = self.accept.doubts_of(outcome.result, names=self.names) if outcome.result else ()
-        return Attempt(
-            job=stage.label,
+        attempt = Attempt(
+            job=service.label,
             reason=outcome.reason,
             error=outcome.error,
             doubts=tuple(doubts),
-            billed=billed(outcome, cancelled),
+            billed=billed(outcome, is_cancelled=is_cancelled),
             ref=outcome.ref,
             seconds=outcome.seconds,
         )
+        return attempt, service.add(outcome)
 
     def _goes_on(self, attempt: Attempt) -> bool:
         return bool(attempt.doubts) if attempt.reason is None else attempt.reason in self.fall_back_on
 
-    def _tell(self, stage: Stage, going: Mapping[int, str]) -> None:
-        if going:
-            reasons = ", ".join(f"{number:,} {why}" for why, number in Counter(going.values()).most_common())
-            self.log.warning(
-                "%s of %s: %s to the next job",
-                count(len(going), "document"),
-                stage.label,
-                f"{reasons}; going on",
-            )
+    async def _order(self, document: Document) -> list[int]:
+        """The numbers of the jobs in order; those that have the document already come first."""
+        order = list(range(len(self._services)))
+        if len(order) == 1 or self._ledger is None:
+            return order
+        try:
+            digest = await _digest(document)
+            owned = await self._owners(self._ledger, digest) if digest else set()
+        except DocJobsError:  # which its row will tell
+            return order
+        return sorted(order, key=lambda number: number not in owned)
 
-    async def _ways(self) -> list[_Way]:
-        """For each document the jobs in order; one that has it already comes before those that do not."""
-        order = list(range(len(self.stages)))
-        if len(order) == 1:
-            return [_Way([0]) for _ in self.documents]
-        async with the_ledger() as ledger:
-            if ledger is None:
-                return [_Way(list(order)) for _ in self.documents]
-            digests = await anyio.to_thread.run_sync(_digests, self.documents)
-            holdings = [await self._bought(ledger, stage.job, digests) for stage in self.stages]
-        return [_Way(_owned_first(order, digest, holdings)) for digest in digests]
-
-    async def _bought(self, ledger: Ledger, job: DocJob, digests: Sequence[str | None]) -> set[str]:
-        """The contents for which the job has a result, or is at work."""
-        provider, account = job.provider(), job.credentials
-        known = {"base_url": account.base_url, "tenant": account.tenant_id, "name": "", "size": None}
-        keys = {
-            entry_for(provider, sha256=digest, **known).key: digest  # type: ignore[arg-type]
-            for digest in filter(None, digests)
-        }
-        found = await ledger.find(keys=list(keys), limit=max(1, len(keys)))
+    async def _owners(self, ledger: Ledger, digest: str) -> set[int]:
+        """The jobs that have a result for a content, or are at work on it."""
+        keys = {number: service.key(digest) for number, service in enumerate(self._services)}
         reuse_for = None if self.reuse_days is None else self.reuse_days * 86_400.0
-        steps = {
-            record.key: next_step(record, mine=False, reuse_for=reuse_for, on_uncertain="fail")
-            for record in found
+        owned = {
+            record.key
+            for record in await ledger.find(keys=set(keys.values()), limit=len(keys))
+            if next_step(record, mine=False, reuse_for=reuse_for, on_uncertain="fail") in _BOUGHT
         }
-        return {keys[key] for key, step in steps.items() if step in _BOUGHT}
+        return {number for number, key in keys.items() if key in owned}
+
+    def _collected(self, ways: Sequence[_Way], journal: Journal) -> FallbackBatch:
+        batches = [service.outcomes.build() for service in self._services]
+        price = self.budget.price_per_page if self.budget else None
+        for service, batch in zip(self._services, batches, strict=True):
+            if len(batch):
+                self.log.info("%s: %s", service.label, cost_line(batch, price_per_page=price))
+        builder = BatchBuilder()
+        for index, way in enumerate(ways):
+            number, position = way.best
+            builder.add(index, batches[number][position])
+        batch = builder.build(len(ways))
+        journal.close(batch)
+        return FallbackBatch(batch, tuple(tuple(way.tried) for way in ways))
 
 
 _BOUGHT = (Step.USE, Step.WAIT, Step.FETCH, Step.STAND_BY)
 
 
-def _owned_first(order: Sequence[int], digest: str | None, holdings: Sequence[Collection[str]]) -> list[int]:
-    if digest is None:
-        return list(order)
-    return sorted(order, key=lambda number: digest not in holdings[number])
-
-
-def _digests(documents: Sequence[Document]) -> list[str | None]:
-    return [_digest(document) for document in documents]
-
-
-def _digest(document: Document) -> str | None:
-    try:
+async def _digest(document: Document) -> str | None:
+    if (document.size or 0) <= SMALL:
         return document.sha256
-    except DocJobsError:  # which its row will tell
-        return None
-
-
-def _collected(ways: Sequence[_Way]) -> FallbackBatch:
-    builder = BatchBuilder()
-    for index, way in enumerate(ways):
-        if way.best is not None:
-            batch, position = way.best
-            builder.add(index, batch[position])
-    return FallbackBatch(builder.build(len(ways)), tuple(tuple(way.tried) for way in ways))
+    return await anyio.to_thread.run_sync(lambda: document.sha256)

@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterable, Sequence
 
 from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.comparison import Acceptance, Names, check_settings
-from prefect_docjobs.errors import Reason
+from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.models import Document
 from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.tasks.arguments import Job, the_documents, the_job
 from prefect_docjobs.tasks.fallback.attempts import FALL_BACK_ON, FallbackBatch
-from prefect_docjobs.tasks.fallback.course import Course, labelled
+from prefect_docjobs.tasks.fallback.course import Course
+from prefect_docjobs.tasks.fallback.service import labelled
 from prefect_docjobs.tasks.journal import run_log
 from prefect_docjobs.tasks.names import counting
 from prefect_docjobs.tasks.twins import docjobs_task, plain_twin
@@ -37,7 +38,8 @@ async def aextract_with_fallback(
 ) -> FallbackBatch:
     """Extract from documents through the first job; those that it does not deliver go on to the next.
 
-    What the ledger knows of is not bought again. A document whose result, or running job, is there at a later
+    Each document goes on as soon as its outcome at a job is final, whatever the others are at. What the
+    ledger knows of is not bought again. A document whose result, or running job, is there at a later
     job only begins with that one. A job that took too long is cancelled where the service can, before its
     document goes on; where it cannot, it goes on and is billed, and so may a submit whose answer was lost:
     `tried` says so for each document.
@@ -65,6 +67,8 @@ async def aextract_with_fallback(
             sent.
     """
     check_settings(names, None)
+    if concurrency < 1:
+        raise ConfigurationError("concurrency must be at least 1.")
     stages = labelled([await the_job(job) for job in jobs])
     course = Course(
         stages=stages,
@@ -72,16 +76,13 @@ async def aextract_with_fallback(
         accept=accept or Acceptance(),
         names=names,
         fall_back_on=frozenset(fall_back_on),
-        reuse_days=reuse_days,
         timeout=timeout,
+        document_timeout=document_timeout,
+        on_uncertain=on_uncertain,
+        reuse_days=reuse_days,
+        concurrency=concurrency,
+        budget=budget_of(budget, max_documents, price_per_page),
         log=run_log(),
-        options={
-            "document_timeout": document_timeout,
-            "on_uncertain": on_uncertain,
-            "reuse_days": reuse_days,
-            "concurrency": concurrency,
-            "budget": budget_of(budget, max_documents, price_per_page),
-        },
     )
     return await course.run()
 

@@ -1,20 +1,17 @@
-"""Jobs that took too long, before their documents go to another service."""
+"""A job that took too long, before its document goes to another service."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import the_ledger
 from prefect_docjobs.errors import DocJobsError, Reason
 from prefect_docjobs.http import Http
-from prefect_docjobs.models import Batch, JobRef, JobState
-from prefect_docjobs.tasks.accounts import destination_of
+from prefect_docjobs.models import JobRef, JobState, Outcome
+from prefect_docjobs.pipeline import fetch_many
+from prefect_docjobs.providers import Provider
 from prefect_docjobs.tasks.journal import Log
-from prefect_docjobs.tasks.many import afetch_results
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
@@ -22,57 +19,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LateJobs:
-    """The late jobs of one batch.
+    """The late jobs of one service.
 
     Attributes:
-        job: What they were submitted with.
+        provider: The service.
+        http: The account.
+        ledger: Where a cancelled job is noted.
         log: For those that cannot be cancelled.
     """
 
-    job: DocJob
+    provider: Provider
+    http: Http
+    ledger: Ledger | None
     log: Log
 
-    async def given_up(self, batch: Batch, leaving: Collection[int]) -> tuple[Batch, Collection[str]]:
-        """Cancel them where the service can; what ended meanwhile is fetched instead of being bought again.
-
-        Args:
-            batch: All outcomes.
-            leaving: The positions of documents that have another job to go to.
+    async def given_up(self, late: Outcome) -> tuple[Outcome, bool]:
+        """Cancel a job where the service can; if it ended meanwhile its result is fetched, not bought again.
 
         Returns:
-            The batch with what was fetched, and the ids of the jobs that were cancelled.
+            The outcome, perhaps with the result; and whether the job was cancelled.
         """
-        late = {
-            position: row.ref
-            for position, row in enumerate(batch.heads)
-            if row.reason is Reason.TIMEOUT and row.ref is not None and position in leaving
-        }
-        if not late or not self.job.provider().capabilities.cancel:
-            return batch, ()
-        states = await self._states(list(late.values()))
-        done = {
-            position: ref for position, ref in late.items() if states.get(ref.job_id) is JobState.SUCCEEDED
-        }
-        cancelled = {job_id for job_id, state in states.items() if state is JobState.CANCELLED}
-        if not done:
-            return batch, cancelled
-        fetched = dict(zip(done, await afetch_results.fn(self.job, list(done.values())), strict=True))
-        return Batch.of(fetched.get(position, row) for position, row in enumerate(batch)), cancelled
+        if late.ref is None or not self.provider.capabilities.cancel:
+            return late, False
+        state = await self._state(late.ref)
+        if state is JobState.SUCCEEDED:
+            return await self._fetched(late, late.ref), False
+        return late, state is JobState.CANCELLED
 
-    async def _states(self, refs: Sequence[JobRef]) -> dict[str, JobState]:
-        """What each job is after the cancel; those that could not be cancelled are left out."""
-        async with self.job.credentials.get_client() as http, the_ledger() as ledger:
-            seen = await asyncio.gather(*(self._state(http, ledger, ref) for ref in refs))
-        known = zip(refs, seen, strict=True)
-        return {ref.job_id: state for ref, state in known if state is not None}
-
-    async def _state(self, http: Http, ledger: Ledger | None, ref: JobRef) -> JobState | None:
-        provider = self.job.provider()
+    async def _state(self, ref: JobRef) -> JobState | None:
+        """What the job is after the cancel; None where it could not be cancelled."""
         try:
-            await provider.cancel(http, ref)
-            seen = await provider.status(http, ref)
-            if seen.state is JobState.CANCELLED and ledger is not None:
-                await self._note(ledger, ref)
+            await self.provider.cancel(self.http, ref)
+            seen = await self.provider.status(self.http, ref)
+            if seen.state is JobState.CANCELLED and self.ledger is not None:
+                await self._note(self.ledger, ref)
         except DocJobsError as problem:
             self.log.warning("%s cannot be cancelled, and is billed: %s", ref, problem)
             return None
@@ -80,9 +60,18 @@ class LateJobs:
 
     async def _note(self, ledger: Ledger, ref: JobRef) -> None:
         """Write down that the job was given up, so that nobody waits for it again."""
-        where = destination_of(self.job)
-        account = {name: where[name] for name in ("provider", "base_url", "tenant")}
-        for record in await ledger.find(job_ids=[ref.job_id], **account):  # type: ignore[arg-type]
+        found = await ledger.find(
+            job_ids=[ref.job_id], provider=ref.provider, base_url=ref.base_url, tenant=ref.tenant
+        )
+        for record in found:
             if taken := await ledger.take_over(record, as_new=False):
                 told = "The job took too long, and was cancelled; another service was asked."
                 await ledger.failed(taken, Reason.CANCELLED, told)
+
+    async def _fetched(self, late: Outcome, ref: JobRef) -> Outcome:
+        known = {"document": late.document, "reused": late.reused, "seconds": late.seconds}
+        fetched = fetch_many(self.provider, self.http, [ref], ledger=self.ledger)
+        async with aclosing(fetched):
+            async for _, outcome in fetched:
+                return outcome.model_copy(update=known)
+        return late

@@ -1,0 +1,63 @@
+"""The budget of a flow run, which holds for all that the run buys, also after it was suspended or retried."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
+
+from prefect import runtime
+
+from prefect_docjobs.blocks.buying import the_ledger
+from prefect_docjobs.errors import InvalidDocument, Reason
+from prefect_docjobs.ledger import Record
+from prefect_docjobs.models import Document
+from prefect_docjobs.pipeline.budget import Budget, budget_of
+from prefect_docjobs.pipeline.pages import pages_of
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
+
+_PAGE = 1000
+
+
+async def budget_of_run(
+    budget: float | None,
+    price_per_page: float | None,
+    documents: Iterable[Document] = (),
+    *,
+    max_documents: int | None = None,
+) -> Budget | None:
+    """The budget of the flow run that is going on; what it has bought already, by its ledger, is spent.
+
+    Args:
+        budget: As for `Budget`.
+        price_per_page: What a page costs.
+        documents: Those of the run, to count the pages of what is spent as they were counted before.
+        max_documents: Documents that may be bought.
+    """
+    limit = budget_of(budget, max_documents, price_per_page)
+    if limit is None or (budget is None and max_documents is None):
+        return limit
+    named = {document.name: document for document in documents}
+    async with the_ledger() as ledger:
+        if ledger is not None:
+            async for record in _bought(ledger, str(runtime.flow_run.id)):
+                limit.charge(await _pages(record, named.get(record.document_name)))
+    return limit
+
+
+async def _bought(ledger: Ledger, flow_run_id: str) -> AsyncIterator[Record]:
+    """What a flow run has bought, or may have."""
+    last = 0
+    while page := await ledger.find(flow_run_id=flow_run_id, limit=_PAGE, after_id=last):
+        last = page[-1].id
+        for record in page:
+            if record.job_id is not None or record.state.is_open or record.reason is Reason.UNCERTAIN:
+                yield record
+
+
+async def _pages(record: Record, document: Document | None) -> int:
+    try:
+        return (await pages_of(document)).number if document else record.pages or 1
+    except InvalidDocument:  # it is gone
+        return record.pages or 1
