@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from prefect_docjobs.models import JobState, Problem
 OUT_OF_ORDER = 2000
 """Ids before the last known one among which a push may still appear, on PostgreSQL."""
 
+_NOBODY = ""  # whose probes are; no account's key is empty
 _ACCOUNT = 512  # characters that the table takes
 _PRUNED_AT_ONCE = 200  # rows, so that no transaction holds others up
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # what PostgreSQL, or UTF-8, does not take
@@ -207,8 +209,22 @@ class Inbox:
         except zlib.error as damage:
             raise LedgerUnavailable(f"Push {arrival_id} of the inbox cannot be read: {damage}.") from damage
 
+    async def probe(self, size: int) -> None:
+        """Write `size` bytes durably, as a push would be, and drop them again.
+
+        Raises:
+            LedgerUnavailable: A push of that size could not be kept now.
+        """
+        nothing = dict.fromkeys(("job_id", "alias", "state", "raw_state", "error"))
+        row = {**nothing, "account": _NOBODY, "digest": secrets.token_hex(32), "keep_for": -1.0}
+        row |= {"body": secrets.token_bytes(size), "body_size": size}
+        await self._database.run(
+            lambda connection: connection.execute(_INSERT[connection.dialect.name], row), writes=True
+        )
+        await self.prune()
+
     async def prune(self) -> int:
-        """Drop what has expired; returns how many pushes those were. It writes even where none has."""
+        """Drop what has expired; returns how many pushes those were."""
         total = 0
         while dropped := await self._database.run(_prune, writes=True):
             total += dropped
