@@ -68,9 +68,17 @@ def receive_until_stopped(
     quiet_prefect()
     told = partial(_announce, host=host, as_json=as_json)
     with _logging(), _stopped_by_a_signal():
-        asyncio.run(
-            _receive(blocks, token, host, port, trusted_proxies, told, insecure=insecure, limits=limits)
+        receiving = _receive(
+            blocks,
+            token,
+            host,
+            port,
+            told,
+            insecure=insecure,
+            limits=limits,
+            trusted_proxies=trusted_proxies,
         )
+        asyncio.run(receiving)
 
 
 async def _receive(
@@ -78,11 +86,11 @@ async def _receive(
     path_token: str | None,
     host: str,
     port: int,
-    trusted_proxies: Sequence[str],
     told: Callable[[Sequence[WebhookAccount], int], None],
     *,
     insecure: bool,
     limits: ReceiverLimits,
+    trusted_proxies: Sequence[str],
 ) -> None:
     from prefect_docjobs.blocks.buying import the_ledger
 

@@ -26,7 +26,7 @@ from prefect_docjobs.ledger.database import Database
 from prefect_docjobs.ledger.errors import LedgerUnavailable
 from prefect_docjobs.ledger.records import Record, State
 from prefect_docjobs.ledger.rows import matching, record_of, select_records
-from prefect_docjobs.ledger.schema import jobs, now, pushes
+from prefect_docjobs.ledger.schema import MAX_ALIAS, jobs, now, pushes
 from prefect_docjobs.ledger.writes import Holder, Values, carry_out
 from prefect_docjobs.models import JobState, Problem
 
@@ -261,7 +261,7 @@ _AGAIN = _OF_ACCOUNT.where(
 )
 _EXPIRED = select(pushes.c.id).where(pushes.c.expires_at <= now()).limit(_PRUNED_AT_ONCE)
 _DROP = delete(pushes).where(pushes.c.id.in_(_EXPIRED))
-_OPEN = (State.SUBMITTED, State.DONE)
+_IS_OPEN = jobs.c.state.in_([State.SUBMITTED.value, State.DONE.value])
 
 
 def _knows(connection: Connection, digest: str) -> bool:
@@ -293,18 +293,23 @@ def _records(connection: Connection, push: _Push) -> Sequence[Record]:
     """The records of the job: those with its id, which history may have too, or the one with its alias."""
     account, job_id, alias = push.account, push.row["job_id"], push.row["alias"]
     mine = matching(provider=account.provider, base_url=account.base_url, tenant=account.tenant)
-    question = select_records().where(mine).order_by(jobs.c.id)
+    question = select_records().where(mine)
     if job_id is not None:
-        return [record_of(row) for row in connection.execute(question.where(jobs.c.job_id == job_id))]
-    if alias is None:
+        named = connection.execute(question.where(jobs.c.job_id == job_id).order_by(jobs.c.id)).all()
+        return [record_of(row) for row in named]
+    if alias is None or len(alias) > MAX_ALIAS:
         return []
-    # A failure is of interest to open jobs only, which are few; a result must fit one job of all.
+    # A failure is of interest to open jobs only; a result must fit one job of all.
     if not push.brings_result:
-        question = question.where(jobs.c.state.in_([state.value for state in _OPEN]))
+        question = question.where(_IS_OPEN)
+    named = connection.execute(question.where(jobs.c.alias == alias)).all()
+    if named:
+        return [record_of(named[0])] if len(named) == 1 else []
+    # A worker of an older version writes no alias beside the ref. Such rows are looked through while open.
     mentions = jobs.c.ref.contains(json.dumps(alias, ensure_ascii=False), autoescape=True)
-    found = [record_of(row) for row in connection.execute(question.where(mentions))]
-    named = [record for record in found if record.ref is not None and record.ref.alias == alias]
-    return named if len(named) == 1 else []
+    older = connection.execute(question.where(_IS_OPEN, jobs.c.alias.is_(None), mentions))
+    found = [it for it in map(record_of, older) if it.ref is not None and it.ref.alias == alias]
+    return found if len(found) == 1 else []
 
 
 def _arrived(connection: Connection, what: Mapping[str, Any]) -> Sequence[Row[Any]]:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -62,6 +63,7 @@ def create_app(
     store = Store(_ledger(ledger), keep_for=keep_for, within=limits.ledger_seconds)
     announcer, metrics = Announcer(wanted=events), Metrics()
     reception = Reception(known, store, announcer, metrics, limits)
+    closing: dict[Any, Any] = {HTTPException: _refused}
     app = Starlette(
         routes=[
             Route("/webhooks/{provider}/{account}", reception.receive, methods=["POST"]),
@@ -70,7 +72,7 @@ def create_app(
             Route("/readyz", partial(_ready, store)),
             Route("/metrics", lambda _request: Response(metrics.text(), media_type=CONTENT_TYPE)),
         ],
-        exception_handlers={HTTPException: _refused},
+        exception_handlers=closing,
         lifespan=_open(store, announcer),
     )
     app.router.redirect_slashes = False  # another path is another account, not a reason to redirect
@@ -110,8 +112,7 @@ async def _ready(store: Store, _request: Request) -> Response:
     return PlainTextResponse("the ledger cannot be written\n", 503)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(_request: Request, error: HTTPException) -> Response:
     """No such path or method: the body is not waited for."""
-    assert isinstance(error, HTTPException)
     headers = {**(error.headers or {}), "Connection": "close"}
     return PlainTextResponse(error.detail, error.status_code, headers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,14 +38,16 @@ class Call:
     body: bytes | None = None
 
 
-def check_head(account: WebhookAccount | None, token: str, signatures: Sequence[str]) -> None:
+def check_head(
+    account: WebhookAccount | None, token: str, header: Callable[[str], Sequence[str]]
+) -> WebhookAccount:
     """Refuse, before the body is read, a call that cannot be the service's.
 
     Args:
         account: Of the path; None where there is no such account.
         token: The last part of the path, where it has one.
-        signatures: The values of the header in which the service signs. One that comes twice is a list
-            (RFC 9110, 5.3), which is no signature.
+        header: Gives the values of a header. A signature that comes twice is a list (RFC 9110, 5.3), which
+            is none.
 
     Raises:
         Declined: REFUSED.
@@ -55,12 +57,16 @@ def check_head(account: WebhookAccount | None, token: str, signatures: Sequence[
     if account.hints_only:
         fits = account.path_token is None or token_fits(account, token)
     else:
-        unsigned = bool(account.secrets and account.service.signature_header) and (
-            len(signatures) != 1 or not signatures[0].strip()
-        )
-        fits = not (token or unsigned)
+        fits = not token and (not account.secrets or _may_be_signed(account, header))
     if not fits:
         raise Declined(Outcome.REFUSED)
+    return account
+
+
+def _may_be_signed(account: WebhookAccount, header: Callable[[str], Sequence[str]]) -> bool:
+    name = account.service.signature_header
+    values = header(name) if name else ()
+    return not name or (len(values) == 1 and bool(values[0].strip()))
 
 
 def read_signed(account: WebhookAccount, headers: Mapping[str, str], body: bytes) -> Call:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -107,13 +107,13 @@ class Reception:
         return _answer(outcome)
 
     async def _outcome(self, request: Request, visit: _Visit) -> Outcome:
-        account, limits = visit.account, self._limits
+        limits = self._limits
         most = limits.body_bytes
-        if account is not None and account.hints_only:
+        if visit.account is not None and visit.account.hints_only:
             most = min(most, limits.hint_bytes)
         check_announced(request, most)
-        check_head(account, request.path_params.get("token", ""), _signatures(account, request.headers))
-        assert account is not None  # checked with the head
+        token = request.path_params.get("token", "")
+        account = check_head(visit.account, token, request.headers.getlist)
         with ExitStack() as stack:
             share = stack.enter_context(self._room.entered(_client(request)))
             try:
@@ -166,10 +166,6 @@ async def _read(headers: Headers, account: WebhookAccount, body: bytes) -> Call:
 
 def _client(request: Request) -> str:
     return client_key(request.client.host if request.client else None)
-
-
-def _signatures(account: WebhookAccount | None, headers: Headers) -> Sequence[str]:
-    return headers.getlist(account.service.signature_header) if account else ()
 
 
 def _joined(headers: Headers) -> Mapping[str, str]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import h11
 import uvicorn
 from starlette.applications import Starlette
 from typing_extensions import override
@@ -32,8 +31,10 @@ _SHUTDOWN_SECONDS = 10
 
 
 class Connections:
-    """The open connections, of each client and of all. Where there are too many, one of them that has no
-    request in progress gives way to the new one: silent connections keep nobody out, whosever they are.
+    """The open connections, of each client and of all.
+
+    Where there are too many, one of them that has no request in progress gives way to the new one: silent
+    connections keep nobody out, whosever they are.
 
     Args:
         trusted: Proxies, whose connections are of many clients.
@@ -104,7 +105,7 @@ class PunctualProtocol(H11Protocol):
 
     @override
     def on_response_complete(self) -> None:
-        if self.conn.their_state is h11.SEND_BODY:
+        if self.cycle.more_body:
             self.transport.close()  # the rest of a body that nobody reads is not waited for
         self._open_connections.used(self)
         self._expect_a_head()
