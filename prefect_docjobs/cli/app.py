@@ -234,6 +234,7 @@ def webhooks(
     insecure: _Switch = False,
     max_body_mib: int = 20,
     path_token_env: str | None = None,
+    trusted_proxy: list[str] | None = None,
     json: _Switch = False,
 ) -> None:
     """Receive the results that services push, until Ctrl-C. Whoever waits for a job has it at once.
@@ -246,6 +247,8 @@ def webhooks(
         max_body_mib: The largest push, in MiB.
         path_token_env: Environment variable that holds the last part of the path of Unsiloed accounts whose
             block has none.
+        trusted_proxy: Address or network of a proxy in front, whose X-Forwarded-For says who the client is;
+            may be repeated. By default every connection counts as one of its own address.
         json: Say the address and the paths as a line of JSON.
     """
     from prefect_docjobs.cli.webhooks import receive_until_stopped
@@ -257,6 +260,7 @@ def webhooks(
         insecure=insecure,
         max_body_mib=max_body_mib,
         path_token_env=path_token_env,
+        trusted_proxies=trusted_proxy or (),
         as_json=json,
     )
 

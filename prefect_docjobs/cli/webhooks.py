@@ -16,10 +16,12 @@ from prefect_docjobs.cli.quiet import quiet_prefect
 from prefect_docjobs.cli.screen import output, print_json
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.webhooks import ReceiverLimits, WebhookAccount, create_app
+from prefect_docjobs.webhooks.clients import networks_of
 from prefect_docjobs.webhooks.server import Receiver
 
 _LARGEST_BODY_MIB = 512
 _BODIES_IN_MEMORY = 4  # of the largest size
+_BODIES_OF_CLIENT = 2
 
 
 def receive_until_stopped(
@@ -30,6 +32,7 @@ def receive_until_stopped(
     insecure: bool,
     max_body_mib: int,
     path_token_env: str | None,
+    trusted_proxies: Sequence[str] = (),
     as_json: bool = False,
 ) -> None:
     """Receive pushes for the accounts of saved blocks until Ctrl-C or SIGTERM; what is under way is finished.
@@ -41,12 +44,13 @@ def receive_until_stopped(
         insecure: Take pushes of accounts without a secret, as hints.
         max_body_mib: The largest push.
         path_token_env: Environment variable with the path token of Unsiloed accounts that have none.
+        trusted_proxies: Addresses and networks whose `X-Forwarded-For` is believed.
         as_json: Say where it listens as a line of JSON.
 
     Raises:
         CommandFailed: The call makes no sense, the address cannot be listened on, or Prefect's API does not
             answer.
-        ConfigurationError: A block is not there, or has no secret.
+        ConfigurationError: A block is not there, or has no secret, or a proxy is no address.
     """
     check_port(port)
     if not 1 <= max_body_mib <= _LARGEST_BODY_MIB:
@@ -54,12 +58,27 @@ def receive_until_stopped(
     if not blocks:
         raise CommandFailed("Name a credentials block: --block mindee-credentials/main", WRONG_USE)
     size = max_body_mib << 20
-    limits = ReceiverLimits(body_bytes=size, memory_bytes=size * _BODIES_IN_MEMORY)
+    limits = ReceiverLimits(
+        body_bytes=size,
+        memory_bytes=size * _BODIES_IN_MEMORY,
+        client_memory_bytes=size * _BODIES_OF_CLIENT,
+    )
+    networks_of(trusted_proxies)
     token = _path_token(path_token_env)
     quiet_prefect()
     told = partial(_announce, host=host, as_json=as_json)
     with _logging(), _stopped_by_a_signal():
-        asyncio.run(_receive(blocks, token, host, port, told, insecure=insecure, limits=limits))
+        receiving = _receive(
+            blocks,
+            token,
+            host,
+            port,
+            told,
+            insecure=insecure,
+            limits=limits,
+            trusted_proxies=trusted_proxies,
+        )
+        asyncio.run(receiving)
 
 
 async def _receive(
@@ -71,6 +90,7 @@ async def _receive(
     *,
     insecure: bool,
     limits: ReceiverLimits,
+    trusted_proxies: Sequence[str],
 ) -> None:
     from prefect_docjobs.blocks.buying import the_ledger
 
@@ -78,7 +98,7 @@ async def _receive(
     accounts = [await _account(name, path_token) for name in blocks]
     async with the_ledger() as ledger:
         app = create_app(accounts, ledger=ledger, insecure=insecure, limits=limits)
-        server = Receiver(app, host, port, partial(told, accounts))
+        server = Receiver(app, host, port, partial(told, accounts), trusted_proxies=trusted_proxies)
         try:
             await server.serve()
         except SystemExit:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger.records import Record, State
 from prefect_docjobs.ledger.rows import record_of
-from prefect_docjobs.ledger.schema import jobs, now
+from prefect_docjobs.ledger.schema import MAX_ALIAS, jobs, now
 from prefect_docjobs.ledger.writes import (
     AS_READ,
     FREE,
@@ -281,7 +281,8 @@ _RELEASE = delete(jobs).where(AS_READ, jobs.c.state == State.INTENDED.value)
 
 def ref_values(ref: JobRef) -> Values:
     """The columns that tell of a job."""
-    return {"job_id": ref.job_id, "ref": ref.model_dump_json(exclude_none=True)}
+    alias = ref.alias if ref.alias and len(ref.alias) <= MAX_ALIAS else None
+    return {"job_id": ref.job_id, "alias": alias, "ref": ref.model_dump_json(exclude_none=True)}
 
 
 def failure_values(reason: Reason, error: str, ref: JobRef | None, candidates: Sequence[str]) -> Values:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +26,14 @@ from prefect_docjobs.ledger.database import Database
 from prefect_docjobs.ledger.errors import LedgerUnavailable
 from prefect_docjobs.ledger.records import Record, State
 from prefect_docjobs.ledger.rows import matching, record_of, select_records
-from prefect_docjobs.ledger.schema import jobs, now, pushes
+from prefect_docjobs.ledger.schema import MAX_ALIAS, jobs, now, pushes
 from prefect_docjobs.ledger.writes import Holder, Values, carry_out
 from prefect_docjobs.models import JobState, Problem
 
 OUT_OF_ORDER = 2000
 """Ids before the last known one among which a push may still appear, on PostgreSQL."""
 
+_NOBODY = ""  # whose probes are; no account's key is empty
 _ACCOUNT = 512  # characters that the table takes
 _PRUNED_AT_ONCE = 200  # rows, so that no transaction holds others up
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # what PostgreSQL, or UTF-8, does not take
@@ -207,8 +209,22 @@ class Inbox:
         except zlib.error as damage:
             raise LedgerUnavailable(f"Push {arrival_id} of the inbox cannot be read: {damage}.") from damage
 
+    async def probe(self, size: int) -> None:
+        """Write `size` bytes durably, as a push would be, and drop them again.
+
+        Raises:
+            LedgerUnavailable: A push of that size could not be kept now.
+        """
+        nothing = dict.fromkeys(("job_id", "alias", "state", "raw_state", "error"))
+        row = {**nothing, "account": _NOBODY, "digest": secrets.token_hex(32), "keep_for": -1.0}
+        row |= {"body": secrets.token_bytes(size), "body_size": size}
+        await self._database.run(
+            lambda connection: connection.execute(_INSERT[connection.dialect.name], row), writes=True
+        )
+        await self.prune()
+
     async def prune(self) -> int:
-        """Drop what has expired; returns how many pushes those were. It writes even where none has."""
+        """Drop what has expired; returns how many pushes those were."""
         total = 0
         while dropped := await self._database.run(_prune, writes=True):
             total += dropped
@@ -245,7 +261,7 @@ _AGAIN = _OF_ACCOUNT.where(
 )
 _EXPIRED = select(pushes.c.id).where(pushes.c.expires_at <= now()).limit(_PRUNED_AT_ONCE)
 _DROP = delete(pushes).where(pushes.c.id.in_(_EXPIRED))
-_OPEN = (State.SUBMITTED, State.DONE)
+_IS_OPEN = jobs.c.state.in_([State.SUBMITTED.value, State.DONE.value])
 
 
 def _knows(connection: Connection, digest: str) -> bool:
@@ -277,18 +293,23 @@ def _records(connection: Connection, push: _Push) -> Sequence[Record]:
     """The records of the job: those with its id, which history may have too, or the one with its alias."""
     account, job_id, alias = push.account, push.row["job_id"], push.row["alias"]
     mine = matching(provider=account.provider, base_url=account.base_url, tenant=account.tenant)
-    question = select_records().where(mine).order_by(jobs.c.id)
+    question = select_records().where(mine)
     if job_id is not None:
-        return [record_of(row) for row in connection.execute(question.where(jobs.c.job_id == job_id))]
-    if alias is None:
+        named = connection.execute(question.where(jobs.c.job_id == job_id).order_by(jobs.c.id)).all()
+        return [record_of(row) for row in named]
+    if alias is None or len(alias) > MAX_ALIAS:
         return []
-    # A failure is of interest to open jobs only, which are few; a result must fit one job of all.
+    # A failure is of interest to open jobs only; a result must fit one job of all.
     if not push.brings_result:
-        question = question.where(jobs.c.state.in_([state.value for state in _OPEN]))
+        question = question.where(_IS_OPEN)
+    named = connection.execute(question.where(jobs.c.alias == alias)).all()
+    if named:
+        return [record_of(named[0])] if len(named) == 1 else []
+    # A worker of an older version writes no alias beside the ref. Such rows are looked through while open.
     mentions = jobs.c.ref.contains(json.dumps(alias, ensure_ascii=False), autoescape=True)
-    found = [record_of(row) for row in connection.execute(question.where(mentions))]
-    named = [record for record in found if record.ref is not None and record.ref.alias == alias]
-    return named if len(named) == 1 else []
+    older = connection.execute(question.where(_IS_OPEN, jobs.c.alias.is_(None), mentions))
+    found = [it for it in map(record_of, older) if it.ref is not None and it.ref.alias == alias]
+    return found if len(found) == 1 else []
 
 
 def _arrived(connection: Connection, what: Mapping[str, Any]) -> Sequence[Row[Any]]:

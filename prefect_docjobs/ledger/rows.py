@@ -20,10 +20,11 @@ CHUNK = 500
 """Values in one IN list: far below what the databases take in one statement."""
 
 _T = TypeVar("_T")
+_UNREAD = ("body", "body_place", "alias")  # the alias is in the ref, too
 _FACTS = tuple(
     column.name
     for column in jobs.columns
-    if column.name not in ("body", "body_place", "lease_until", "ref", "candidates", "state", "reason")
+    if column.name not in (*_UNREAD, "lease_until", "ref", "candidates", "state", "reason")
     and not column.name.endswith("_at")
 )
 _TIMES = ("intended_at", "submitted_at", "done_at", "fetched_at", "updated_at")
@@ -31,7 +32,7 @@ _TIMES = ("intended_at", "submitted_at", "done_at", "fetched_at", "updated_at")
 
 def select_records() -> Select[Any]:
     """All that a record tells; the result's body stays where it is."""
-    columns = [column for column in jobs.columns if column.name not in ("body", "body_place")]
+    columns = [column for column in jobs.columns if column.name not in _UNREAD]
     return select(*columns, now().label("now"))
 
 

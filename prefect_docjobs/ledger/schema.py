@@ -15,20 +15,25 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration that this version of the package knows."""
 
 VERSION_TABLE = "docjobs_version"
+
+MAX_ALIAS = 512
+"""Characters of an alias that is looked for; PostgreSQL cannot index a text of 2,704 bytes or more."""
 
 metadata = MetaData()
 
 _Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself for INTEGER only
 _Time = Float(53)  # seconds since 1970, by the database's clock
 _Long = BigInteger().with_variant(Integer, "sqlite")
+_HAS_ALIAS = text("alias IS NOT NULL")  # most services know none
 
 jobs = Table(
     "docjobs_jobs",
@@ -69,6 +74,9 @@ jobs = Table(
     Column("body_place", Text),
     # Last, so that SQLite reads the other columns without it.
     Column("body", LargeBinary),
+    # Of `ref`, for a push that names nothing else. It is behind the body, so no question reads it.
+    Column("alias", Text),
+    Index("docjobs_jobs_alias", "alias", sqlite_where=_HAS_ALIAS, postgresql_where=_HAS_ALIAS),
     Index("docjobs_jobs_job_id", "job_id"),
     Index("docjobs_jobs_flow_run_id", "flow_run_id"),
     Index("docjobs_jobs_state", "state"),

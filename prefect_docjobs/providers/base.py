@@ -13,7 +13,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
@@ -35,7 +35,7 @@ from prefect_docjobs.errors import (
 from prefect_docjobs.http import Answer, Attempt, Http, InDoubt, Kind, Request, error_for
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.messages import Capabilities, JobPage, JobRow, Polling, Push, Submitted
-from prefect_docjobs.providers.values import segment
+from prefect_docjobs.providers.values import MAX_ID, check_job_id
 
 __all__ = [
     "SMALL",
@@ -73,6 +73,8 @@ class Provider(ABC):
         rates: Requests per second that the service documents, by kind; a first refusal leads there.
         products: What `product` may be; empty where it is free.
         echoes_alias: The service keeps a key of ours and tells it in answers and pushes.
+        signature_header: The header in which the service signs its webhook calls; empty where it does not.
+            A call without it is refused before its body is read.
     """
 
     name: ClassVar[str]
@@ -85,6 +87,7 @@ class Provider(ABC):
     rates: ClassVar[Mapping[Kind, float]] = MappingProxyType({})
     products: ClassVar[tuple[str, ...]] = ()
     echoes_alias: ClassVar[bool] = False
+    signature_header: ClassVar[str] = ""
 
     # -- what a provider must say: pure, testable with literals
 
@@ -307,7 +310,9 @@ class Provider(ABC):
         try:
             with self.reading(answer):
                 submitted = self.read_submit(answer)
-                segment(submitted.job_id)  # an id that cannot be asked for is none
+                check_job_id(submitted.job_id)
+                if len(submitted.alias or "") > MAX_ID:
+                    return replace(submitted, alias=None)
                 return submitted
         except Unreadable as problem:
             raise SubmitUncertain(

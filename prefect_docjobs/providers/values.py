@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
@@ -16,7 +17,11 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
+from prefect_docjobs.errors import Unreadable
 from prefect_docjobs.http import Answer
+
+MAX_ID = 512
+"""Characters of a job's id. PostgreSQL cannot index a text of 2,704 bytes or more."""
 
 NO_REASON = "The service gave no reason."
 _DATE = TypeAdapter(datetime)
@@ -24,6 +29,8 @@ _LONGEST_MESSAGE = 500
 _LONGEST_CODE = 100
 _LONGEST_DATE = 64
 _MOST = 2**31 - 1  # pages, tokens: what every database takes as a whole number
+_SHOWN_OF_ID = 60
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 # ------------------------------------------------------------------------------------------------ settings
@@ -71,11 +78,26 @@ def segment(value: str) -> str:
     """`value` as one segment of a path: an id can never lead to another route.
 
     Raises:
-        ValueError: It is empty, a step up or down the path, or no text that can be encoded.
+        ValueError: It is empty, too long, a step up or down the path, or no text that can be encoded.
     """
-    if value in {"", ".", ".."}:
+    if value in {"", ".", ".."} or len(value) > MAX_ID or has_control_characters(value):
         raise ValueError("not an id")
     return quote(value, safe="")
+
+
+def check_job_id(job_id: str) -> None:
+    """Raise `Unreadable` for an id that cannot be stored or asked for."""
+    try:
+        segment(job_id)
+    except ValueError:
+        begins = job_id[:_SHOWN_OF_ID].encode("utf-8", "backslashreplace").decode()
+        what = f"{begins!r}{'…' if len(job_id) > _SHOWN_OF_ID else ''} ({len(job_id):,} characters)"
+        raise Unreadable(f"The answer's job id is none that can be used: {what}.") from None
+
+
+def has_control_characters(value: str) -> bool:
+    """Whether a text has characters that are none to print, such as NUL, which PostgreSQL does not take."""
+    return _CONTROL.search(value) is not None
 
 
 # ------------------------------------------------------------------------------------------------ tolerant
@@ -118,6 +140,15 @@ def page_number(value: object) -> int | None:
 def text(value: object) -> str | None:
     """A text with something in it, as it is; None for anything else."""
     return value if isinstance(value, str) and value.strip() else None
+
+
+def usable_id(value: object) -> str | None:
+    """An id that can be stored and asked for; None for anything else."""
+    found = text(value)
+    try:
+        return found if found is not None and segment(found) else None
+    except ValueError:
+        return None
 
 
 def mapping(value: object) -> dict[str, Any]:

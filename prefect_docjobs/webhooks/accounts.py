@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -88,14 +87,14 @@ def path_name(provider: str) -> str:
 
 
 class Accounts:
-    """All accounts of a receiver, by path. An unknown one looks like one with another secret.
+    """All accounts of a receiver, by path.
 
     Args:
         accounts: No two with the same path.
         insecure: Take calls of accounts without a secret, as hints.
 
     Raises:
-        ConfigurationError: There is none, two have one path, or one has no secret.
+        ConfigurationError: There is none, two have one path or one secret, or one has no secret.
     """
 
     def __init__(self, accounts: Sequence[WebhookAccount], *, insecure: bool) -> None:
@@ -103,17 +102,15 @@ class Accounts:
             raise ConfigurationError("No account is given, so there is nothing to receive.")
         if len({(it.provider, it.name) for it in accounts}) < len(accounts):
             raise ConfigurationError("Two accounts of one service have the same name, so the same path.")
+        _check_secrets(accounts)
         self.unproved = [it for it in accounts if not it.is_proved]
         if self.unproved and not insecure:
             raise ConfigurationError(_nothing_to_verify_by(self.unproved[0]))
         self._paths = {(path_name(it.provider), it.name): it for it in accounts}
-        self._decoys = {path_name(it.provider): _decoy(it.provider) for it in accounts}
-        self._decoy = next(iter(self._decoys.values()))
 
-    def find(self, path_part: str, name: str) -> WebhookAccount:
-        """The account of a path; where there is none, one whose secret nobody has, which takes as long."""
-        provider = path_name(path_part)
-        return self._paths.get((provider, name)) or self._decoys.get(provider, self._decoy)
+    def find(self, path_part: str, name: str) -> WebhookAccount | None:
+        """The account of a path, or None."""
+        return self._paths.get((path_name(path_part), name))
 
 
 def token_fits(account: WebhookAccount, given: str) -> bool:
@@ -126,9 +123,17 @@ def token_fits(account: WebhookAccount, given: str) -> bool:
     return hmac.compare_digest(mine, theirs)
 
 
-def _decoy(provider: str) -> WebhookAccount:
-    secret = secrets.token_urlsafe(32)
-    return WebhookAccount(UNKNOWN, provider, "https://unknown.invalid", "", (secret,), secret)
+def _check_secrets(accounts: Sequence[WebhookAccount]) -> None:
+    """A signature covers the body alone: with one secret, a push for one account fits the other's path."""
+    owners: dict[tuple[str, str], WebhookAccount] = {}
+    for account in accounts:
+        for secret in account.secrets:
+            owner = owners.setdefault((account.provider, secret), account)
+            if owner is not account:
+                raise ConfigurationError(
+                    f"The accounts {owner.name} and {account.name} of {account.service.title} have a webhook "
+                    "secret in common, so a push for one would count for the other. Give each its own."
+                )
 
 
 def _nothing_to_verify_by(account: WebhookAccount) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -25,7 +27,6 @@ KEEP_FOR = 7 * 86_400.0
 """Seconds for which a push is kept; a job that nobody asks for by then is nobody's."""
 
 _log = logging.getLogger("prefect_docjobs.webhooks")
-_READY_FOR = 1.0  # seconds for which an answer of /readyz holds: whoever asks more often learns no more
 
 
 def create_app(
@@ -50,10 +51,10 @@ def create_app(
         insecure: Take pushes of accounts without a secret: as hints to look, never as results.
         events: Emit Prefect events; without a Prefect API none are.
         keep_for: Seconds for which a push is kept, for a job that is not known yet.
-        limits: What is put up with.
+        limits: Of requests, bodies and time.
 
     Raises:
-        ConfigurationError: An account has no secret, two have one path, or there is no ledger.
+        ConfigurationError: An account has no secret, two have one path or one secret, or there is no ledger.
     """
     known = Accounts(accounts, insecure=insecure)
     for account in known.unproved:
@@ -62,14 +63,16 @@ def create_app(
     store = Store(_ledger(ledger), keep_for=keep_for, within=limits.ledger_seconds)
     announcer, metrics = Announcer(wanted=events), Metrics()
     reception = Reception(known, store, announcer, metrics, limits)
+    closing: dict[Any, Any] = {HTTPException: _refused}
     app = Starlette(
         routes=[
             Route("/webhooks/{provider}/{account}", reception.receive, methods=["POST"]),
             Route("/webhooks/{provider}/{account}/{token}", reception.receive, methods=["POST"]),
             Route("/healthz", _alive),
-            Route("/readyz", _Readiness(store).answer),
+            Route("/readyz", partial(_ready, store)),
             Route("/metrics", lambda _request: Response(metrics.text(), media_type=CONTENT_TYPE)),
         ],
+        exception_handlers=closing,
         lifespan=_open(store, announcer),
     )
     app.router.redirect_slashes = False  # another path is another account, not a reason to redirect
@@ -103,18 +106,13 @@ async def _alive(_request: Request) -> Response:
     return PlainTextResponse("alive\n")
 
 
-class _Readiness:
-    """Whether pushes can be kept."""
+async def _ready(store: Store, _request: Request) -> Response:
+    if await store.is_ready():
+        return PlainTextResponse("ready\n")
+    return PlainTextResponse("the ledger cannot be written\n", 503)
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._ready = False
-        self._until = 0.0
 
-    async def answer(self, _request: Request) -> Response:
-        if time.monotonic() >= self._until:
-            self._ready = await self._store.is_writable()
-            self._until = time.monotonic() + _READY_FOR
-        if self._ready:
-            return PlainTextResponse("ready\n")
-        return PlainTextResponse("the ledger cannot be written\n", 503)
+async def _refused(_request: Request, error: HTTPException) -> Response:
+    """No such path or method: the body is not waited for."""
+    headers = {**(error.headers or {}), "Connection": "close"}
+    return PlainTextResponse(error.detail, error.status_code, headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
@@ -11,50 +12,66 @@ from starlette.requests import ClientDisconnect, Request
 from prefect_docjobs.webhooks.outcomes import Declined, Outcome
 
 
+@dataclass(slots=True)
+class Usage:
+    """Requests in progress, and the bytes of their bodies that are in memory."""
+
+    requests: int
+    size: int
+
+
 class Room:
-    """How many requests are in progress, and how many bytes of theirs are in memory.
+    """How much is in progress, of all clients together and of each.
 
     Args:
-        requests: At most so many.
-        size: Bytes, at most, of all bodies together.
+        most: At most so much of all.
+        most_of_client: At most so much of one client, so that no client takes it all.
     """
 
-    def __init__(self, requests: int, size: int) -> None:
-        self._most = requests
-        self._size = size
-        self.requests = 0
-        self.used = 0
+    def __init__(self, most: Usage, most_of_client: Usage) -> None:
+        self._most = most
+        self._most_of_client = most_of_client
+        self._used = Usage(0, 0)
+        self._clients: dict[str, Usage] = {}
 
     @contextmanager
-    def entered(self) -> Iterator[Share]:
+    def entered(self, client: str) -> Iterator[Share]:
         """Take part while the context is open. Raises `Declined` (BUSY) where there is no room."""
-        if self.requests >= self._most:
+        mine = self._clients.get(client) or Usage(0, 0)
+        if self._used.requests >= self._most.requests or mine.requests >= self._most_of_client.requests:
             raise Declined(Outcome.BUSY)
-        self.requests += 1
-        share = Share(self)
+        self._clients[client] = mine
+        share = Share(self, mine)
+        self._used.requests += 1
+        mine.requests += 1
         try:
             yield share
         finally:
-            self.requests -= 1
-            self.used -= share.used
+            for usage in (self._used, mine):
+                usage.requests -= 1
+                usage.size -= share.used
+            if not mine.requests:
+                del self._clients[client]
 
-    def take(self, size: int) -> None:
+    def take(self, client: Usage, size: int) -> None:
         """Count bytes in; raises `Declined` (BUSY) where there is no room."""
-        if self.used + size > self._size:
+        if self._used.size + size > self._most.size or client.size + size > self._most_of_client.size:
             raise Declined(Outcome.BUSY)
-        self.used += size
+        self._used.size += size
+        client.size += size
 
 
 class Share:
     """What one request has of the room."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, client: Usage) -> None:
         self._room = room
+        self._client = client
         self.used = 0
 
     def take(self, size: int) -> None:
         """Count bytes in; raises `Declined` (BUSY) where there is no room."""
-        self._room.take(size)
+        self._room.take(self._client, size)
         self.used += size
 
 
@@ -64,13 +81,12 @@ async def read_body(request: Request, share: Share, *, most: int, seconds: float
     Args:
         request: Its body was not read yet.
         share: The room that it is counted in.
-        most: Bytes after which reading stops; a larger `Content-Length` is not read at all.
+        most: Bytes after which reading stops.
         seconds: For all of it.
 
     Raises:
         Declined: It is too large, too slow, broken off, or there is no room.
     """
-    _check_announced(request, most)
     read = bytearray()
     try:
         with anyio.fail_after(seconds):
@@ -86,7 +102,8 @@ async def read_body(request: Request, share: Share, *, most: int, seconds: float
     return bytes(read)
 
 
-def _check_announced(request: Request, most: int) -> None:
+def check_announced(request: Request, most: int) -> None:
+    """Refuse a body by its `Content-Length`, before any of it is read."""
     announced = request.headers.get("content-length")
     if announced is None:
         return

@@ -1,19 +1,18 @@
-"""What a call says: its signature is checked first, and only then is it read. Pure."""
+"""What a call proves and says: its head is checked before its body, its signature before its JSON. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prefect_docjobs.errors import InvalidPush
 from prefect_docjobs.models import JobState, Problem
+from prefect_docjobs.providers.values import MAX_ID, has_control_characters
 from prefect_docjobs.webhooks.accounts import WebhookAccount, token_fits
 from prefect_docjobs.webhooks.outcomes import Declined, Outcome
-
-_MOST_ID = 512  # characters of a job id that nobody vouches for
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,37 @@ class Call:
     body: bytes | None = None
 
 
+def check_head(
+    account: WebhookAccount | None, token: str, header: Callable[[str], Sequence[str]]
+) -> WebhookAccount:
+    """Refuse, before the body is read, a call that cannot be the service's.
+
+    Args:
+        account: Of the path; None where there is no such account.
+        token: The last part of the path, where it has one.
+        header: Gives the values of a header. A signature that comes twice is a list (RFC 9110, 5.3), which
+            is none.
+
+    Raises:
+        Declined: REFUSED.
+    """
+    if account is None:
+        raise Declined(Outcome.REFUSED)
+    if account.hints_only:
+        fits = account.path_token is None or token_fits(account, token)
+    else:
+        fits = not token and (not account.secrets or _may_be_signed(account, header))
+    if not fits:
+        raise Declined(Outcome.REFUSED)
+    return account
+
+
+def _may_be_signed(account: WebhookAccount, header: Callable[[str], Sequence[str]]) -> bool:
+    name = account.service.signature_header
+    values = header(name) if name else ()
+    return not name or (len(values) == 1 and bool(values[0].strip()))
+
+
 def read_signed(account: WebhookAccount, headers: Mapping[str, str], body: bytes) -> Call:
     """A call of a service that signs. Without a configured secret it is a hint.
 
@@ -56,26 +86,27 @@ def read_signed(account: WebhookAccount, headers: Mapping[str, str], body: bytes
     except InvalidPush:
         raise Declined(Outcome.MALFORMED) from None
     if not account.secrets:
-        return Call(_digest(account, b"hint", body), _unvouched(push.job_id), _unvouched(push.alias))
+        return Call(_digest(account, b"hint", body), _name(push.job_id), _name(push.alias))
+    job_id, alias = _name(push.job_id), _name(push.alias)
+    if job_id != push.job_id or (job_id is None and alias != push.alias):
+        raise Declined(Outcome.MALFORMED)  # no job has such an id, so sent again it would be no better
     whole = body if push.state is JobState.SUCCEEDED else None
     digest = _digest(account, b"push", body)
-    return Call(digest, push.job_id, push.alias, push.state, push.raw_state, push.error, whole)
+    return Call(digest, job_id, alias, push.state, push.raw_state, push.error, whole)
 
 
-def read_hint(account: WebhookAccount, token: str, body: bytes) -> Call:
+def read_hint(account: WebhookAccount, body: bytes) -> Call:
     """A call that proves nothing but the token in its path: the id of a job to look at, and no more.
 
     Raises:
-        Declined: REFUSED where the token is another, MALFORMED where no job is named.
+        Declined: MALFORMED where no job is named.
     """
-    if account.path_token is not None and not token_fits(account, token):
-        raise Declined(Outcome.REFUSED)
     _check_encoding(body)
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):
         raise Declined(Outcome.MALFORMED) from None
-    job_id = _unvouched(_job_id_in(payload))
+    job_id = _name(_job_id_in(payload))
     if job_id is None:
         raise Declined(Outcome.MALFORMED)
     return Call(_digest(account, b"hint", body), job_id)
@@ -107,5 +138,8 @@ def _job_id_in(payload: Any) -> Any:
     return next((it["job_id"] for it in (payload, *inner) if it.get("job_id") is not None), None)
 
 
-def _unvouched(text: Any) -> str | None:
-    return text if isinstance(text, str) and 0 < len(text.strip()) <= len(text) <= _MOST_ID else None
+def _name(text: Any) -> str | None:
+    """A job's id or alias as ledgers take it; None for anything else."""
+    if not isinstance(text, str) or len(text) > MAX_ID or has_control_characters(text):
+        return None
+    return text if text.strip() else None

@@ -1,4 +1,4 @@
-"""The way of one push: read within bounds, checked, kept, answered, and then told of."""
+"""The way of one push: its head checked, its body read within bounds and checked, kept, answered, logged."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from starlette.responses import Response
 
 from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.webhooks.accounts import UNKNOWN, Accounts, WebhookAccount
-from prefect_docjobs.webhooks.bodies import Room, read_body
-from prefect_docjobs.webhooks.calls import Call, read_hint, read_signed
+from prefect_docjobs.webhooks.bodies import Room, Usage, check_announced, read_body
+from prefect_docjobs.webhooks.calls import Call, check_head, read_hint, read_signed
+from prefect_docjobs.webhooks.clients import client_key
 from prefect_docjobs.webhooks.events import Announcer
 from prefect_docjobs.webhooks.metrics import Metrics
 from prefect_docjobs.webhooks.outcomes import Declined, Outcome
@@ -32,20 +33,26 @@ _SEND_AGAIN_AFTER = "5"  # seconds
 
 @dataclass(frozen=True, slots=True)
 class ReceiverLimits:
-    """What a receiver puts up with.
+    """The limits of a receiver. What is beyond those of requests and memory is answered with 503.
 
     Attributes:
         body_bytes: The largest push.
+        hint_bytes: The largest push of a service that does not sign.
         body_seconds: For the whole body of a request to arrive.
-        requests: Pushes in progress at the same time; the others are told to come again.
+        requests: Pushes in progress at the same time.
+        client_requests: Of these, pushes of one client.
         memory_bytes: Bodies in memory at the same time, all together.
+        client_memory_bytes: Of these, bodies of one client; at least one body of the largest size.
         ledger_seconds: For the ledger to keep a push.
     """
 
     body_bytes: int = 20 << 20
+    hint_bytes: int = 128 << 10
     body_seconds: float = 10.0
-    requests: int = 64
+    requests: int = 256
+    client_requests: int = 64
     memory_bytes: int = 80 << 20
+    client_memory_bytes: int = 40 << 20
     ledger_seconds: float = 5.0
 
 
@@ -53,7 +60,7 @@ class ReceiverLimits:
 class _Visit:
     """What is told of one request afterwards."""
 
-    account: WebhookAccount
+    account: WebhookAccount | None
     begun: float
     size: int = 0
     job_id: str | None = None
@@ -67,7 +74,7 @@ class Reception:
         store: Where they are kept.
         announcer: Told of what was kept.
         metrics: Told of everything.
-        limits: What is put up with.
+        limits: Of requests, bodies and time.
     """
 
     def __init__(
@@ -83,7 +90,10 @@ class Reception:
         self._announcer = announcer
         self._metrics = metrics
         self._limits = limits
-        self._room = Room(limits.requests, limits.memory_bytes)
+        most_of_client = max(limits.client_memory_bytes, limits.body_bytes)
+        self._room = Room(
+            Usage(limits.requests, limits.memory_bytes), Usage(limits.client_requests, most_of_client)
+        )
 
     async def receive(self, request: Request) -> Response:
         """Answer one POST: 2xx only when the push is durable."""
@@ -97,17 +107,23 @@ class Reception:
         return _answer(outcome)
 
     async def _outcome(self, request: Request, visit: _Visit) -> Outcome:
+        limits = self._limits
+        most = limits.body_bytes
+        if visit.account is not None and visit.account.hints_only:
+            most = min(most, limits.hint_bytes)
+        check_announced(request, most)
+        token = request.path_params.get("token", "")
+        account = check_head(visit.account, token, request.headers.getlist)
         with ExitStack() as stack:
-            share = stack.enter_context(self._room.entered())
-            limits = self._limits
+            share = stack.enter_context(self._room.entered(_client(request)))
             try:
-                body = await read_body(request, share, most=limits.body_bytes, seconds=limits.body_seconds)
+                body = await read_body(request, share, most=most, seconds=limits.body_seconds)
             finally:
                 visit.size = share.used
-            call = await _read(request, visit.account, body)
+            call = await _read(request.headers, account, body)
             visit.job_id = call.job_id
-            then = partial(self._announcer.announce, visit.account, call)
-            writing = self._store.begin(visit.account, call, then)
+            then = partial(self._announcer.announce, account, call)
+            writing = self._store.begin(account, call, then)
             leave = stack.pop_all().close  # the push has its room until it is written, or cannot be
             writing.add_done_callback(lambda _: leave())
         try:
@@ -123,13 +139,13 @@ class Reception:
     def _tell(self, visit: _Visit, outcome: Outcome) -> None:
         seconds = time.perf_counter() - visit.begun
         account = visit.account
-        provider = UNKNOWN if account.name == UNKNOWN else account.provider
+        provider = account.provider if account else UNKNOWN
         self._metrics.count(provider, outcome, seconds, visit.size)
         line = {
             "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             "event": "push",
             "provider": provider,
-            "account": account.name,
+            "account": account.name if account else UNKNOWN,
             "job_id": visit.job_id,
             "outcome": outcome.value,
             "status": outcome.status,
@@ -139,16 +155,17 @@ class Reception:
         _log.info("%s", json.dumps(line))
 
 
-async def _read(request: Request, account: WebhookAccount, body: bytes) -> Call:
+async def _read(headers: Headers, account: WebhookAccount, body: bytes) -> Call:
     """The call, checked; beside the loop where that takes long."""
-    token = request.path_params.get("token", "")
     if account.hints_only:
-        read = partial(read_hint, account, token, body)
-    elif token:
-        raise Declined(Outcome.REFUSED)
+        read = partial(read_hint, account, body)
     else:
-        read = partial(read_signed, account, _joined(request.headers), body)
+        read = partial(read_signed, account, _joined(headers), body)
     return read() if len(body) <= _AT_ONCE else await to_thread.run_sync(read)
+
+
+def _client(request: Request) -> str:
+    return client_key(request.client.host if request.client else None)
 
 
 def _joined(headers: Headers) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -17,6 +18,9 @@ from prefect_docjobs.webhooks.calls import Call
 
 _log = logging.getLogger(__name__)
 _PRUNE_EVERY = 60.0
+_READY_FOR = 1.0  # seconds for which an answer holds: whoever asks more often learns no more
+_PROBE = 4 << 10  # bytes that are written to know whether a push could be kept
+_LARGEST_PROBE = 4 << 20
 
 
 class Store:
@@ -36,6 +40,10 @@ class Store:
         self._opening = asyncio.Lock()
         self._pruning: asyncio.Task[None] | None = None
         self._writing: set[asyncio.Task[Kept]] = set()
+        self._probing = asyncio.Lock()
+        self._ready = False
+        self._ready_until = 0.0
+        self._unkept = 0  # bytes of the last push that could not be kept
 
     def begin(self, account: WebhookAccount, call: Call, then: Callable[[Kept], None]) -> asyncio.Task[Kept]:
         """Begin to keep a push; `then` is told as soon as it is durable, even where nobody waits any more."""
@@ -54,18 +62,17 @@ class Store:
         """
         done, _ = await asyncio.wait([writing], timeout=self._within)
         if not done:
+            self._failed(0)
             raise LedgerUnavailable(f"The ledger gave no answer within {self._within:g} seconds.")
         return writing.result()
 
-    async def is_writable(self) -> bool:
-        """Whether a push could be kept now."""
-        try:
-            with anyio.fail_after(self._within):
-                await (await self._ledger()).inbox.prune()
-        except (DocJobsError, TimeoutError) as problem:
-            _log.warning("Not ready: %s", problem or "the ledger gives no answer")
-            return False
-        return True
+    async def is_ready(self) -> bool:
+        """Whether a push could be kept now: something of the size of one that could not be is written."""
+        async with self._probing:
+            if time.monotonic() >= self._ready_until:
+                self._ready = await self._probe(max(_PROBE, min(self._unkept, _LARGEST_PROBE)))
+                self._ready_until = time.monotonic() + _READY_FOR
+            return self._ready
 
     async def open(self) -> None:
         """Open the ledger now; where it cannot be reached yet, it is tried again with each push."""
@@ -95,8 +102,33 @@ class Store:
                 self._pruning = asyncio.create_task(self._prune(opened), name="docjobs-prune")
             return self._opened
 
+    async def _probe(self, size: int) -> bool:
+        try:
+            with anyio.fail_after(self._within):
+                await (await self._ledger()).inbox.probe(size)
+        except Exception as problem:  # noqa: BLE001 (as with a push, whatever it is)
+            _log.warning("Not ready: %s", problem or "the ledger gives no answer")
+            return False
+        self._unkept = 0
+        return True
+
+    def _failed(self, size: int) -> None:
+        """A push could not be kept, so nobody is told that it could, until something is."""
+        self._ready, self._ready_until, self._unkept = False, 0.0, max(size, self._unkept)
+
     async def _keep(self, account: WebhookAccount, call: Call, then: Callable[[Kept], None]) -> Kept:
-        kept = await (await self._ledger()).inbox.keep(
+        try:
+            kept = await self._kept(account, call)
+        except Exception:
+            self._failed(len(call.body or b""))
+            raise
+        if kept.is_new:  # a replay writes nothing
+            self._ready, self._ready_until, self._unkept = True, time.monotonic() + _READY_FOR, 0
+        then(kept)
+        return kept
+
+    async def _kept(self, account: WebhookAccount, call: Call) -> Kept:
+        return await (await self._ledger()).inbox.keep(
             Account(account.provider, account.base_url, account.tenant),
             job_id=call.job_id,
             alias=call.alias,
@@ -107,8 +139,6 @@ class Store:
             body=call.body,
             keep_for=self._keep_for,
         )
-        then(kept)
-        return kept
 
     def _written(self, task: asyncio.Task[Kept]) -> None:
         self._writing.discard(task)

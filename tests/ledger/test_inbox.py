@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Select, text
-from support.ledgers import entry, ref
+from sqlalchemy import Connection, Select, event, text
+from support.ledgers import dead, entry, ref
 
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import Account, Arrival, Kept, Ledger, Record, State, database, inbox, migrate
@@ -193,6 +193,83 @@ async def test_a_result_without_a_job_id_finds_its_record_by_the_alias(ledger: L
     assert len(await ledger.find(states=[State.SUBMITTED])) == 2
 
 
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED])
+@pytest.mark.parametrize("alias", ["docjobs-1", "docjobs-unknown"])
+async def test_an_alias_is_found_by_an_index(ledger: Ledger, state: JobState, alias: str) -> None:
+    await submitted(ledger, alias="docjobs-1")
+    asked: list[tuple[str, Any]] = []
+
+    def note(_1: object, _2: object, statement: str, parameters: Any, *_3: object) -> None:
+        if statement.startswith("SELECT") and "docjobs_jobs" in statement:
+            asked.append((statement, parameters))
+
+    engine = ledger._database._engine  # type: ignore[attr-defined]
+    event.listen(getattr(engine, "sync_engine", engine), "before_cursor_execute", note)
+    await push(ledger, "1", job_id=None, alias=alias, state=state)
+
+    def plans(connection: Connection) -> list[str]:
+        sqlite = connection.dialect.name == "sqlite"
+        if not sqlite:
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        explain = "EXPLAIN QUERY PLAN" if sqlite else "EXPLAIN"
+        return [str(connection.exec_driver_sql(f"{explain} {it}", given).all()) for it, given in asked]
+
+    used = await ledger._database.run(plans)
+    assert used
+    assert "docjobs_jobs_alias" in used[0]
+    assert all("docjobs_jobs_" in it for it in used)
+    assert not any(scan in it for it in used for scan in ("Seq Scan", "SCAN docjobs_jobs"))
+
+
+@pytest.mark.parametrize("write", ["submitted", "done", "fetched", "failed", "keep"])
+async def test_whatever_writes_the_ref_writes_its_alias(ledger: Ledger, other: Ledger, write: str) -> None:
+    named = ref("job-a", alias="docjobs-1")
+    record = await ledger.claim(entry("a"))
+    if write == "keep":
+        taken = await other.take_over(await dead(ledger, record), as_new=False)
+        assert taken is not None
+        record = await ledger.submitted(record, named)
+        assert record.retired
+    elif write == "submitted":
+        record = await ledger.submitted(record, named)
+    else:
+        record = await ledger.submitted(record, ref("job-a"))
+        assert await aliases(ledger) == [None]
+        if write == "failed":
+            record = await ledger.failed(record, Reason.TIMEOUT, "late", ref=named)
+        elif write == "fetched":
+            record = await ledger.fetched(record, named, b"{}")
+        else:
+            record = await ledger.done(record, named)
+    assert "docjobs-1" in await aliases(ledger)
+    kept = await push(ledger, "1", job_id=None, alias="docjobs-1")
+    assert kept.record is not None
+    assert kept.record.id == record.id
+
+
+async def test_a_job_of_an_older_worker_is_found_while_it_is_open(ledger: Ledger) -> None:
+    """It writes the ref, and no column that it does not know."""
+    record = await submitted(ledger, "a", alias="docjobs-1")
+    await ledger.submitted(await ledger.claim(entry("b")), ref("job-b", document_name="docjobs-1"))
+    await submitted(ledger, "c", alias="docjobs-2")
+    await run(ledger, "UPDATE docjobs_jobs SET alias = NULL")
+    kept = await push(ledger, "1", job_id=None, alias="docjobs-1", state=JobState.FAILED, body=None)
+    assert kept.record is not None
+    assert kept.record.id == record.id
+    kept = await push(ledger, "2", job_id=None, alias="docjobs-1")
+    assert kept.record is not None
+    assert (kept.record.id, kept.record.state) == (record.id, State.FETCHED)
+
+
+async def test_an_alias_that_no_index_takes_costs_no_job(ledger: Ledger) -> None:
+    """3,000 characters that do not compress are more than an index of PostgreSQL has room for."""
+    alias = random.Random(3).randbytes(1500).hex()
+    record = await submitted(ledger, alias=alias)
+    assert record.ref is not None
+    assert record.ref.alias == alias
+    assert await push(ledger, "1", job_id=None, alias=alias) == Kept(is_new=True)
+
+
 async def test_an_alias_that_two_records_share_finds_none(ledger: Ledger) -> None:
     first = await submitted(ledger, "a", alias="fixed")
     await ledger.fetched(first, ref("job-a", alias="fixed"), b"fetched")
@@ -321,8 +398,39 @@ async def test_a_ledger_of_the_first_version_is_upgraded_with_its_rows(url: str)
         assert kept.record.state is State.DONE
 
 
-async def _make_first_version(url: str) -> None:
-    """The tables as migration 0001 left them, with one submitted job."""
+async def test_the_upgrade_fills_in_the_aliases_that_a_push_may_look_for(url: str) -> None:
+    facts = {
+        "open": ("submitted", "docjobs-open"),
+        "done": ("done", "docjobs-done"),
+        "late": ("failed", "docjobs-late"),
+        'x"%': ("submitted", "x%_'\"é"),
+        "earlier": ("fetched", "mine"),  # chosen by people, so that a new job may have it, too
+        "new": ("submitted", "mine"),
+        "long": ("submitted", random.Random(4).randbytes(1500).hex()),
+        "none": ("submitted", None),
+        "intent": ("intended", None),
+    }
+    rows = [
+        {"key": name, "state": state, "job_id": f"job-{name}", "ref": ref(f"job-{name}", alias=alias)}
+        for name, (state, alias) in facts.items()
+    ]
+    await _make_first_version(url, *rows)
+    async with Ledger(url) as ledger:
+        for name, (_, alias) in list(facts.items())[:4]:
+            kept = await push(ledger, name.encode().hex(), job_id=None, alias=alias)
+            assert kept.record is not None
+            assert (kept.record.job_id, kept.record.state) == (f"job-{name}", State.FETCHED)
+        assert (await push(ledger, "1", job_id=None, alias="mine")).record is None
+        assert sum(it is None for it in await aliases(ledger)) == 4  # the first version's row is one
+
+
+async def aliases(ledger: Ledger) -> list[str | None]:
+    question = text("SELECT alias FROM docjobs_jobs ORDER BY id")
+    return await ledger._database.run(lambda connection: list(connection.execute(question).scalars()))
+
+
+async def _make_first_version(url: str, *more: dict[str, Any]) -> None:
+    """The tables as migration 0001 left them, with one submitted job, and more."""
 
     def upgrade(connection: Connection) -> None:
         config = Config(attributes={"connection": connection})
@@ -332,11 +440,14 @@ async def _make_first_version(url: str) -> None:
             "key": "old", "state": "submitted", "attempt": 1, "claim": "c", "version": 1, "owner": "o",
             "lease_until": 0, "provider": "toy", "base_url": "https://toy.test", "tenant": "acme",
             "product": "extraction", "document_name": "old.pdf", "job_id": "job-a",
-            "ref": ref().model_dump_json(), "intended_at": 1, "updated_at": 1,
+            "ref": ref(), "intended_at": 1, "updated_at": 1,
         }  # fmt: skip
         names = ", ".join(row)
         values = ", ".join(f":{name}" for name in row)
-        connection.execute(text(f"INSERT INTO docjobs_jobs ({names}) VALUES ({values})"), row)
+        for facts in ({}, *more):
+            given = {**row, **facts}
+            given["ref"] = given["ref"].model_dump_json(exclude_none=True)
+            connection.execute(text(f"INSERT INTO docjobs_jobs ({names}) VALUES ({values})"), given)
 
     opened = database.open_database(database.parse_address(url))
     await opened.run(upgrade, writes=True)

@@ -6,8 +6,11 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from prefect_docjobs.ledger import Account, Arrival, Ledger
 from prefect_docjobs.webhooks import WebhookAccount, create_app
 from prefect_docjobs.webhooks.server import Receiver
 
+_OURS = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 ORIGIN = "http://localhost"  # where tests have the services
 SECRET = "the-signing-secret"
 TOKEN = "an-unguessable-path-token-0123456789"
@@ -112,6 +116,25 @@ async def on_a_port(
     finally:
         server.should_exit = True
         await serving
+
+
+@contextmanager
+def running(ledger: Path | str, *trusted_proxies: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A receiver in a process of its own, and its port."""
+    script = Path(__file__).with_name("receiver_process.py")
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(ledger), *trusted_proxies],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(script.parents[1]), *_OURS])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process, closing(process.stdout):
+        try:
+            yield process, int(process.stdout.readline())
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
 async def arrivals(ledger: Path | str | Ledger, account: WebhookAccount = MINDEE) -> list[Arrival]:

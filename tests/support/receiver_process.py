@@ -1,4 +1,7 @@
-"""A receiver in a process of its own: prints its port, and serves the given ledger until SIGTERM."""
+"""A receiver in a process of its own: prints its port, and serves the given ledger until SIGTERM.
+
+What follows the ledger are trusted proxies.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ def started(port: int) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: None)
     app = create_app(ACCOUNTS, ledger=sys.argv[1], events=False)
+    proxies = {"trusted_proxies": sys.argv[2:]} if sys.argv[2:] else {}
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(Receiver(app, "127.0.0.1", 0, started).serve())
+        asyncio.run(Receiver(app, "127.0.0.1", 0, started, **proxies).serve())
     print("ended", flush=True)

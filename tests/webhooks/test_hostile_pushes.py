@@ -236,6 +236,7 @@ async def test_hundreds_of_them_over_tcp_too(tmp_path: Path) -> None:
 
 
 HEAD = b"POST /webhooks/mindee/main HTTP/1.1\r\nHost: a\r\n"
+CLAIMED = HEAD + b"X-Signature: " + b"0" * 64 + b"\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 BROKEN = [
     b"\x00" * 4000,
@@ -282,8 +283,8 @@ async def _raw(client: httpx.AsyncClient, sent: bytes) -> bytes:
         b"",
         b"POST /webh",
         HEAD,
-        HEAD + b"Content-Length: 99\r\n\r\n{",
-        HEAD + CHUNKED + b"\r\n",
+        CLAIMED + b"Content-Length: 99\r\n\r\n{",
+        CLAIMED + CHUNKED + b"\r\n",
     ],
     ids=["nothing", "half a line", "half a head", "half a body", "no chunk"],
 )
@@ -302,6 +303,20 @@ async def test_who_sends_too_slowly_is_hung_up_on(
         for _, writer in slow:
             writer.close()
     assert {end.split(b"\r\n")[0] for end in ends} <= {b"", b"HTTP/1.1 408 Request Timeout"}
+
+
+async def test_a_request_that_does_not_end_is_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it waits for: here for a body for which there is more time than for the request."""
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.2)
+    async with on_a_port(tmp_path / "ledger.db", limits=ReceiverLimits(body_seconds=600.0)) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(CLAIMED + b"Content-Length: 99\r\n\r\n{")
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 10.0) == b""
+        writer.close()
 
 
 async def test_a_connection_that_is_used_is_not_hung_up_on(

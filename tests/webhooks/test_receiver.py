@@ -282,11 +282,50 @@ async def test_a_forged_hint_is_not_taken_for_the_signed_push(ledger: Ledger) ->
     [
         ([], "nothing to receive"),
         ([MINDEE, replace(MINDEE, tenant="other")], "same name"),
+        ([MINDEE, tenant(MINDEE, "theirs")], "accounts main and theirs of Mindee V2 have a webhook secret"),
+        (
+            [replace(MINDEE, secrets=("old", SECRET)), replace(tenant(MINDEE, "b"), secrets=("new", SECRET))],
+            "main and b",
+        ),
+        ([replace(MINDEE_V1, name="a"), replace(MINDEE_V1, name="b")], "a and b of Mindee V1"),
     ],
 )
 def test_accounts_that_make_no_sense_are_refused(accounts: list[WebhookAccount], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=said) as refused:
         create_app(accounts, ledger="unused.db")
+    assert SECRET not in str(refused.value)
+
+
+def test_one_secret_twice_in_one_account_is_none_of_another() -> None:
+    create_app([replace(MINDEE, secrets=(SECRET, SECRET)), MINDEE_V1], ledger="unused.db")
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [(512, 200), (513, 400), (3000, 400)],
+)
+@SIGNING
+async def test_a_job_id_has_a_bound(
+    ledger: Ledger, account: WebhookAccount, length: int, status: int
+) -> None:
+    """None of 3,000 characters fits in an index of PostgreSQL, so sent again it would be no better."""
+    async with in_process(ledger) as client:
+        job_id = "é" * length
+        assert await push(client, account.provider, success(account.provider, job_id)) == status
+        assert await push(client, account.provider, failure(account.provider, job_id)) == status
+    assert len(await arrivals(ledger, account)) == (2 if status == 200 else 0)
+
+
+@pytest.mark.parametrize("character", ["\x00", "\n", "\x1b", "\x7f", "\x85"])
+async def test_a_job_id_has_no_control_characters(ledger: Ledger, character: str) -> None:
+    job_id = f"job{character}1"
+    async with in_process(ledger) as client:
+        for provider in ("mindee", "mindee_v1"):
+            assert await push(client, provider, success(provider, job_id)) == 400
+        assert await push(client, "unsiloed", json.dumps({"job_id": job_id}).encode()) == 400
+        body = success("mindee", "job-1", file={"alias": f"a{character}"})
+        assert await push(client, "mindee", body) == 200  # the id finds it
+    assert [(it.job_id, it.alias) for it in await arrivals(ledger)] == [("job-1", None)]
 
 
 @pytest.mark.parametrize(
@@ -309,6 +348,7 @@ def test_an_account_is_checked_when_it_is_made(facts: dict[str, str], said: str)
 
 # ----------------------------------------------------------------------------------------------- bounds
 
+FORGED = {"X-Signature": "0" * 64}  # without one, no body is read
 SMALL = ReceiverLimits(body_bytes=1000, body_seconds=10.0, memory_bytes=2500, requests=2)
 
 
@@ -340,7 +380,7 @@ async def test_a_body_without_an_end_is_read_up_to_the_limit(ledger: Ledger) -> 
             yield b"x" * 100
 
     async with in_process(ledger, limits=SMALL) as client:
-        assert (await client.post(PATHS["mindee"], content=endless())).status_code == 413
+        assert (await client.post(PATHS["mindee"], content=endless(), headers=FORGED)).status_code == 413
     assert read <= 1200
 
 
@@ -357,7 +397,7 @@ async def test_a_body_that_drips_is_not_waited_for() -> None:
     app = create_app(ACCOUNTS, ledger="/nonexistent/never/ledger.db", limits=SMALL, events=False)
     async with client_of(app) as client:
         began = loop.time()
-        answer = await client.post(PATHS["mindee"], content=dripping())
+        answer = await client.post(PATHS["mindee"], content=dripping(), headers=FORGED)
     assert answer.status_code == 408
     assert loop.time() - began == pytest.approx(10.0, abs=1.1)
 
@@ -371,7 +411,7 @@ async def test_more_requests_than_there_is_room_for_are_told_to_come_again(ledge
         await go_on.wait()
 
     async def post(client: httpx.AsyncClient, size: int) -> httpx.Response:
-        return await client.post(PATHS["mindee"], content=held(size))
+        return await client.post(PATHS["mindee"], content=held(size), headers=FORGED)
 
     async with in_process(ledger, limits=SMALL) as client:
         holding = [asyncio.create_task(post(client, 900)) for _ in range(2)]
@@ -388,9 +428,9 @@ async def test_more_requests_than_there_is_room_for_are_told_to_come_again(ledge
 async def test_all_bodies_together_have_a_limit(ledger: Ledger) -> None:
     limits = replace(SMALL, memory_bytes=500)
     async with in_process(ledger, limits=limits) as client:
-        assert (await client.post(PATHS["mindee"], content=b"x" * 600)).status_code == 503
-        assert (await client.post(PATHS["mindee"], content=b"x" * 400)).status_code == 401
-        assert (await client.post(PATHS["mindee"], content=b"x" * 400)).status_code == 401
+        for size, status in {600: 503, 400: 401, 401: 401}.items():
+            answer = await client.post(PATHS["mindee"], content=b"x" * size, headers=FORGED)
+            assert answer.status_code == status
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"])

@@ -3,37 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from support import receiver_process
-from support.receiver import PATHS, arrivals, push, signed, success
-
-
-@contextmanager
-def running(ledger: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The process and its port."""
-    script = Path(receiver_process.__file__)
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(ledger)],
-        env={**os.environ, "PYTHONPATH": str(script.parents[1])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    with process, closing(process.stdout):
-        try:
-            yield process, int(process.stdout.readline())
-        finally:
-            if process.poll() is None:
-                process.kill()
+from support.receiver import PATHS, arrivals, push, running, signed, success
 
 
 async def connect_for_ever(port: int) -> None:

@@ -15,6 +15,8 @@ BLOCK = ("--block", "mindee-credentials/main")
         ((*BLOCK, "--port", "99999"), "no port 99999"),
         ((*BLOCK, "--max-body-mib", "0"), "--max-body-mib must be 1 to 512"),
         ((*BLOCK, "--path-token-env", "NO_SUCH_VARIABLE"), "NO_SUCH_VARIABLE is not set"),
+        ((*BLOCK, "--trusted-proxy", "nginx"), "'nginx' is no trusted proxy"),
+        ((*BLOCK, "--trusted-proxy", "*"), "'*' is no trusted proxy"),
         ((), "--block"),
     ],
 )

@@ -91,6 +91,7 @@ class Mindee(Provider):
     )
     products: ClassVar[tuple[str, ...]] = ("extraction", "ocr", "crop", "split", "classification")
     echoes_alias: ClassVar[bool] = True
+    signature_header: ClassVar[str] = webhooks.SIGNATURE_HEADER
 
     model_id: str
     product: str = "extraction"

@@ -73,6 +73,7 @@ class MindeeV1(Provider):
     title: ClassVar[str] = "Mindee V1"
     default_base_url: ClassVar[str] = "https://api.mindee.net"
     env_key: ClassVar[str] = "MINDEE_API_KEY"
+    signature_header: ClassVar[str] = SIGNATURE_HEADER
     states: ClassVar[Mapping[str, JobState]] = _STATES
     # mindee 5.4.0 SDK, v1 Client: 2 s, then 1.5 s, neither below 1 s.
     polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)

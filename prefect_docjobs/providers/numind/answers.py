@@ -24,6 +24,7 @@ from prefect_docjobs.providers.values import (
     seconds_between,
     text,
     text_of,
+    usable_id,
 )
 
 # The models say only "string" (numind JobsApi.md, numind 0.4.2 SDK). A word ends a job only together with
@@ -134,7 +135,8 @@ def event_status(ref: JobRef, name: str, answer: Answer) -> JobStatus | None:
 def job_page(answer: Answer) -> JobPage:
     """One page of `GET /api/jobs`. Rows that are not jobs are left out: one must not hide all others."""
     page = object_of(answer.json())
-    rows = [row for row in objects(list_of(page["items"])) if text(row.get("id")) and text(row.get("status"))]
+    given = objects(list_of(page["items"]))
+    rows = [row for row in given if usable_id(row.get("id")) and text(row.get("status"))]
     return JobPage(
         rows={row["id"]: _row(row) for row in rows},
         seen_at=answer.received_at,
