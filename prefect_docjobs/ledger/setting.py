@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -40,11 +40,14 @@ def lease() -> float:
 
 
 @asynccontextmanager
-async def open_ledger(bodies: Bodies | None = None) -> AsyncIterator[Ledger | None]:
+async def open_ledger(
+    bodies: Bodies | None = None, readable: Sequence[Bodies] = ()
+) -> AsyncIterator[Ledger | None]:
     """The ledger of this process's settings, opened for the running loop; None where there is none.
 
     Args:
         bodies: Where large results go; see `Ledger`.
+        readable: Where they may be as well.
 
     Raises:
         ConfigurationError: The settings are wrong.
@@ -56,5 +59,5 @@ async def open_ledger(bodies: Bodies | None = None) -> AsyncIterator[Ledger | No
         return
     from prefect_docjobs.ledger.store import Ledger  # importing SQLAlchemy takes 0.2 s
 
-    async with Ledger(where, lease=lease(), bodies=bodies) as ledger:
+    async with Ledger(where, lease=lease(), bodies=bodies, readable=readable) as ledger:
         yield ledger

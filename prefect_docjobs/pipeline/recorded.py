@@ -24,6 +24,7 @@ from prefect_docjobs.errors import (
 )
 from prefect_docjobs.http import Answer, Http, InDoubt
 from prefect_docjobs.ledger import (
+    AccountPaused,
     ClaimLost,
     Entry,
     LedgerUnavailable,
@@ -47,7 +48,7 @@ from prefect_docjobs.providers.base import SMALL, Provider
 from prefect_docjobs.waiter import Waiter
 
 if TYPE_CHECKING:
-    from prefect_docjobs.ledger import Ledger
+    from prefect_docjobs.ledger import Ledger, Pause
 _log = logging.getLogger(__name__)
 _BUYS = 3  # submits of one document in one call, all but the last surely not accepted
 
@@ -66,7 +67,10 @@ class Recorded(Purchases):
 
     def __init__(self, provider: Provider, http: Http, terms: Terms, ledger: Ledger) -> None:
         super().__init__(provider, http, terms if terms.scope else replace(terms, scope=uuid.uuid4().hex))
+        from prefect_docjobs.ledger import Account
+
         self._ledger = ledger
+        self._account = Account(provider.name, http.base_url, http.tenant)
         self._bystanders = Bystanders(ledger)
         self._arrivals = Arrivals(provider, http, ledger)
         self._lost = LostSubmits(provider, http, ledger)
@@ -125,8 +129,12 @@ class Recorded(Purchases):
     ) -> Purchase | Record | _Unsure:
         """A job; or the record of somebody who is at work on it; or what became of an intent."""
         while True:
-            record = record or await self._ledger.claim(entry)
+            record = record or await self._claimed(entry)
             step = self._step(record)
+            if step is Step.SUBMIT and (pause := await self._ledger.paused(self._account)):
+                if record.mine and record.state is State.INTENDED:
+                    await self._best_effort(self._ledger.released(record))
+                raise _paused(pause)
             if step is Step.FAIL:
                 raise recorded_failure(record)
             if step is Step.STAND_BY:
@@ -142,6 +150,15 @@ class Recorded(Purchases):
             record = await self._ledger.take_over(record, as_new=step is Step.SUBMIT, entry=entry)
             if record is not None and step is Step.RECONCILE:
                 return _Unsure(record, "The submit was under way when its worker ended.")
+
+    async def _claimed(self, entry: Entry) -> Record:
+        """The record of a key; while the account is paused, only one that is there already."""
+        if pause := await self._ledger.paused(self._account):
+            known = await self._ledger.find(keys=[entry.key], limit=1)
+            if not known:
+                raise _paused(pause)
+            return known[0]
+        return await self._ledger.claim(entry)
 
     def _step(self, record: Record) -> Step:
         terms, mine = self.terms, record.mine
@@ -162,11 +179,14 @@ class Recorded(Purchases):
             nonlocal may_be_accepted
             if in_doubt and not self._ledger.holds(intent):
                 raise ClaimLost(f"{document.name}: the lease ran out before it was sent.")
+            if in_doubt and (pause := self._ledger.pauses.seen(self._account)):
+                raise _paused(pause)
             may_be_accepted = in_doubt
 
         try:
-            buying = self._bought(document, intent, turn, note)
-            return await seen_through(buying, matters=lambda: may_be_accepted)
+            async with self._ledger.pauses.followed():
+                buying = self._bought(document, intent, turn, note)
+                return await seen_through(buying, matters=lambda: may_be_accepted)
         except ClaimLost:
             await self._best_effort(self._ledger.released(intent))
             return None
@@ -186,7 +206,10 @@ class Recorded(Purchases):
             ref = await self.send(document, in_doubt=note)
         except (SubmitUncertain, ClaimLost):
             raise
-        except OverBudget:  # a later run may buy it; a record of each run that did not would be no use
+        except (
+            OverBudget,
+            AccountPaused,
+        ):  # a later run may buy it; a record of each would be no use
             await self._best_effort(self._ledger.released(intent))
             raise
         except DocJobsError as error:
@@ -368,3 +391,7 @@ class Recorded(Purchases):
         except (ClaimLost, LedgerUnavailable) as problem:
             _log.warning("Not written down: %s", problem)
             return None
+
+
+def _paused(pause: Pause) -> AccountPaused:
+    return AccountPaused(f"Nothing was sent. {pause}")
