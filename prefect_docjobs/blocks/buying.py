@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
 
 from prefect.blocks.core import Block
 from prefect.context import FlowRunContext, TaskRunContext
@@ -100,7 +101,7 @@ class StoredBodies:
         """Write; returns where."""
         block, key = self._block or "", f"docjobs/{name}"
         with _as_os_error():
-            await self._loaded[block].write_path(key, data)
+            await _called(self._loaded[block], "write_path", key, data)
         return f"{self.store}:{block}/{key}"
 
     async def read(self, place: str) -> bytes:
@@ -110,7 +111,8 @@ class StoredBodies:
         named = place.startswith(f"{self.store}:")
         block, key = (f"{kind}/{name}", key) if named else (self._block or "", place)
         with _as_os_error():
-            return await (await self._storage(block)).read_path(key)
+            found: bytes = await _called(await self._storage(block), "read_path", key)
+        return found
 
     async def _storage(self, block: str) -> ReadableFileSystem | WritableFileSystem:
         if block not in self._loaded:
@@ -119,6 +121,16 @@ class StoredBodies:
                 raise OSError(f"{block} is no file system")
             self._loaded[block] = found
         return self._loaded[block]
+
+
+async def _called(storage: ReadableFileSystem | WritableFileSystem, name: str, *arguments: object) -> Any:
+    """What a file system's method returns.
+
+    In a run of a sync task Prefect's plain methods are sync, also on a running loop; their async forms have
+    an `a` before the name, which not every file system has.
+    """
+    answer = getattr(storage, f"a{name}", getattr(storage, name))(*arguments)
+    return await answer if isawaitable(answer) else answer
 
 
 @contextmanager
