@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -49,8 +50,13 @@ class Pause:
         """Who paused it, when and why, and how it is resumed."""
         account = self.account
         of = f"The account {account.tenant} of {account.provider} ({account.base_url})"
-        named = self.name or (
-            f"--provider {account.provider} --base-url {account.base_url} --tenant {account.tenant}"
+        named = (
+            shlex.quote(self.name)
+            if self.name
+            else (
+                f"--provider {account.provider} --base-url {account.base_url} "
+                f"--tenant {shlex.quote(account.tenant)}"
+            )
         )
         by = f" by {self.by}" if self.by else ""
         until = f" until {self.until:%Y-%m-%d %H:%M} UTC" if self.until else ""
