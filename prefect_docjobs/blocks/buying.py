@@ -95,7 +95,9 @@ class StoredBodies:
 
     def __init__(self, block: str | None = None, storage: WritableFileSystem | None = None) -> None:
         self._block = block
-        self._loaded = {block: storage} if block and storage else {}
+        self._loaded: dict[str, ReadableFileSystem | WritableFileSystem] = {}
+        if block and storage:
+            self._loaded[block] = storage
 
     async def write(self, name: str, data: bytes) -> str:
         """Write; returns where."""

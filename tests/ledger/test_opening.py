@@ -36,13 +36,12 @@ async def test_several_may_open_a_fresh_database_at_once(url: str) -> None:
 
 
 async def test_a_ledger_that_needs_a_newer_version_is_left_alone(url: str) -> None:
-    newer = [
-        text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"),
-        text(f"UPDATE {COMPATIBILITY_TABLE} SET minimum_reader = '0998'"),
-    ]
+    def upgrade(connection: Connection) -> None:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
+        connection.execute(text(f"UPDATE {COMPATIBILITY_TABLE} SET minimum_reader = '0998'"))
+
     async with Ledger(url) as ledger:
-        for each in newer:
-            await ledger._database.run(lambda connection, each=each: connection.execute(each), writes=True)
+        await ledger._database.run(upgrade, writes=True)
     told = r"version 0999 and needs version 0998 at least; this package knows versions up to 0\d+"
     with pytest.raises(ConfigurationError, match=told):
         async with Ledger(url):

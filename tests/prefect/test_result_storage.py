@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 import pytest_asyncio
 from prefect.blocks.core import Block
 from prefect.filesystems import LocalFileSystem
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 from support.postgres import server_for_tests
 from support.processes import printed_by
 
@@ -35,12 +36,13 @@ def postgres_url() -> Iterator[str]:
 async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "ledger.db")
-    server: str = request.getfixturevalue("postgres_url")
+    server = make_url(request.getfixturevalue("postgres_url"))
     name = f"bodies_{secrets.token_hex(4)}"
-    connection = await asyncpg.connect(server)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return f"{server.rpartition('/')[0]}/{name}"
+    engine = create_async_engine(server.set(drivername="postgresql+asyncpg"), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {name}"))
+    await engine.dispose()
+    return server.set(database=name).render_as_string(hide_password=False)
 
 
 class Storage:
