@@ -26,12 +26,13 @@ DocJobsError
 │   └── ResultLost            the job succeeded, but its result is gone
 ├── InvalidPush               a webhook call that is not, or not provably, from the service
 ├── LedgerUnavailable         the ledger cannot be read or written; nothing is bought without it
+├── AccountPaused             somebody paused the account; nothing was sent, run again once it is resumed
 ├── ClaimLost                 somebody else went on with a record of the ledger
 ├── OverBudget                the submit would cost more than is left; nothing was sent
 └── DestinationUnavailable    a database or folder cannot be written to; what was paid is in the ledger
 ```
 
-The last four are in `prefect_docjobs.ledger`, `prefect_docjobs.pipeline` and `prefect_docjobs.loading`.
+The last five are in `prefect_docjobs.ledger`, `prefect_docjobs.pipeline` and `prefect_docjobs.loading`.
 
 No exception ever carries a secret, and all of them survive pickling.
 """

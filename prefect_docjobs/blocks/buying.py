@@ -5,16 +5,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
 
+from prefect.blocks.core import Block
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.filesystems import WritableFileSystem
+from prefect.filesystems import ReadableFileSystem, WritableFileSystem
 from prefect.results import aget_default_result_storage
 from prefect.settings import get_current_settings
 from prefect.transactions import get_transaction
 
 from prefect_docjobs.blocks.sharing import lending
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.ledger.bodies import RESULT_STORAGE
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.pipeline import OnUncertain, Terms
 from prefect_docjobs.pipeline.budget import Budget
@@ -32,8 +35,13 @@ REUSE_DAYS = 30.0
 
 @asynccontextmanager
 async def the_ledger() -> AsyncIterator[Ledger | None]:
-    """The ledger of this process. Large results go to Prefect's default result storage where one is set."""
-    async with open_ledger(await _result_storage()) as ledger:
+    """The ledger of this process. Large results go to Prefect's default result storage where one is set.
+
+    Those that another process put into a result storage are read from there, whatever is set here.
+    """
+    bodies = await _result_storage()
+    readable = () if bodies else (StoredBodies(),)
+    async with open_ledger(bodies, readable) as ledger:
         if ledger is None:
             yield None
             return
@@ -76,22 +84,55 @@ def terms_of(
 
 
 class StoredBodies:
-    """Results in a Prefect file system. Each has a name of its own, which is told when it is complete."""
+    """Results in Prefect's file systems, at `prefect:<storage block>/<key>`.
 
-    def __init__(self, storage: WritableFileSystem) -> None:
-        self._storage = storage
+    Args:
+        block: The saved block to write to, such as `s3-bucket/results`; None where nothing is written.
+        storage: The same, loaded.
+    """
+
+    store = RESULT_STORAGE
+
+    def __init__(self, block: str | None = None, storage: WritableFileSystem | None = None) -> None:
+        self._block = block
+        self._loaded: dict[str, ReadableFileSystem | WritableFileSystem] = {}
+        if block and storage:
+            self._loaded[block] = storage
 
     async def write(self, name: str, data: bytes) -> str:
         """Write; returns where."""
-        place = f"docjobs/{name}"
+        block, key = self._block or "", f"docjobs/{name}"
         with _as_os_error():
-            await self._storage.write_path(place, data)
-        return place
+            await _called(self._loaded[block], "write_path", key, data)
+        return f"{self.store}:{block}/{key}"
 
     async def read(self, place: str) -> bytes:
-        """Read what was written there."""
+        """Read what was written there; a place of an older version does not say which block it is in."""
+        kind, _, rest = place.removeprefix(f"{self.store}:").partition("/")
+        name, _, key = rest.partition("/")
+        named = place.startswith(f"{self.store}:")
+        block, key = (f"{kind}/{name}", key) if named else (self._block or "", place)
         with _as_os_error():
-            return await self._storage.read_path(place)
+            found: bytes = await _called(await self._storage(block), "read_path", key)
+        return found
+
+    async def _storage(self, block: str) -> ReadableFileSystem | WritableFileSystem:
+        if block not in self._loaded:
+            found: object = await Block.aload(block)
+            if not isinstance(found, (ReadableFileSystem, WritableFileSystem)):
+                raise OSError(f"{block} is no file system")
+            self._loaded[block] = found
+        return self._loaded[block]
+
+
+async def _called(storage: ReadableFileSystem | WritableFileSystem, name: str, *arguments: object) -> Any:
+    """What a file system's method returns.
+
+    In a run of a sync task Prefect's plain methods are sync, also on a running loop; their async forms have
+    an `a` before the name, which not every file system has.
+    """
+    answer = getattr(storage, f"a{name}", getattr(storage, name))(*arguments)
+    return await answer if isawaitable(answer) else answer
 
 
 @contextmanager
@@ -106,6 +147,5 @@ def _as_os_error() -> Iterator[None]:
 
 
 async def _result_storage() -> StoredBodies | None:
-    if get_current_settings().results.default_storage_block is None:
-        return None
-    return StoredBodies(await aget_default_result_storage())
+    block = get_current_settings().results.default_storage_block
+    return None if block is None else StoredBodies(block, await aget_default_result_storage())

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 from cyclopts import App, Parameter
 
 from prefect_docjobs import __version__
+from prefect_docjobs.cli.accounts import accounts
 from prefect_docjobs.cli.completion import Shell
 from prefect_docjobs.cli.exits import guarded
 from prefect_docjobs.cli.quiet import debugging
@@ -225,7 +226,10 @@ def jobs(
     show_jobs(filters, refs=import_, as_json=json)
 
 
-@app.command(sort_key=6)
+app.command(accounts)
+
+
+@app.command(sort_key=7)
 def webhooks(
     *,
     block: list[str],
@@ -265,7 +269,7 @@ def webhooks(
     )
 
 
-@app.command(sort_key=7)
+@app.command(sort_key=8)
 def watch(*, stop_after: float | None = None, json: _Switch = False) -> int:
     """Wait for the jobs of all suspended flow runs, and resume the runs, until Ctrl-C.
 
@@ -280,7 +284,7 @@ def watch(*, stop_after: float | None = None, json: _Switch = False) -> int:
     return watch_until_stopped(stop_after, as_json=json)
 
 
-@app.command(sort_key=8)
+@app.command(sort_key=9)
 def completion(shell: Shell, /, *, install: _Switch = False) -> None:
     """Print the script that makes a shell complete commands and options.
 

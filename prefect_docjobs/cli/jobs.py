@@ -14,10 +14,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from prefect_docjobs.cli.accounts import described_pause, say_paused
 from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
 from prefect_docjobs.cli.screen import messages, output, print_json, printable
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.ledger import Record, State
+from prefect_docjobs.ledger import Pause, Record, State
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.pipeline.imports import Imported, import_refs, read_refs_file
@@ -109,20 +110,23 @@ def show_jobs(filters: Filters, *, refs: Path | None = None, as_json: bool = Fal
         LedgerUnavailable: The ledger cannot be read or written.
     """
     given = None if refs is None else read_refs_file(refs)
-    records, imported = asyncio.run(_found(filters, given))
+    records, imported, pauses = asyncio.run(_found(filters, given))
     if imported:
         messages().print(f"{len(imported.new)} imported, {len(imported.known)} known already.")
     shown = records[: filters.limit]
     if as_json:
         for record in shown:
-            print_json(described(record))
+            print_json(described(record, _pause_of(record, pauses)))
         return
     output().print(_table(shown))
+    say_paused(pauses)
     more = "; there are more, see --limit" if len(records) > len(shown) else ""
     messages().print(f"{len(shown)} {'job' if len(shown) == 1 else 'jobs'}{more}.")
 
 
-async def _found(filters: Filters, refs: Sequence[JobRef] | None) -> tuple[list[Record], Imported | None]:
+async def _found(
+    filters: Filters, refs: Sequence[JobRef] | None
+) -> tuple[list[Record], Imported | None, list[Pause]]:
     async with open_ledger() as ledger:
         if ledger is None:
             raise CommandFailed("There is no ledger: PREFECT_DOCJOBS_LEDGER is empty.", WRONG_USE)
@@ -136,11 +140,18 @@ async def _found(filters: Filters, refs: Sequence[JobRef] | None) -> tuple[list[
             limit=filters.limit + 1,
             newest_first=True,
         )
-        return records, imported
+        return records, imported, await ledger.pauses.all()
 
 
-def described(record: Record) -> dict[str, Any]:
-    """A record as plain JSON, its ref included; never the result."""
+def _pause_of(record: Record, pauses: Iterable[Pause]) -> Pause | None:
+    """The pause of a record's account, if it is paused."""
+    mine = (record.provider, record.base_url, record.tenant)
+    accounts = ((pause.account, pause) for pause in pauses)
+    return next((each for of, each in accounts if (of.provider, of.base_url, of.tenant) == mine), None)
+
+
+def described(record: Record, pause: Pause | None = None) -> dict[str, Any]:
+    """A record as plain JSON, its ref included, and why its account is paused; never the result."""
     times = {name: getattr(record, name) for name in _TIMES}
     return {
         **{name: getattr(record, name) for name in _FACTS},
@@ -148,6 +159,7 @@ def described(record: Record) -> dict[str, Any]:
         "reason": record.reason.value if record.reason else None,
         **{name: time.isoformat() if time else None for name, time in times.items()},
         "ref": record.ref.model_dump(mode="json", exclude_none=True) if record.ref else None,
+        "paused": described_pause(pause),
     }
 
 

@@ -5,12 +5,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from prefect_docjobs.ledger.errors import ClaimLost, LedgerUnavailable
+from prefect_docjobs.ledger.errors import AccountPaused, ClaimLost, LedgerUnavailable
 from prefect_docjobs.ledger.keys import entry_for
 from prefect_docjobs.ledger.records import Entry, Record, State, Step, Totals, next_step
 
 __all__ = [
     "Account",
+    "AccountPaused",
     "Arrival",
     "Bodies",
     "ClaimLost",
@@ -20,6 +21,8 @@ __all__ = [
     "Kept",
     "Ledger",
     "LedgerUnavailable",
+    "Pause",
+    "Pauses",
     "Record",
     "State",
     "Step",
@@ -34,6 +37,7 @@ __all__ = [
 if TYPE_CHECKING:
     from prefect_docjobs.ledger.bodies import Bodies, FileBodies
     from prefect_docjobs.ledger.inbox import Account, Arrival, Inbox, Kept
+    from prefect_docjobs.ledger.pauses import Pause, Pauses
     from prefect_docjobs.ledger.store import Ledger
     from prefect_docjobs.ledger.waits import Wait, Waits, WaitState
 else:
@@ -45,6 +49,8 @@ else:
         "Inbox": "inbox",
         "Kept": "inbox",
         "Ledger": "store",
+        "Pause": "pauses",
+        "Pauses": "pauses",
         "Wait": "waits",
         "WaitState": "waits",
         "Waits": "waits",

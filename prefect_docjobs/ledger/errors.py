@@ -1,4 +1,4 @@
-"""What goes wrong with the ledger itself; both are `DocJobsError` and survive pickling."""
+"""What the ledger refuses, and what goes wrong with it; all are `DocJobsError` and survive pickling."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ class LedgerUnavailable(DocJobsError):
     Nothing may be submitted without a durable intent, so a claim that ends like this buys nothing. The same
     call can be made again: a write that did get through is recognised.
     """
+
+    reason = Reason.UNAVAILABLE
+
+
+class AccountPaused(DocJobsError):
+    """Somebody paused the account: nothing was sent. Run again once it is resumed."""
 
     reason = Reason.UNAVAILABLE
 

@@ -1,4 +1,9 @@
-"""Bringing a database to the newest version of its tables; a look first, so that Alembic is rarely needed."""
+"""Bringing a database to the newest version of its tables; a look first, so that Alembic is rarely needed.
+
+Migrations only add: tables, and columns that are nullable or have a server default. So workers of an older
+version go on working beside a newer one. A migration that an older version cannot live with, such as one that
+changes what a column means, raises `minimum_reader` in the table `docjobs_compatibility` to its own revision.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.ledger.database import Database
-from prefect_docjobs.ledger.schema import REVISION, VERSION_TABLE
+from prefect_docjobs.ledger.schema import COMPATIBILITY_TABLE, REVISION, VERSION_TABLE
 
 _SCRIPTS = Path(__file__).with_name("migrations")
 _LOCK = 0x646F636A6F6273  # "docjobs": whoever migrates holds this advisory lock
@@ -17,31 +22,46 @@ _LOCK = 0x646F636A6F6273  # "docjobs": whoever migrates holds this advisory lock
 async def migrate(database: Database) -> None:
     """Make or upgrade the tables where needed. Of several processes at once, one does and the others wait.
 
+    A database that a newer version has upgraded stays as it is, and is used.
+
     Raises:
-        ConfigurationError: The database was made by a newer version of this package.
+        ConfigurationError: A newer version made the database, and this version is too old for it.
     """
-    if await database.run(_version) != REVISION:
+    if not await database.run(_is_ready):
         await database.run(_upgrade, writes=True)
 
 
-def _version(connection: Connection) -> str | None:
-    if not inspect(connection).has_table(VERSION_TABLE):
+def _is_ready(connection: Connection) -> bool:
+    """Whether the tables are those of this version, or of a newer one that this version can work with."""
+    found = _value(connection, VERSION_TABLE, "version_num")
+    if found is None or found < REVISION:
+        return False
+    if found > REVISION:
+        _check_minimum(connection, found)
+    return True
+
+
+def _check_minimum(connection: Connection, found: str) -> None:
+    minimum = _value(connection, COMPATIBILITY_TABLE, "minimum_reader") or found
+    if minimum > REVISION:
+        raise ConfigurationError(
+            f"The ledger is of version {found} and needs version {minimum} at least; this package knows "
+            f"versions up to {REVISION}. Upgrade prefect-docjobs, or give it a ledger of its own."
+        )
+
+
+def _value(connection: Connection, table: str, column: str) -> str | None:
+    if not inspect(connection).has_table(table):
         return None
-    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    found: str | None = connection.execute(text(f"SELECT {column} FROM {table}")).scalar()  # noqa: S608
     return found
 
 
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    found = _version(connection)  # again: another process may have been faster
-    if found == REVISION:
+    if _is_ready(connection):  # again: another process may have been faster
         return
-    if found is not None and found > REVISION:
-        raise ConfigurationError(
-            f"The ledger is of version {found}; this package knows versions up to {REVISION}. "
-            "Upgrade prefect-docjobs, or give it a ledger of its own."
-        )
     from alembic import command
     from alembic.config import Config
 

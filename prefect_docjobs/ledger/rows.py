@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from itertools import product
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Select, and_, case, func, select, true
 from sqlalchemy.engine import Row
 
@@ -49,11 +50,28 @@ def record_of(row: Row[Any], *, mine: bool = False) -> Record:
         mine=mine,
         lease_left=values["lease_until"] - values["now"],
         age=max(0.0, values["now"] - values["intended_at"]),
-        ref=JobRef.model_validate_json(ref) if ref else None,
-        reason=Reason(reason) if reason else None,
+        ref=ref_of(ref) if ref else None,
+        reason=_reason(reason) if reason else None,
         candidates=tuple(json.loads(candidates)) if candidates else (),
         has_body=values["body_size"] is not None,
     )
+
+
+def ref_of(text: str) -> JobRef:
+    """A ref as it was written down, perhaps by a newer version that knows more about jobs."""
+    try:
+        return JobRef.model_validate_json(text)
+    except ValidationError:
+        facts = json.loads(text)
+        return JobRef.model_validate({name: facts[name] for name in JobRef.model_fields if name in facts})
+
+
+def _reason(word: str) -> Reason:
+    """A reason of a newer version counts as `failed`: then nothing is bought again without being told to."""
+    try:
+        return Reason(word)
+    except ValueError:
+        return Reason.FAILED
 
 
 def matching(

@@ -20,10 +20,11 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest migration that this version of the package knows."""
 
 VERSION_TABLE = "docjobs_version"
+COMPATIBILITY_TABLE = "docjobs_compatibility"
 
 MAX_ALIAS = 512
 """Characters of an alias that is looked for; PostgreSQL cannot index a text of 2,704 bytes or more."""
@@ -128,6 +129,26 @@ waits = Table(
     Column("ended_at", _Time),
     Index("docjobs_waits_state", "state"),
     Index("docjobs_waits_flow_run_id", "flow_run_id"),
+)
+
+compatibility = Table(
+    COMPATIBILITY_TABLE,
+    metadata,
+    Column("minimum_reader", String(32), primary_key=True),  # one row: the oldest REVISION that may work here
+)
+
+pauses = Table(
+    "docjobs_pauses",
+    metadata,
+    Column("account", String(512), primary_key=True),
+    Column("provider", String(64), nullable=False),
+    Column("base_url", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text),
+    Column("reason", Text),
+    Column("paused_by", Text),
+    Column("paused_at", _Time, nullable=False),
+    Column("paused_until", _Time),
 )
 
 

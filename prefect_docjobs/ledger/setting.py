@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -58,11 +58,14 @@ def _seconds(name: str, default: float, *, least: float) -> float:
 
 
 @asynccontextmanager
-async def open_ledger(bodies: Bodies | None = None) -> AsyncIterator[Ledger | None]:
+async def open_ledger(
+    bodies: Bodies | None = None, readable: Sequence[Bodies] = ()
+) -> AsyncIterator[Ledger | None]:
     """The ledger of this process's settings, opened for the running loop; None where there is none.
 
     Args:
         bodies: Where large results go; see `Ledger`.
+        readable: Where they may be as well.
 
     Raises:
         ConfigurationError: The settings are wrong.
@@ -75,7 +78,8 @@ async def open_ledger(bodies: Bodies | None = None) -> AsyncIterator[Ledger | No
     from prefect_docjobs.ledger.store import Ledger  # importing SQLAlchemy takes 0.2 s
 
     async with AsyncExitStack() as stack:
-        yield await _opened(Ledger(where, lease=lease(), wait=claim_wait(), bodies=bodies), where, stack)
+        ledger = Ledger(where, lease=lease(), wait=claim_wait(), bodies=bodies, readable=readable)
+        yield await _opened(ledger, where, stack)
 
 
 async def _opened(ledger: Ledger, where: str, stack: AsyncExitStack) -> Ledger:

@@ -18,12 +18,13 @@ from typing_extensions import Self
 
 from prefect_docjobs.errors import DocJobsError, Reason
 from prefect_docjobs.ledger import additions, changes
-from prefect_docjobs.ledger.bodies import INLINE, Bodies, FileBodies, compress, decompress
+from prefect_docjobs.ledger.bodies import INLINE, Bodies, FileBodies, compress, decompress, read_body
 from prefect_docjobs.ledger.database import open_database, parse_address, shown
 from prefect_docjobs.ledger.errors import ClaimLost, LedgerUnavailable
 from prefect_docjobs.ledger.holdings import Holdings
-from prefect_docjobs.ledger.inbox import Inbox
+from prefect_docjobs.ledger.inbox import Account, Inbox
 from prefect_docjobs.ledger.migrate import migrate
+from prefect_docjobs.ledger.pauses import Pause, Pauses
 from prefect_docjobs.ledger.reading import Reader
 from prefect_docjobs.ledger.records import Entry, Record, State
 from prefect_docjobs.ledger.rows import chunks
@@ -52,23 +53,37 @@ class Ledger(Reader):
         wait: Seconds that a submit waits for a database that is away, before its document has no result.
         bodies: Where results go that are larger than 256 KiB, compressed. By default, with SQLite, a folder
             beside the file; with PostgreSQL they stay in their rows.
+        readable: Where results may be as well, because other processes put theirs there. That folder and
+            the rows are read in any case.
 
     Attributes:
         owner: Host, process id and a random part, new with each `Ledger`.
+        pauses: The accounts that are paused; there once it is opened.
 
     Raises:
-        ConfigurationError: An address that is neither, or (when opened) a database of a newer version.
+        ConfigurationError: An address that is neither, or (when opened) a database of a newer version that
+            this one cannot work with.
         LedgerUnavailable: When opened: the database cannot be reached or made.
     """
 
+    pauses: Pauses
+
     def __init__(
-        self, url: str, *, lease: float = 60.0, wait: float = 30.0, bodies: Bodies | None = None
+        self,
+        url: str,
+        *,
+        lease: float = 60.0,
+        wait: float = 30.0,
+        bodies: Bodies | None = None,
+        readable: Sequence[Bodies] = (),
     ) -> None:
         super().__init__(parse_address(url))
-        if bodies is None and self._url.get_backend_name() == "sqlite":
+        beside: list[Bodies] = []
+        if self._url.get_backend_name() == "sqlite":
             path = Path(self._url.database or "")
-            bodies = FileBodies(path.with_name(f"{path.name}.bodies"))
-        self._bodies = bodies
+            beside.append(FileBodies(path.with_name(f"{path.name}.bodies")))
+        self._bodies = bodies or next(iter(beside), None)
+        self._readable: list[Bodies] = [*([bodies] if bodies else ()), *beside, *readable]
         self._lease = lease
         self.wait = wait
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -86,6 +101,7 @@ class Ledger(Reader):
         except BaseException:
             await self._database.aclose()
             raise
+        self.pauses = Pauses(self._database)
         self._writer = Writer(self._database, Holder(self.owner, self._lease), self._unclaimed)
         self._heart = asyncio.create_task(self._beat())
         return self
@@ -96,6 +112,7 @@ class Ledger(Reader):
         with anyio.CancelScope(shield=True):
             self._heart.cancel()
             await asyncio.wait([self._heart, *([self._reading] if self._reading else [])])
+            await self.pauses.aclose()
             await self._writer.flush()
             for record in self._holdings.records:
                 self._post(changes.LetGo(record))
@@ -293,6 +310,10 @@ class Ledger(Reader):
         except (OSError, zlib.error, ValueError) as problem:
             raise _no_body(record, f"cannot be read: {problem}") from problem
 
+    async def paused(self, account: Account) -> Pause | None:
+        """Why nothing may be submitted to an account now, or None; what was read is used for a second."""
+        return await self.pauses.of(account)
+
     @property
     def tokens(self) -> Tokens:
         """The request budget that all processes with this ledger share."""
@@ -365,9 +386,7 @@ class Ledger(Reader):
     async def _kept(self, inline: bytes | None, place: str | None) -> bytes:
         if inline is not None:
             return inline
-        if self._bodies is None or place is None:
-            raise ValueError("it is kept elsewhere, and this ledger was opened without `bodies`")
-        return await self._bodies.read(place)
+        return await read_body(place or "", self._readable)
 
     async def _body_values(self, record: Record, body: bytes) -> Values:
         data = await compress(body)

@@ -8,18 +8,19 @@ RESUMED: it stays, for a flow that is replayed has to find again what it was tol
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, Float, Row, bindparam, case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from prefect_docjobs.ledger.bodies import compress, decompress
 from prefect_docjobs.ledger.database import Database
-from prefect_docjobs.ledger.rows import chunks
+from prefect_docjobs.ledger.rows import chunks, ref_of
 from prefect_docjobs.ledger.schema import now
 from prefect_docjobs.ledger.schema import waits as table
 from prefect_docjobs.models import JobRef
@@ -209,13 +210,20 @@ def _hold(ids: Sequence[str]) -> Any:
     return held.values(owner=bindparam("owner_is"), lease_until=_LEASE)
 
 
+def _refs(text: bytes) -> list[JobRef]:
+    try:
+        return _REFS.validate_json(text)
+    except ValidationError:  # a newer version knows more about jobs
+        return [ref_of(json.dumps(ref)) for ref in json.loads(text)]
+
+
 async def _wait(row: Row[Any]) -> Wait:
     limits = [seconds for seconds in (row.left, row.left_of_documents) if seconds is not None]
     return Wait(
         id=row.id,
         flow_run_id=row.flow_run_id,
         job=row.job,
-        refs=tuple(_REFS.validate_json(await decompress(row.refs))),
+        refs=tuple(_refs(await decompress(row.refs))),
         state=WaitState(row.state),
         left=min(limits, default=None),
         age=row.age,

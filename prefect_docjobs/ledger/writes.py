@@ -147,7 +147,7 @@ def carry_out(
     return [_fate(write, after) for write in writes]
 
 
-def _writable(values: Values) -> Values:
+def writable(values: Values) -> Values:
     """What a file name or a service's message holds must not keep a paid job from being written down."""
     return {
         name: _NO_TEXT.sub("_", value) if isinstance(value, str) else value for name, value in values.items()
@@ -157,7 +157,7 @@ def _writable(values: Values) -> Values:
 def _change(connection: Connection, changes: Sequence[Change], holder: Holder) -> None:
     together: dict[tuple[int, tuple[str, ...]], tuple[Update | Delete, list[Values]]] = {}
     for change in changes:
-        statement, values = change.statement, _writable(change.values(holder))
+        statement, values = change.statement, writable(change.values(holder))
         together.setdefault((id(statement), tuple(values)), (statement, []))[1].append(values)
     for statement, rows in together.values():
         connection.execute(statement, rows if len(rows) > 1 else rows[0])
@@ -170,7 +170,7 @@ def _add(connection: Connection, additions: Sequence[Addition], holder: Holder) 
             retired = connection.execute(_RETIRE, retirement)
             if not retired.rowcount:
                 continue
-        row = _writable(addition.row(holder))
+        row = writable(addition.row(holder))
         together[tuple(row)].append({**row, "lease_seconds": holder.lease})
     for rows in together.values():
         rows.sort(key=itemgetter("key"))

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from prefect_docjobs.errors import DocJobsError, SubmitUncertain
-from prefect_docjobs.ledger import ClaimLost, Entry, LedgerUnavailable, Record, State
+from prefect_docjobs.ledger import AccountPaused, ClaimLost, Entry, LedgerUnavailable, Record, State
 
 if TYPE_CHECKING:
-    from prefect_docjobs.ledger import Ledger
+    from prefect_docjobs.ledger import Account, Ledger
 
 _log = logging.getLogger(__name__)
 
@@ -30,9 +30,10 @@ class Intents:
         may_be_accepted: Whether the service may have the whole document.
     """
 
-    def __init__(self, ledger: Ledger, entry: Entry) -> None:
+    def __init__(self, ledger: Ledger, entry: Entry, account: Account) -> None:
         self._ledger = ledger
         self._entry = entry
+        self._account = account
         self.sha256 = entry.document_sha256
         self._tokens: set[str] = set()
         self._refused = False
@@ -51,6 +52,11 @@ class Intents:
             return record
         return (await self._ledger.resume(record) or record) if record.state is State.INTENDED else record
 
+    async def check_pause(self) -> None:
+        """Raise `AccountPaused` while somebody keeps everybody from submitting to the account."""
+        if pause := await self._ledger.paused(self._account):
+            raise AccountPaused(f"Nothing was sent. {pause}")
+
     @asynccontextmanager
     async def attempt(self) -> AsyncGenerator[None]:
         """One request: the intent before it, and what is known after it.
@@ -58,13 +64,19 @@ class Intents:
         Raises:
             ClaimLost: Somebody else was faster; nothing was sent.
             LedgerUnavailable: No intent could be written; nothing was sent.
+            AccountPaused: Nothing was sent.
         """
         self.may_be_accepted = False
+        await self.check_pause()
         intent = self.record = await self._claimed()
         self._refused = False
         try:
-            yield
+            async with self._ledger.pauses.followed():
+                yield
         except (SubmitUncertain, ClaimLost):
+            raise
+        except AccountPaused:
+            await self.withdraw()
             raise
         except DocJobsError as error:
             self.may_be_accepted = False
@@ -77,9 +89,12 @@ class Intents:
 
         Raises:
             ClaimLost: Somebody else may have taken the record over.
+            AccountPaused: Nothing more may be submitted to the account.
         """
         if in_doubt and (self.record is None or not self._ledger.holds(self.record)):
             raise ClaimLost(f"{self._entry.document_name}: the lease ran out before it was sent.")
+        if in_doubt and (pause := self._ledger.pauses.seen(self._account)):
+            raise AccountPaused(f"Nothing was sent. {pause}")
         self.may_be_accepted = in_doubt
 
     async def withdraw(self) -> None:

@@ -72,7 +72,10 @@ class Recorded(Purchases):
 
     def __init__(self, provider: Provider, http: Http, terms: Terms, ledger: Ledger) -> None:
         super().__init__(provider, http, terms if terms.scope else replace(terms, scope=uuid.uuid4().hex))
+        from prefect_docjobs.ledger import Account
+
         self._ledger = ledger
+        self._account = Account(provider.name, http.base_url, http.tenant)
         self._bystanders = Bystanders(ledger)
         self._arrivals = Arrivals(provider, http, ledger)
         self._lost = LostSubmits(provider, http, ledger)
@@ -112,7 +115,7 @@ class Recorded(Purchases):
         """See `Purchases.submit`."""
         self.provider.check(document)
         entry = await self._entry(document)
-        intents, buys_left, give_up_at = Intents(self._ledger, entry), _BUYS, math.inf
+        intents, buys_left, give_up_at = Intents(self._ledger, entry, self._account), _BUYS, math.inf
         record: Record | None = None
         while True:
             try:
@@ -147,6 +150,7 @@ class Recorded(Purchases):
         """A job; or what became of an intent; or None when the record has to be read again."""
         step = Step.SUBMIT if record is None else self._step(record)
         if record is None or step is Step.SUBMIT:
+            await intents.check_pause()
             return await self._buy(document, intents, record, until)
         if step is Step.FAIL:
             raise recorded_failure(record)

@@ -31,7 +31,7 @@ from prefect_docjobs.providers import PROVIDERS
 from prefect_docjobs.simulator.samples import SAMPLES
 
 PROGRAM = (sys.executable, "-m", "prefect_docjobs.cli")
-COMMANDS = ["demo", "extract", "simulate", "providers", "jobs", "webhooks", "watch", "completion"]
+COMMANDS = ["demo", "extract", "simulate", "providers", "jobs", "accounts", "webhooks", "watch", "completion"]
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +293,8 @@ class TestCompletion:
             ("prefect-docjobs extract --dr", {"--dry-run"}),
             ("prefect-docjobs jobs --state f", {"fetched", "failed"}),
             ("prefect-docjobs completion z", {"zsh"}),
+            ("prefect-docjobs accounts pau", {"pause"}),
+            ("prefect-docjobs accounts pause --fo", {"--for"}),
             ("prefect-docjobs extract invoice-b", {"invoice-brightwater.pdf"}),
         ],
     )

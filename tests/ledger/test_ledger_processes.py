@@ -54,7 +54,8 @@ class Child:
 
 @contextmanager
 def child(*arguments: str) -> Iterator[Child]:
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    searched = os.pathsep.join(filter(None, [str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": searched}
     command = [sys.executable, "-W", "error", str(SCRIPT), *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

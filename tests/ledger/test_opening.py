@@ -16,7 +16,7 @@ from support.ledgers import entry
 
 from prefect_docjobs.errors import ConfigurationError, DocJobsError, Reason
 from prefect_docjobs.ledger import ClaimLost, Ledger, LedgerUnavailable
-from prefect_docjobs.ledger.schema import VERSION_TABLE, metadata
+from prefect_docjobs.ledger.schema import COMPATIBILITY_TABLE, VERSION_TABLE, metadata
 
 
 async def test_the_migrations_make_the_tables_that_the_code_expects(ledger: Ledger) -> None:
@@ -35,11 +35,15 @@ async def test_several_may_open_a_fresh_database_at_once(url: str) -> None:
     assert await asyncio.gather(*(work(name) for name in "abcde")) == [True] * 5
 
 
-async def test_a_ledger_of_a_newer_version_is_left_alone(url: str) -> None:
-    newer = text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'")
+async def test_a_ledger_that_needs_a_newer_version_is_left_alone(url: str) -> None:
+    def upgrade(connection: Connection) -> None:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))
+        connection.execute(text(f"UPDATE {COMPATIBILITY_TABLE} SET minimum_reader = '0998'"))
+
     async with Ledger(url) as ledger:
-        await ledger._database.run(lambda connection: connection.execute(newer), writes=True)
-    with pytest.raises(ConfigurationError, match=r"version 0999; this package knows versions up to 0\d+"):
+        await ledger._database.run(upgrade, writes=True)
+    told = r"version 0999 and needs version 0998 at least; this package knows versions up to 0\d+"
+    with pytest.raises(ConfigurationError, match=told):
         async with Ledger(url):
             pass
 
