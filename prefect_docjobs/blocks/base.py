@@ -223,10 +223,10 @@ class DocJobsCredentials(Account, ABC):
         description="At most so many requests of one batch are under way at the same time.",
     )
     max_answer_mib: int = Field(
-        default=64,
+        default=32,
         ge=1,
-        title="Largest answer (MiB)",
-        description="An answer that is larger, in MiB, is refused.",
+        title="Largest result (MiB)",
+        description="A result that is larger, in MiB, is refused; other answers have at most 8 MiB.",
     )
 
     @model_validator(mode="after")
@@ -261,8 +261,16 @@ class DocJobsCredentials(Account, ABC):
             tenant=self.tenant_id,
             secrets=[key],
             read_error=service.read_error,
-            limits=limits or Limits(in_flight=self.max_in_flight, answer_bytes=self.max_answer_mib << 20),
+            limits=limits or self._limits(),
             paces=self._paces(service),
+        )
+
+    def _limits(self) -> Limits:
+        result = self.max_answer_mib << 20
+        return Limits(
+            in_flight=self.max_in_flight,
+            answer_bytes=min(Limits().answer_bytes, result),
+            result_bytes=result,
         )
 
     def _paces(self, service: type[Provider]) -> Paces:

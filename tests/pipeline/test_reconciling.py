@@ -183,11 +183,18 @@ def delayed(at: Shop, before: Callable[[], Any]) -> NuMind:
     begun: list[bool] = []
 
     class Delayed(NuMind):
-        async def submit(self, http: Http, document: Document, *, in_doubt: InDoubt | None = None) -> JobRef:
+        async def submit(
+            self,
+            http: Http,
+            document: Document,
+            *,
+            sha256: str | None = None,
+            in_doubt: InDoubt | None = None,
+        ) -> JobRef:
             if not begun:
                 begun.append(True)
                 await before()
-            return await super().submit(http, document, in_doubt=in_doubt)
+            return await super().submit(http, document, sha256=sha256, in_doubt=in_doubt)
 
     return Delayed(template=at.provider.template)  # type: ignore[attr-defined]
 
