@@ -8,22 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import accumulate
 
-MOST_VALUES = 2_000_000
-"""Values in one answer; a page of text with a place for each word has about ten thousand."""
+_MOST_VALUES = 1_000_000  # a page of text with a place for each word has about ten thousand
+_BYTES_OF_A_VALUE = 8  # at least so many on average, in a real answer with more of them than that
 DEEPEST = 200
 _WINDOW = 1 << 20
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
+def most_values(body: bytes) -> int:
+    """How many values an answer of this size may have."""
+    return max(_MOST_VALUES, len(body) // _BYTES_OF_A_VALUE)
+
+
 def is_too_wide(body: bytes) -> bool:
-    """Whether there are more than `MOST_VALUES` values in it."""
-    if len(body) <= MOST_VALUES or _values_in(body) <= MOST_VALUES:  # what strings hold counts here, too
+    """Whether it has more than `most_values`."""
+    most = most_values(body)
+    if len(body) <= most or _values_in(body) <= most:  # what strings hold counts here, too
         return False
     values = 0
     for piece in _outside_strings(body):
         values += _values_in(piece)
-        if values > MOST_VALUES:
+        if values > most:
             return True
     return False
 

@@ -22,7 +22,7 @@ from prefect_docjobs.errors import (
     Unavailable,
     Unreadable,
 )
-from prefect_docjobs.http.json_bounds import DEEPEST, MOST_VALUES, is_too_deep, is_too_wide
+from prefect_docjobs.http.json_bounds import DEEPEST, is_too_deep, is_too_wide, most_values
 from prefect_docjobs.models import Document
 
 MASK = "**********"
@@ -135,7 +135,7 @@ class Answer:
 
     def _check_width(self, body: bytes) -> None:
         if is_too_wide(body):
-            raise Unreadable(f"The answer has more than {MOST_VALUES:,} values.", status=self.status)
+            raise Unreadable(f"The answer has more than {most_values(body):,} values.", status=self.status)
 
     def _may_hide_secrets(self) -> bool:
         """Whether escapes may have hidden a secret from the redaction of the bytes."""

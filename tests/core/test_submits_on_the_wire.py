@@ -8,15 +8,15 @@ import socket
 import ssl
 import struct
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from support.certificates import forget, self_signed, trust
+from support.peers import PIECE, Act, Peer, read, serving
 
 from prefect_docjobs.errors import (
     DocJobsError,
@@ -35,57 +35,7 @@ from prefect_docjobs.providers.unsiloed import Unsiloed
 KEY = "very-secret-key-123"
 LIMITS = Limits(attempts=2, backoff=0.01, idle=20.0, total=60.0, connect=10.0)
 HASTY = Limits(attempts=2, backoff=0.01, idle=0.5, total=60.0, connect=10.0)
-PIECE = 1 << 16
 SMALL, LARGE = 1_000, 16 << 20  # the latter is more than a connection holds unread
-
-
-@dataclass
-class Peer:
-    """What a server does with each connection; it counts what it was sent."""
-
-    act: Act
-    url: str = ""
-    connections: int = 0
-    whole: int = 0
-    longest: int = 0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        task = asyncio.current_task()
-        assert task
-        self.tasks.add(task)
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await self.act(self, reader, writer)
-        writer.transport.abort()
-
-
-Act = Callable[[Peer, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def serving(act: Act, context: ssl.SSLContext | None = None) -> AsyncIterator[Peer]:
-    peer = Peer(act)
-    server = await asyncio.start_server(peer.connected, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    peer.url = f"{'https' if context else 'http'}://127.0.0.1:{port}"
-    try:
-        yield peer
-    finally:
-        server.close()
-        for task in peer.tasks:
-            task.cancel()
-        await asyncio.gather(*peer.tasks, return_exceptions=True)
-
-
-async def read(peer: Peer, reader: asyncio.StreamReader, most: int | None = None) -> None:
-    """Read a request, or its head and at most so many bytes of its body."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:")
-    wanted = length if most is None else min(most, length)
-    body = await reader.readexactly(wanted)
-    peer.longest = max(peer.longest, len(body))
-    peer.whole += wanted == length
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -132,11 +82,15 @@ async def submitted(http: Http, size: int, way: str = "parts") -> tuple[DocJobsE
     try:
         await http.submit(request, in_doubt=said.append)
     except DocJobsError as error:
-        told = "".join(traceback.format_exception(error)) + repr(vars(error))
-        assert KEY not in told
-        assert error.__cause__ is None
+        check_telltale(error)
         return error, said
     return None, said
+
+
+def check_telltale(error: DocJobsError) -> None:
+    told = "".join(traceback.format_exception(error)) + repr(vars(error))
+    assert KEY not in told
+    assert error.__cause__ is None
 
 
 def client(url: str, limits: Limits = LIMITS, **options: Any) -> Http:
@@ -218,7 +172,11 @@ REFUSED: dict[str, tuple[bytes, type[ServiceError], bool]] = {
     "307": (answer("307 Moved", b"", "Location: /other"), Rejected, False),
     "308": (answer("308 Moved", b"", "Location: /other"), Rejected, False),
     "302 to the same path": (answer("302 Found", b"", "Location: https://new.test/submit"), Rejected, False),
-    "303 to the same path": (answer("303 Other", b"", "Location: https://new.test/submit?a"), Rejected, False),
+    "303 to the same path": (
+        answer("303 Other", b"", "Location: https://new.test/submit?a"),
+        Rejected,
+        False,
+    ),
 }
 
 
@@ -238,7 +196,11 @@ async def test_an_answer_that_refuses_is_typed_and_not_uncertain(
 BUSY: dict[str, tuple[Any, bytes, bool]] = {
     "mindee": (Mindee, b'{"status":503,"title":"Busy","detail":"Later","code":"503-001"}', True),
     "mindee, gateway": (Mindee, b'{"status":503,"error":"Service Unavailable","path":"/x"}', False),
-    "unsiloed": (Unsiloed, b'{"error":{"code":"BUSY","message":"m","details":{"reason":"queue_full"}}}', True),
+    "unsiloed": (
+        Unsiloed,
+        b'{"error":{"code":"BUSY","message":"m","details":{"reason":"queue_full"}}}',
+        True,
+    ),
     "unsiloed, detail": (Unsiloed, b'{"detail":"Service temporarily unavailable"}', True),
     "unsiloed, gateway": (Unsiloed, b'{"message":"Service Unavailable"}', False),
     "unsiloed, text": (Unsiloed, b"no healthy upstream", False),
@@ -336,11 +298,13 @@ async def test_a_handshake_that_fails(tmp_path: Path, how: str) -> None:
     forget()
     act = {"resets": after(-1, then="reset"), "hangs": after(-1, then="hang")}.get(how, after(-1))
     limits = Limits(attempts=2, backoff=0.01, connect=0.5)
-    async with serving(act, served if how == "is not trusted" else None) as peer:
-        async with client(peer.url.replace("http:", "https:"), limits) as http:
-            error, said = await submitted(http, SMALL)
-            assert (type(error), any(said)) == (Unavailable, False)
-            assert "No connection" in str(error)
+    async with (
+        serving(act, served if how == "is not trusted" else None) as peer,
+        client(peer.url.replace("http:", "https:"), limits) as http,
+    ):
+        error, said = await submitted(http, SMALL)
+        assert (type(error), any(said)) == (Unavailable, False)
+        assert "No connection" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +367,9 @@ async def test_a_tunnel_through_a_proxy_is_judged_as_a_connection_is(
 
     early = bool(raw)
     async with (
-        serving(after(100_000 if early else None, raw=raw, then="hang" if early else "close"), served) as peer,
+        serving(
+            after(100_000 if early else None, raw=raw, then="hang" if early else "close"), served
+        ) as peer,
         serving(tunnel) as proxy,
     ):
         without_proxies(monkeypatch)
@@ -435,9 +401,7 @@ def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 # Reads, and callers who go away.
 
 
-async def test_tls_that_breaks_under_a_read_may_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_tls_that_breaks_under_a_read_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def act(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         peer.whole += 1

@@ -1,4 +1,4 @@
-"""A certificate for the loopback interface, made for one test, and clients that trust it as a user's would."""
+"""A certificate for the loopback interface, made for one test, and clients that trust it."""
 
 from __future__ import annotations
 
