@@ -25,10 +25,15 @@ InDoubt = Callable[[bool], None]
 
 
 class Sent:
-    """How far a submit has got: whether its last piece was handed over to the transport."""
+    """How far a submit has got.
+
+    Attributes:
+        begun: The transport has asked for the body.
+        complete: Its last piece was handed over to the transport.
+    """
 
     def __init__(self, in_doubt: InDoubt | None = None) -> None:
-        self.complete = False
+        self.begun = self.complete = False
         self._in_doubt = in_doubt
 
     def last_piece(self) -> None:
@@ -36,6 +41,17 @@ class Sent:
         if self._in_doubt:
             self._in_doubt(True)
         self.complete = True
+
+    def answered(self) -> None:
+        """Note an answer. One to a body that was never asked for comes from a transport that needs none."""
+        if not self.begun and not self.complete:
+            self.last_piece()
+
+    async def watched(self, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """The same pieces, noting when the first one is asked for."""
+        self.begun = True
+        async for piece in pieces:
+            yield piece
 
 
 class HeldBack(httpx.AsyncByteStream):
@@ -88,7 +104,7 @@ def noted(built: httpx.Request, sent: Sent) -> httpx.Request:
     if not size:
         sent.last_piece()  # the head is all there is
     pieces = built.stream if size < LARGE else sliced(built.stream)
-    stream = HeldBack(pieces, sent.last_piece if size else lambda: None)
+    stream = HeldBack(sent.watched(pieces), sent.last_piece if size else lambda: None)
     return httpx.Request(
         built.method, built.url, headers=built.headers, stream=stream, extensions=built.extensions
     )

@@ -301,6 +301,8 @@ class Http:
             built = await self._build(client, url, request, opened)
             with anyio.fail_after(self.limits.total):
                 response = await client.send(noted(built, sent) if sent else built, stream=True)
+                if sent:
+                    sent.answered()
                 try:
                     return await self._read(response, request)
                 finally:
