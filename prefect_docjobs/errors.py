@@ -119,6 +119,8 @@ class ServiceError(DocJobsError):
         request_id: The service's id of this request, to quote to its support.
         retry_after: Seconds that the service asked us to wait, or None.
         attempts: How often the request was sent.
+        from_service: The answer has the shape of errors that the service documents, so it is not a gateway's.
+            A submit that gets HTTP 503 is surely refused only then, or with a Retry-After.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class ServiceError(DocJobsError):
         details: Any = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        from_service: bool = False,
     ) -> None:
         super().__init__(message)
         self.provider = provider
@@ -139,6 +142,7 @@ class ServiceError(DocJobsError):
         self.details = details
         self.request_id = request_id
         self.retry_after = retry_after
+        self.from_service = from_service
         self.attempts = 1
 
     def __str__(self) -> str:

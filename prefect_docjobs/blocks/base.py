@@ -224,10 +224,10 @@ class DocJobsCredentials(Account, ABC):
         description="At most so many requests of one batch are under way at the same time.",
     )
     max_answer_mib: int = Field(
-        default=64,
+        default=32,
         ge=1,
-        title="Largest answer (MiB)",
-        description="An answer that is larger, in MiB, is refused.",
+        title="Largest result (MiB)",
+        description="A result that is larger, in MiB, is refused; other answers have at most 8 MiB.",
     )
 
     @model_validator(mode="after")
@@ -262,8 +262,24 @@ class DocJobsCredentials(Account, ABC):
             tenant=self.tenant_id,
             secrets=[key],
             read_error=service.read_error,
-            limits=limits or Limits(in_flight=self.max_in_flight, answer_bytes=self.max_answer_mib << 20),
+            limits=limits or self._limits(),
             paces=self._paces(service),
+            renew=self._saved_key if self._block_document_id else None,
+        )
+
+    async def _saved_key(self) -> tuple[dict[str, str], str]:
+        """The headers with the key that is saved now: keys are exchanged while a batch runs."""
+        where = {"block_document_id": self._block_document_id}
+        saved: DocJobsCredentials = await type(self).aload_from_ref(where)
+        key = saved.api_key.get_secret_value()
+        return provider_class(self._provider).auth_headers(key), key
+
+    def _limits(self) -> Limits:
+        result = self.max_answer_mib << 20
+        return Limits(
+            in_flight=self.max_in_flight,
+            answer_bytes=min(Limits().answer_bytes, result),
+            result_bytes=result,
         )
 
     def _paces(self, service: type[Provider]) -> Paces:

@@ -7,7 +7,9 @@ same question again until the answer changes (`waiter`).
 
 from __future__ import annotations
 
-from prefect_docjobs.http.client import Attempt, Http, InDoubt, shared_ssl_context
+from prefect_docjobs.http.bodies import InDoubt
+from prefect_docjobs.http.client import Attempt, Http
+from prefect_docjobs.http.connections import shared_ssl_context
 from prefect_docjobs.http.leases import Kind, Lease, Refill
 from prefect_docjobs.http.messages import (
     MASK,

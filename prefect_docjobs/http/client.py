@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import io
-import ssl
+import logging
+import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import (
@@ -15,6 +15,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
     nullcontext,
+    suppress,
 )
 from dataclasses import replace
 from functools import partial
@@ -27,18 +28,28 @@ from typing_extensions import Self
 
 from prefect_docjobs.errors import (
     ConfigurationError,
+    DocJobsError,
     ForeignOrigin,
-    InvalidDocument,
     ServiceError,
     SubmitUncertain,
     Throttled,
+    Unauthorized,
     Unavailable,
     Unreadable,
 )
+from prefect_docjobs.http.bodies import InDoubt, Sent, encoded, held_back, noted
+from prefect_docjobs.http.connections import new_client, shared_ssl_context
 from prefect_docjobs.http.leases import Kind
-from prefect_docjobs.http.messages import MASK, Answer, Request, common_headers, encoded, error_for
+from prefect_docjobs.http.messages import MASK, Answer, Request, common_headers, error_for, too_large
 from prefect_docjobs.http.origin import is_proxied, normalize_base_url, path_of, resolve
 from prefect_docjobs.http.pace import Pace, Paces
+from prefect_docjobs.http.refusals import (
+    never_connected,
+    redirect_target,
+    redirected,
+    surely_refused,
+    uncertain,
+)
 from prefect_docjobs.http.retries import (
     Budget,
     Limits,
@@ -46,7 +57,6 @@ from prefect_docjobs.http.retries import (
     kind_of,
     may_repeat_read,
     may_repeat_submit,
-    surely_refused,
 )
 from prefect_docjobs.telemetry import Telemetry, active
 from prefect_docjobs.telemetry.names import STATUS
@@ -55,20 +65,17 @@ if TYPE_CHECKING:
     from prefect_docjobs.http.lean import LeanReads
 
 _PIECE = 1 << 16
-_LARGE = 1 << 18  # bytes of a body that is sent in pieces
-_NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
-InDoubt = Callable[[bool], None]
-"""Told whether what is being submitted may have been accepted by now."""
+_LARGEST_REFUSAL = 1 << 18  # bytes; of an answer that says no, the rest is left unread
+_BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError)
 
 Attempt = Callable[[], AbstractAsyncContextManager[None]]
 """Entered when a submit has its turn and is about to be sent; left with what became of it."""
 
+Renew = Callable[[], Awaitable[tuple[Mapping[str, str], str]]]
+"""Gives the headers that carry the key, and the key itself."""
 
-@functools.cache
-def shared_ssl_context() -> ssl.SSLContext:
-    """One TLS context for the process: building one costs about 60 ms, sharing one costs nothing."""
-    return httpx.create_ssl_context()
+_log = logging.getLogger(__name__)
+_RENEW_EVERY = 60.0  # seconds
 
 
 class Http:
@@ -85,6 +92,7 @@ class Http:
         paces: How fast each kind of request may be sent; shared by all clients of an account.
         sleep: Waits between two attempts.
         clock: Monotonic seconds; the event loop's by default.
+        renew: Gives the headers and the key as they are saved now; asked when the key is refused.
         telemetry: Where requests, waits and documents are told of; as the process exports it by default.
     """
 
@@ -102,6 +110,7 @@ class Http:
         paces: Paces | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] | None = None,
+        renew: Renew | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
         self.provider = provider
@@ -110,12 +119,10 @@ class Http:
         self.limits = limits or Limits()
         self.telemetry = telemetry or active()
         self._headers = dict(headers)
-        self._secrets = tuple(secret for secret in secrets if secret)
-        for secret in self._secrets:
-            if not (secret.isascii() and secret.isprintable() and secret == secret.strip()):
-                raise ConfigurationError(
-                    "The API key has blanks or characters that no HTTP header can carry."
-                )
+        self._secrets = _checked(secrets)
+        self._renew = renew
+        self._renew_at = -math.inf
+        self._renewing = asyncio.Lock()
         self._read_error = read_error
         self._transport = transport
         self._sleep = sleep
@@ -131,10 +138,11 @@ class Http:
         self._gate = anyio.Semaphore(self.limits.in_flight, fast_acquire=True)
         self._paces = self._given_paces or Paces(clock=self._now)
         self._lean = self._lean_reads()
-        self._reads = await self._stack.enter_async_context(self._client(keepalive=30.0))
+        opened, limits, transport = self._stack.enter_async_context, self.limits, self._transport
+        self._reads = await opened(new_client(limits, transport, keepalive=30.0))
         # A POST on a connection that the server is about to close is a submit with an unknown end.
-        self._submits = await self._stack.enter_async_context(self._client(keepalive=1.5))
-        self._streams = await self._stack.enter_async_context(self._client(keepalive=1.5))
+        self._submits = await opened(new_client(limits, transport, keepalive=1.5, uploads=True))
+        self._streams = await opened(new_client(limits, transport, keepalive=1.5))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -149,20 +157,6 @@ class Http:
         reads = LeanReads(common_headers() | self._headers, self.limits, shared_ssl_context(), self._answer)
         self._stack.push_async_callback(reads.aclose)
         return reads
-
-    def _client(self, keepalive: float) -> httpx.AsyncClient:
-        limits = self.limits
-        pool = limits.in_flight * 2
-        return httpx.AsyncClient(
-            headers=common_headers(),
-            verify=shared_ssl_context(),
-            transport=self._transport,
-            timeout=httpx.Timeout(limits.idle, connect=limits.connect),
-            limits=httpx.Limits(
-                max_connections=pool, max_keepalive_connections=pool, keepalive_expiry=keepalive
-            ),
-            follow_redirects=False,
-        )
 
     # -- verbs
 
@@ -191,7 +185,9 @@ class Http:
         Raises:
             ServiceError: As for `send`; asking again is the caller's business.
         """
-        return await self._once(self._reads, request, "status", turn_taken=True)
+        return await self._with_the_newest_key(
+            partial(self._once, self._reads, request, "status", turn_taken=True)
+        )
 
     async def turn(self, kind: Kind) -> None:
         """Wait for the account's next turn for this kind of request, and take it."""
@@ -208,24 +204,30 @@ class Http:
     ) -> Answer:
         """Send a request that costs money. Repeated only when it surely was not accepted.
 
-        That is: on 429, on 503, and when no connection was made.
+        That is: on 429, on 503 where the service itself says so, and when the request did not get through
+        completely, with or without a connection.
 
         Args:
             request: What to send.
-            in_doubt: Told True before each time that it is sent, and False when that was surely refused.
+            in_doubt: Called with True each time the last piece of the request is about to be sent, and with
+                False when that was surely refused. What it raises breaks the request off before that piece.
             attempt: Entered for each time that it is sent, after its turn has come.
 
         Raises:
-            SubmitUncertain: The request was sent and its answer lost, or means nothing (5xx, a redirect).
+            InvalidDocument: A document is not what it was; the request was broken off before its last piece.
+            SubmitUncertain: The request was sent and its answer lost, or means nothing (5xx, for one).
             ServiceError: It was refused.
         """
-        sending = partial(self._once, self._submits, request, "submit", in_doubt=in_doubt, attempt=attempt)
 
         async def once() -> Answer:
             try:
-                return await sending()
-            except Exception as error:
-                if in_doubt and may_repeat_submit(error):
+                return await self._once(
+                    self._submits, request, "submit", attempt=attempt, sent=Sent(in_doubt)
+                )
+            except SubmitUncertain:
+                raise
+            except DocJobsError:
+                if in_doubt:
                     in_doubt(False)
                 raise
 
@@ -239,13 +241,13 @@ class Http:
         is read from it must go through `redacted` before it is told to anybody.
         """
         url = self.own(request.path)
-        with self._translated(request, paid=False), ExitStack() as opened:
-            built = self._build(self._streams, url, request, opened)
+        with self._translated(request, None), ExitStack() as opened:
+            built = await self._build(self._streams, url, request, opened)
             response = await self._streams.send(built, stream=True)
             try:
                 if not response.is_success:
                     answer = await self._read(response, request)
-                    self._refuse(self._masked(answer), "status")
+                    self._refuse(self._masked(answer), "status", url, None)
                 yield response
             finally:
                 await response.aclose()
@@ -283,8 +285,39 @@ class Http:
         async for attempt in retrying:
             number = attempt.retry_state.attempt_number
             with attempt, counted(number):
-                answer = await once()
+                answer = await self._with_the_newest_key(once)
         return replace(answer, attempts=number)
+
+    async def _with_the_newest_key(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Ask; where the key is refused and has been exchanged meanwhile, ask again with the new one."""
+        known = self._headers
+        try:
+            return await once()
+        except Unauthorized as refused:
+            if refused.status != 401 or not await self._has_newer_key(known):
+                raise
+        return await once()
+
+    async def _has_newer_key(self, known: Mapping[str, str]) -> bool:
+        async with self._renewing:
+            if self._renew is None or self._headers is not known:
+                return self._headers is not known
+            if self._now() < self._renew_at:
+                return False
+            self._renew_at = self._now() + _RENEW_EVERY
+            try:
+                headers, secret = await self._renew()
+            except Exception as problem:  # noqa: BLE001 (wherever it comes from, the refusal says what is wrong)
+                _log.warning("The credentials cannot be loaded again: %s", type(problem).__name__)
+                return False
+            if headers == known:
+                return False
+            self._secrets = (*self._secrets, *_checked([secret]))
+            self._headers = dict(headers)
+            if self._lean:
+                self._lean.use(self._headers)
+            _log.info("The key of %s was refused; the saved credentials have another one.", self.base_url)
+            return True
 
     async def _once(
         self,
@@ -293,111 +326,130 @@ class Http:
         kind: Kind,
         *,
         turn_taken: bool = False,
-        in_doubt: InDoubt | None = None,
         attempt: Attempt = nullcontext,
+        sent: Sent | None = None,
     ) -> Answer:
         url = self.own(request.path)
         if not turn_taken:
             await self.turn(kind)
         async with self._gate, attempt():
-            return await self._asked(client, url, request, kind, in_doubt)
+            return await self._asked(client, url, request, kind, sent)
 
     async def _asked(
-        self, client: httpx.AsyncClient, url: str, request: Request, kind: Kind, in_doubt: InDoubt | None
+        self, client: httpx.AsyncClient, url: str, request: Request, kind: Kind, sent: Sent | None
     ) -> Answer:
         with self.telemetry.request(kind, request.method, self.provider, self.base_url) as told:
-            with self._translated(request, paid=kind == "submit"):
-                answer = await self._answered(client, url, request, in_doubt)
+            with self._translated(request, sent):
+                answer = await self._answered(client, url, request, sent)
             told.note(STATUS, answer.status)
             if not (200 <= answer.status < 300 or answer.status in request.accept):
-                self._refuse(self._masked(answer), kind)
+                self._refuse(self._masked(answer), kind, url, sent)
+            if sent and not sent.complete:
+                raise uncertain("It came before the whole document was sent.", provider=self.provider)
             self._paces[kind].answered()
             if kind != "submit" and answer.headers.get("content-type", "").lower().startswith("text/html"):
                 raise Unavailable("An HTML page came in place of an answer.", status=answer.status)
         return answer
 
     async def _answered(
-        self, client: httpx.AsyncClient, url: str, request: Request, in_doubt: InDoubt | None
+        self, client: httpx.AsyncClient, url: str, request: Request, sent: Sent | None
     ) -> Answer:
-        if in_doubt:
-            in_doubt(True)
         if request.method == "GET" and self._lean:
             return await self._lean.get(url, request)
-        return await self._exchange(client, url, request)
+        return await self._exchange(client, url, request, sent)
 
-    async def _exchange(self, client: httpx.AsyncClient, url: str, request: Request) -> Answer:
+    async def _exchange(
+        self, client: httpx.AsyncClient, url: str, request: Request, sent: Sent | None
+    ) -> Answer:
         with ExitStack() as opened:
-            built = self._build(client, url, request, opened)
-            if int(built.headers.get("content-length", _LARGE)) < _LARGE:
-                await built.aread()  # one write instead of one for each piece of each part
+            built = await self._build(client, url, request, opened)
             with anyio.fail_after(self.limits.total):
-                response = await client.send(built, stream=True)
+                response = await client.send(noted(built, sent) if sent else built, stream=True)
+                if sent:
+                    sent.answered()
                 try:
                     return await self._read(response, request)
                 finally:
                     await response.aclose()
 
-    def _refuse(self, answer: Answer, kind: Kind) -> NoReturn:
+    def _refuse(self, answer: Answer, kind: Kind, url: str, sent: Sent | None) -> NoReturn:
         error = self._read_error(answer)
         error.provider = self.provider
         if isinstance(error, Throttled):
             self._paces[kind].refused(error.retry_after)
         else:
             self._paces[kind].answered()
-        if kind == "submit" and not surely_refused(answer.status):
-            raise self._uncertain(str(error), status=answer.status, request_id=answer.request_id)
+        if sent is None:
+            raise error
+        if target := redirect_target(url, answer):
+            error = redirected(target, answer)
+            error.provider = self.provider
+            raise error
+        if sent.complete and not surely_refused(answer, error):
+            raise uncertain(
+                str(error), provider=self.provider, status=answer.status, request_id=answer.request_id
+            )
         raise error
 
-    def _uncertain(self, why: str, **facts: Any) -> SubmitUncertain:
-        return SubmitUncertain(
-            f"The submit was sent, but its answer is lost: {why} The document may have been accepted and "
-            "billed; it is not sent again.",
-            provider=self.provider,
-            **facts,
-        )
-
     @contextmanager
-    def _translated(self, request: Request, *, paid: bool) -> Iterator[None]:
-        """Turn httpx's errors into ours. `from None`: an httpx error carries the request, and so the key."""
+    def _translated(self, request: Request, sent: Sent | None) -> Iterator[None]:
+        """Turn what a transport raises into our errors; a submit's by whether its last piece had left.
+
+        `from None`: an httpx error carries the request, and so the key.
+        """
         try:
             yield
-        except _NO_CONNECTION as problem:
-            raise Unavailable(
-                f"No connection to {self.base_url}: {kind_of(problem)}.", provider=self.provider
-            ) from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError) as problem:
-            kind = self.redacted(kind_of(problem).encode()).decode()
-            why = f"{request.method} {path_of(request.path)} was broken off: {kind}."
-            if paid:
-                raise self._uncertain(why) from None
-            raise Unavailable(why, provider=self.provider) from None
-        except OSError as problem:
-            raise InvalidDocument(f"The document cannot be read: {problem}.") from None
+        except _BROKEN as problem:
+            raise self._broken_off(request, problem, sent) from None
         except Unreadable as problem:
             problem.provider = self.provider
-            if paid:
-                raise self._uncertain(str(problem)) from None
+            if sent and sent.complete:
+                raise uncertain(str(problem), provider=self.provider) from None
             raise
+
+    def _broken_off(self, request: Request, problem: Exception, sent: Sent | None) -> ServiceError:
+        kind = self.redacted(kind_of(problem).encode()).decode()
+        if never_connected(problem, sent):
+            return Unavailable(f"No connection to {self.base_url}: {kind}.", provider=self.provider)
+        why = f"{request.method} {path_of(request.path)} was broken off: {kind}."
+        if sent is None:
+            return Unavailable(why, provider=self.provider)
+        if sent.complete:
+            return uncertain(why, provider=self.provider)
+        return Unavailable(
+            f"{why} The document was not sent completely, so it was not accepted.", provider=self.provider
+        )
 
     # -- one request
 
-    def _build(
+    async def _build(
         self, client: httpx.AsyncClient, url: str, request: Request, opened: ExitStack
     ) -> httpx.Request:
-        headers, body = encoded(request, opened)
+        headers, body, documents = encoded(request, opened)
         params, headers = dict(request.params) or None, self._headers | headers
-        return client.build_request(request.method, url, params=params, headers=headers, **body)
+        built = client.build_request(request.method, url, params=params, headers=headers, **body)
+        return await held_back(built, documents)
 
     async def _read(self, response: httpx.Response, request: Request) -> Answer:
-        limit, received = self.limits.answer_bytes, io.BytesIO()
+        status, received = response.status_code, io.BytesIO()
+        if not (response.is_success or status in request.accept):
+            return await self._read_refusal(response, request)
+        limit = self.limits.largest(request)
         async for piece in response.aiter_bytes(_PIECE):
             if received.tell() + len(piece) > limit:
-                raise Unreadable(
-                    f"The answer is larger than {limit:,} bytes. Raise the limit if that is expected.",
-                    status=response.status_code,
-                )
+                raise too_large(limit, status)
             received.write(piece)
-        return self._answer(request, response.status_code, response.headers, received.getvalue())
+        return self._answer(request, status, response.headers, received.getvalue())
+
+    async def _read_refusal(self, response: httpx.Response, request: Request) -> Answer:
+        """An answer that says no: its status counts, also when its body is too large, damaged or cut off."""
+        body = b""
+        with suppress(*_BROKEN), anyio.move_on_after(self.limits.idle):
+            async for piece in response.aiter_bytes(_PIECE):
+                body += piece[: _LARGEST_REFUSAL - len(body)]
+                if len(body) >= _LARGEST_REFUSAL:
+                    break
+        return self._answer(request, response.status_code, response.headers, body)
 
     def _answer(self, request: Request, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         """What came, as it may be told of; a result is kept as it is."""
@@ -406,10 +458,19 @@ class Http:
         return Answer(status, headers, told, path_of(request.path), secrets=secrets)
 
     def _masked(self, answer: Answer) -> Answer:
-        return replace(answer, body=self.redacted(answer.body), secrets=self._secrets)
+        body = self.redacted(answer.body[:_LARGEST_REFUSAL])
+        return replace(answer, body=body, secrets=self._secrets)
 
     def redacted(self, body: bytes) -> bytes:
         """`body` with every secret of this client masked."""
         for secret in self._secrets:
             body = body.replace(secret.encode(), MASK.encode())
         return body
+
+
+def _checked(secrets: Collection[str]) -> tuple[str, ...]:
+    """The secrets that can travel in a header; raises `ConfigurationError` for others."""
+    given = tuple(secret for secret in secrets if secret)
+    if all(secret.isascii() and secret.isprintable() and secret == secret.strip() for secret in given):
+        return given
+    raise ConfigurationError("The API key has blanks or characters that no HTTP header can carry.")

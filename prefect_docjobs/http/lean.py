@@ -16,8 +16,7 @@ import anyio
 import httpx
 from yarl import URL
 
-from prefect_docjobs.errors import Unreadable
-from prefect_docjobs.http.messages import Answer, Request
+from prefect_docjobs.http.messages import Answer, Request, too_large
 from prefect_docjobs.http.retries import Limits
 
 _NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -68,20 +67,22 @@ class LeanReads:
             raise httpx.RemoteProtocolError(problem.message) from None
         except _LATE:
             raise httpx.ReadTimeout("no answer in time") from None
-        except aiohttp.ClientError as problem:
+        except (aiohttp.ClientError, OSError) as problem:  # an OSError: damaged TLS, for one
             raise httpx.ReadError(f"{type(problem).__name__}: {problem}") from None
 
     async def _get(self, target: URL, request: Request) -> Answer:
         async with self._session.get(target, headers=request.headers, allow_redirects=False) as response:
             body = bytearray()
+            largest = self._limits.largest(request)
             async for piece in response.content.iter_any():
                 body += piece
-                if len(body) > self._limits.answer_bytes:
-                    raise Unreadable(
-                        f"The answer is larger than {self._limits.answer_bytes:,} bytes.",
-                        status=response.status,
-                    )
+                if len(body) > largest:
+                    raise too_large(largest, response.status)
             return self._answer(request, response.status, response.headers, bytes(body))
+
+    def use(self, headers: Mapping[str, str]) -> None:
+        """Send these headers from now on."""
+        self._session.headers.update(headers)
 
     async def aclose(self) -> None:
         """Close the connections, also in a scope that is cancelled."""

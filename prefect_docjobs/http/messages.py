@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import IO, Any
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -23,11 +22,10 @@ from prefect_docjobs.errors import (
     Unavailable,
     Unreadable,
 )
+from prefect_docjobs.http.json_bounds import DEEPEST, is_too_deep, is_too_wide, most_values
 from prefect_docjobs.models import Document
 
 MASK = "**********"
-_PIECE = 1 << 16
-_DEEPEST = 200
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # Control characters, line separators, and the lone surrogates that stand for undecodable bytes of a path.
 _NOT_IN_FILE_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -62,6 +60,7 @@ class Request:
         content: Literal bytes as the body.
         accept: Statuses outside 2xx that are answers, not errors.
         verbatim: The answer is a result: not a byte of it is changed.
+        large: The answer may hold a result, among other things, and may be as large as one.
     """
 
     method: str
@@ -75,6 +74,7 @@ class Request:
     content: bytes | None = None
     accept: Collection[int] = ()
     verbatim: bool = False
+    large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +107,35 @@ class Answer:
 
         Halves of surrogate pairs, which no database and no file takes, become U+FFFD.
 
+        Reading a large one takes a while; `Provider.read_result` and the like are called in a thread then.
+
         Raises:
-            Unreadable: The body is not JSON, or nested so deep that it could not be written down.
+            Unreadable: The body is not JSON, has too many values, or is nested so deep that it could not be
+                written down.
         """
+        self._check_width(self.body)
         try:
             value = from_json(self.body)  # half the time of the standard library; refuses what nests too deep
         except ValueError:
-            return self._cleaned(self._parsed(), 0)
-        return self._cleaned(value, 0) if self._may_hide_secrets() else value
+            return self._cleaned(self._parsed())
+        return self._cleaned(value) if self._may_hide_secrets() else value
 
     def _parsed(self) -> Any:
         """The body by the standard library, which takes more: halves of surrogate pairs, other encodings."""
         try:
-            return json.loads(self.body)
+            text = self.body.decode(json.detect_encoding(self.body), "surrogatepass")
+            plain = text.encode("utf-8", "surrogatepass")
+            self._check_width(plain)
+            if is_too_deep(plain):
+                raise Unreadable(f"The answer is nested deeper than {DEEPEST} levels.", status=self.status)
+            return json.loads(text)
         except (ValueError, RecursionError):
             kind = self.mask(self.headers.get("content-type", "no content type"))
             raise Unreadable(f"The answer is not JSON ({kind}).", status=self.status) from None
+
+    def _check_width(self, body: bytes) -> None:
+        if is_too_wide(body):
+            raise Unreadable(f"The answer has more than {most_values(body):,} values.", status=self.status)
 
     def _may_hide_secrets(self) -> bool:
         """Whether escapes may have hidden a secret from the redaction of the bytes."""
@@ -136,15 +149,13 @@ class Answer:
             text = text.replace(secret, MASK)
         return text
 
-    def _cleaned(self, value: Any, depth: int) -> Any:
-        """What escapes may have hidden from the redaction of the bytes, and how deep it goes."""
-        if depth > _DEEPEST:
-            raise Unreadable(f"The answer is nested deeper than {_DEEPEST} levels.", status=self.status)
+    def _cleaned(self, value: Any) -> Any:
+        """What escapes may have hidden from the redaction of the bytes."""
         if isinstance(value, str):
             return self.mask(value)
         if isinstance(value, dict):
-            return {self._cleaned(k, depth): self._cleaned(v, depth + 1) for k, v in value.items()}
-        return [self._cleaned(item, depth + 1) for item in value] if isinstance(value, list) else value
+            return {self._cleaned(key): self._cleaned(inner) for key, inner in value.items()}
+        return [self._cleaned(item) for item in value] if isinstance(value, list) else value
 
     @property
     def location(self) -> str | None:
@@ -189,6 +200,13 @@ def _date(value: str | None) -> datetime | None:
     return date.replace(tzinfo=date.tzinfo or timezone.utc) if date else None
 
 
+def too_large(limit: int, status: int) -> Unreadable:
+    """The error for an answer of more than `limit` bytes."""
+    return Unreadable(
+        f"The answer is larger than {limit:,} bytes. Raise the limit if that is expected.", status=status
+    )
+
+
 def error_for(answer: Answer, message: str | None = None, **facts: Any) -> ServiceError:
     """The typed error for an answer outside 2xx, by its HTTP status alone."""
     kind = _error_class(answer.status)
@@ -198,7 +216,14 @@ def error_for(answer: Answer, message: str | None = None, **facts: Any) -> Servi
 
 
 def _error_class(status: int) -> type[ServiceError]:
-    known = {401: Unauthorized, 403: Unauthorized, 404: NotFound, 408: Unavailable, 429: Throttled}
+    known = {
+        401: Unauthorized,
+        403: Unauthorized,
+        404: NotFound,
+        408: Unavailable,
+        429: Throttled,
+        499: Unavailable,
+    }
     if status in known:
         return known[status]
     if status >= 500:
@@ -209,46 +234,6 @@ def _error_class(status: int) -> type[ServiceError]:
 def safe_file_name(name: str) -> str:
     """`name` with `_` for each character that cannot travel, so that any file of a disk can be sent."""
     return _NOT_IN_FILE_NAMES.sub("_", name) or "document"
-
-
-def encoded(request: Request, opened: ExitStack) -> tuple[dict[str, str], dict[str, Any]]:
-    """A request's headers and its body, as httpx takes them; documents stay open until `opened` is closed."""
-    headers = dict(request.headers)
-    if request.parts:
-        return headers, {"files": [_multipart(part, opened) for part in request.parts]}
-    if request.form is not None:
-        return headers, {"data": request.form}
-    if request.json is not None:
-        return headers, {"json": request.json}
-    if request.body is not None:
-        headers["content-length"] = str(request.body.size)
-        return headers, {"content": _pieces(_opened_in(request.body, opened))}
-    return headers, {} if request.content is None else {"content": request.content}
-
-
-def _multipart(part: Part, opened: ExitStack) -> tuple[str, tuple[Any, ...]]:
-    """A part as httpx takes it; its document stays open until `opened` is closed.
-
-    Quotes and backslashes are left to httpx, which escapes them as the HTML standard says (`%22`).
-    """
-    if isinstance(part.content, str):
-        name = safe_file_name(part.filename) if part.filename else None
-        return part.field, (name, part.content, *([part.media_type] if part.media_type else []))
-    document = part.content
-    name = safe_file_name(part.filename or document.name)
-    stream = _opened_in(document, opened)
-    return part.field, (name, stream, part.media_type or document.media_type)
-
-
-def _opened_in(document: Document, opened: ExitStack) -> IO[bytes]:
-    """The document's bytes as a stream that lives as long as `opened`."""
-    return opened.enter_context(document.open())
-
-
-async def _pieces(stream: IO[bytes]) -> AsyncIterator[bytes]:
-    """A stream as a raw body, piece by piece."""
-    while piece := stream.read(_PIECE):
-        yield piece
 
 
 def common_headers() -> dict[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import tenacity
 
 from prefect_docjobs.errors import ServiceError, Throttled, Unavailable, Unfinished
+from prefect_docjobs.http.messages import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Limits:
         connect: To connect.
         idle: Between two pieces of a body, in either direction.
         total: For one request with its whole answer.
-        answer_bytes: Largest answer.
+        answer_bytes: Largest answer that holds no result.
+        result_bytes: Largest result; also of a status answer that may hold one.
     """
 
     in_flight: int = 20
@@ -38,7 +40,12 @@ class Limits:
     connect: float = 10.0
     idle: float = 60.0
     total: float = 300.0
-    answer_bytes: int = 64 << 20
+    answer_bytes: int = 8 << 20
+    result_bytes: int = 32 << 20
+
+    def largest(self, request: Request) -> int:
+        """Bytes of the largest answer to this request."""
+        return self.result_bytes if request.verbatim or request.large else self.answer_bytes
 
 
 def may_repeat_read(error: BaseException) -> bool:
@@ -47,15 +54,8 @@ def may_repeat_read(error: BaseException) -> bool:
 
 
 def may_repeat_submit(error: BaseException) -> bool:
-    """429, 503 and no connection: the only failures that prove that nothing was accepted."""
-    if isinstance(error, Unavailable):
-        return error.status in {None, 503}
-    return isinstance(error, Throttled) and error.status == 429
-
-
-def surely_refused(status: int) -> bool:
-    """Whether this status proves that a submit was not accepted. 408 and 499 do not: somebody was late."""
-    return status == 503 or (400 <= status < 500 and status not in {408, 499})
+    """429, 503 and a request that did not get through; a submit that may have been accepted is neither."""
+    return isinstance(error, Unavailable) or (isinstance(error, Throttled) and error.status == 429)
 
 
 class Budget:

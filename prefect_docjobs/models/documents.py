@@ -100,31 +100,25 @@ class Document:
             InvalidDocument: The file cannot be read.
         """
         if self.path is not None:
-            with self._readable():
+            with self.readable():
                 return self.path.stat().st_size
         return None if self.data is None else len(self.data)
 
     @property
     def sha256(self) -> str | None:
         """Hex digest of the content, read in pieces; None for a URL, whose identity is the URL itself."""
-        if self.url is not None:
-            return None
-        digest = hashlib.sha256()
-        with self.open() as stream:
-            while piece := stream.read(_CHUNK):
-                digest.update(piece)
-        return digest.hexdigest()
+        return None if self.url is not None else self._measured()[1]
 
     def read(self) -> bytes:
         """The whole content. Raises `InvalidDocument` when it cannot be read."""
-        with self.open() as stream:
+        with self.open() as stream, self.readable():
             return stream.read()
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """The content as a binary stream, seekable, at its start."""
         if self.path is not None:
-            with self._readable():
+            with self.readable():
                 stream: IO[bytes] = self.path.open("rb")
             with stream:
                 yield stream
@@ -132,6 +126,31 @@ class Document:
             yield io.BytesIO(self.data)
         else:
             raise InvalidDocument(f"{self.name} is a URL: its bytes are never downloaded here.")
+
+    def pinned(self, sha256: str | None = None, *, hashed: bool = True) -> PinnedDocument:
+        """This document as it is now: whoever reads it later gets this content, or an error.
+
+        Args:
+            sha256: What its content is known to be. By default the content is read and hashed now.
+            hashed: Otherwise only its size is pinned.
+
+        Raises:
+            InvalidDocument: The file cannot be read.
+        """
+        size = self.size or 0
+        if sha256 is None and hashed:
+            size, sha256 = self._measured()
+        return PinnedDocument(
+            self.name, self.media_type, self.path, self.data, self.url, pinned_size=size, pinned_sha256=sha256
+        )
+
+    def _measured(self) -> tuple[int, str]:
+        size, digest = 0, hashlib.sha256()
+        with self.open() as stream, self.readable():
+            while piece := stream.read(_CHUNK):
+                size += len(piece)
+                digest.update(piece)
+        return size, digest.hexdigest()
 
     def check(self) -> None:
         """Raise `InvalidDocument` unless there is something to send: one source, readable, not empty."""
@@ -157,7 +176,8 @@ class Document:
             )
 
     @contextmanager
-    def _readable(self) -> Iterator[None]:
+    def readable(self) -> Iterator[None]:
+        """Turn what goes wrong while the file is read into `InvalidDocument`."""
         try:
             yield
         except FileNotFoundError:
@@ -170,6 +190,101 @@ class Document:
             raise InvalidDocument(f"{self.path} cannot be read: permission denied.") from None
         except (OSError, ValueError) as problem:
             raise InvalidDocument(f"{self.path} cannot be read: {problem}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedDocument(Document):
+    """A document whose content is known. Reading it ends with an error when it is other content by now.
+
+    Attributes:
+        pinned_size: Bytes.
+        pinned_sha256: Hex digest; None where the size alone is known.
+    """
+
+    pinned_size: int = 0
+    pinned_sha256: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes, as they were when it was pinned."""
+        return self.pinned_size
+
+    @property
+    def sha256(self) -> str | None:
+        """Hex digest, as it was when it was pinned."""
+        return self.pinned_sha256
+
+    def pinned(self, sha256: str | None = None, *, hashed: bool = True) -> PinnedDocument:
+        """See `Document.pinned`; it stays what it is, unless another hash is given."""
+        is_known = self.pinned_sha256 is not None or not hashed
+        if is_known and sha256 in {None, self.pinned_sha256}:
+            return self
+        return Document.pinned(self, sha256, hashed=hashed)
+
+    def read(self) -> bytes:
+        """The whole content. Raises `InvalidDocument` when it is not what was pinned."""
+        with self.checked() as stream:
+            content = stream.read()
+            stream.check()
+        return content
+
+    @contextmanager
+    def checked(self) -> Iterator[CheckedStream]:
+        """The content as a stream that compares what is read with what was pinned."""
+        with self.open() as stream:
+            yield CheckedStream(stream, self)
+
+    def changed(self) -> InvalidDocument:
+        """The error for content that is not what was pinned."""
+        return InvalidDocument(
+            f"{self.name} is still being written (it changed while it was read). Nothing was accepted; "
+            "run again when it is complete."
+        )
+
+
+class CheckedStream:
+    """The bytes of a pinned document, counted and hashed as they are read; `check` says whether they agree.
+
+    It has what httpx asks of a file, and never gives more bytes than were pinned.
+    """
+
+    def __init__(self, stream: IO[bytes], document: PinnedDocument) -> None:
+        self._stream = stream
+        self._document = document
+        self._read = 0
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, all of them by default; nothing at the end."""
+        left = self._document.size - self._read
+        with self._document.readable():
+            piece = self._stream.read(left if size < 0 else min(size, left))
+        self._read += len(piece)
+        self._digest.update(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to the start, which begins anew, or say where the end is; nothing else is of use here."""
+        if whence == io.SEEK_END:
+            return self._document.size
+        if offset != self._read:
+            with self._document.readable():
+                self._stream.seek(0)
+            self._read, self._digest = 0, hashlib.sha256()
+        return 0
+
+    def tell(self) -> int:
+        """How many bytes have been read."""
+        return self._read
+
+    def check(self) -> None:
+        """Raise `InvalidDocument` unless all was read, there is no more, and it is what was pinned."""
+        with self._document.readable():
+            is_longer = bool(self._stream.read(1))
+        known = self._document.sha256
+        differs = known is not None and known.lower() != self._digest.hexdigest()
+        if is_longer or differs or self._read != self._document.size:
+            raise self._document.changed()
 
 
 def _split(url: str) -> SplitResult:

@@ -193,7 +193,7 @@ class Purchases(ABC):
         raise AssertionError("not reached")
 
     async def _read(self, purchase: Purchase, answer: Answer) -> tuple[Result, Purchase]:
-        result = await self.provider.read_result_aside(purchase.ref, answer)
+        result = await self.provider.aread_result(purchase.ref, answer)
         with bookkeeping():
             if not purchase.is_billed:
                 self.http.telemetry.billed(purchase.ref, result.usage)

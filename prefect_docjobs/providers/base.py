@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, Field, fields, replace
 from types import MappingProxyType
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import anyio.to_thread
 
@@ -32,8 +32,9 @@ from prefect_docjobs.errors import (
     Unreadable,
     Unsupported,
 )
-from prefect_docjobs.http import Answer, Attempt, Http, InDoubt, Kind, Request, error_for
+from prefect_docjobs.http import Answer, Attempt, Http, InDoubt, Kind, Part, Request, error_for
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
+from prefect_docjobs.models.documents import PinnedDocument
 from prefect_docjobs.providers.messages import Capabilities, JobPage, JobRow, Polling, Push, Submitted
 from prefect_docjobs.providers.values import MAX_ID, check_job_id
 
@@ -52,6 +53,8 @@ __all__ = [
     "verify_signature",
 ]
 
+T = TypeVar("T")
+_READ_AT_ONCE = 1 << 18  # bytes of an answer; reading them takes some milliseconds
 _UNTYPED = "application/octet-stream"
 SMALL = 1 << 20
 """Bytes; reading and hashing these takes a millisecond, not worth a trip to a thread."""
@@ -113,7 +116,11 @@ class Provider(ABC):
 
     @abstractmethod
     def submit_request(self, document: Document, *, alias: str) -> Request:
-        """The request that submits a document. `alias` is a fresh key of ours, for services that echo one."""
+        """The request that submits a document. `alias` is a fresh key of ours, for services that echo one.
+
+        Leave the document in the request, or take its bytes with `Document.read`: both notice when they are
+        no longer what they were.
+        """
 
     @abstractmethod
     def read_submit(self, answer: Answer) -> Submitted:
@@ -168,10 +175,20 @@ class Provider(ABC):
         in_doubt: InDoubt | None = None,
         attempt: Attempt = nullcontext,
     ) -> JobRef:
-        """Submit a document: one request, one bill. `in_doubt` and `attempt` are told as by `Http.submit`.
+        """Submit a document: one request, one bill.
+
+        The content is hashed again while it is sent, and the last piece of the request leaves only when it is
+        what it was before. So a ref never has the hash of content that the service did not receive.
+
+        Args:
+            http: The account's client.
+            document: What to submit.
+            sha256: What its content is known to be, where the caller has hashed it; hashed here by default.
+            in_doubt: Called as by `Http.submit`.
+            attempt: Entered as by `Http.submit`.
 
         Raises:
-            InvalidDocument: Nothing was sent; the document is at fault.
+            InvalidDocument: Nothing was accepted; the document is at fault, or is still being written.
             Unsupported: Nothing was sent; this service does not take such a document.
             SubmitUncertain: Sent, and the answer lost.
             ServiceError: Refused.
@@ -179,9 +196,9 @@ class Provider(ABC):
         self.check(document)
         alias = new_alias()
         try:
-            size, sha256, request = await self._prepared(document, alias)
+            size, sha256, request = await self._prepared(document, alias, sha256)
             answer = await http.submit(request, in_doubt=in_doubt, attempt=attempt)
-            submitted = self._read_submitted(answer)
+            submitted = await self.read_off_loop(answer, self._read_submitted, answer)
         except DocJobsError as error:
             raise error.about(document.name) from None
         return JobRef(
@@ -204,8 +221,16 @@ class Provider(ABC):
         self.claim(http, ref)
         ask = http.look if once else http.send
         answer = await ask(self.request_for(self.status_request, ref))
-        with self.reading(answer):
-            return self.read_status(ref, answer)
+        return await self.aread_status(ref, answer)
+
+    async def aread_status(self, ref: JobRef, answer: Answer) -> JobStatus:
+        """`read_status` for an event loop; see `read_off_loop`. Raises `Unreadable` as `read_result` does."""
+
+        def read() -> JobStatus:
+            with self.reading(answer):
+                return self.read_status(ref, answer)
+
+        return await self.read_off_loop(answer, read)
 
     async def fetch(self, http: Http, ref: JobRef) -> Answer:
         """The result's answer, complete and unparsed, so that it can be kept before it is read.
@@ -234,11 +259,18 @@ class Provider(ABC):
         with self.reading(answer):
             return self.map_result(ref, answer.json())
 
-    async def read_result_aside(self, ref: JobRef, answer: Answer) -> Result:
-        """`read_result`; a large answer is read in a thread, beside the event loop."""
-        if len(answer.body) <= SMALL:
-            return self.read_result(ref, answer)
-        return await anyio.to_thread.run_sync(self.read_result, ref, answer)
+    async def aread_result(self, ref: JobRef, answer: Answer) -> Result:
+        """`read_result` for an event loop: a large answer is read in a thread."""
+        return await self.read_off_loop(answer, self.read_result, ref, answer)
+
+    async def read_off_loop(self, answer: Answer, read: Callable[..., T], *args: Any) -> T:
+        """What `read(*args)` returns. Where `answer` is large it is called in a thread, and the loop goes on.
+
+        A caller who is cancelled does not wait for it, so `read` must be pure.
+        """
+        if len(answer.body) <= _READ_AT_ONCE:
+            return read(*args)
+        return await anyio.to_thread.run_sync(read, *args, abandon_on_cancel=True)
 
     async def cancel(self, http: Http, ref: JobRef) -> None:
         """Stop a job at the service. Raises `Unsupported` where the service cannot."""
@@ -298,9 +330,14 @@ class Provider(ABC):
                 f"{document.size:,} bytes are more than {self.title} takes ({able.max_bytes:,})."
             ).about(document.name)
 
-    async def _prepared(self, document: Document, alias: str) -> tuple[int | None, str | None, Request]:
+    async def _prepared(
+        self, document: Document, alias: str, sha256: str | None
+    ) -> tuple[int | None, str | None, Request]:
         def prepare() -> tuple[int | None, str | None, Request]:
-            return document.size, document.sha256, self.submit_request(document, alias=alias)
+            pinned = document if document.url is not None else document.pinned(sha256)
+            request = self.submit_request(pinned, alias=alias)
+            parts = tuple(_with_pinned(part) for part in request.parts)
+            return pinned.size, pinned.sha256, replace(request, parts=parts) if parts else request
 
         if (document.size or 0) <= SMALL:
             return prepare()
@@ -360,6 +397,13 @@ class Provider(ABC):
 def _default(setting: Field[Any]) -> Any:
     factory = setting.default_factory
     return setting.default if factory is MISSING else factory()
+
+
+def _with_pinned(part: Part) -> Part:
+    """The part with a document that stays what it is now, also in a later attempt: an example, for one."""
+    if isinstance(part.content, (str, PinnedDocument)):
+        return part
+    return replace(part, content=part.content.pinned())
 
 
 def new_alias() -> str:

@@ -159,6 +159,7 @@ class SimulatorTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
+        await request.aread()
         try:
             return await self._inner.handle_async_request(request)
         except ConnectionDropped as dropped:

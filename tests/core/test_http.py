@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import ssl
 import traceback
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta, timezone
@@ -93,19 +94,22 @@ OK = httpx.Response(200, json={"ok": True})
 NOT_ACCEPTED = [
     httpx.Response(429),
     httpx.Response(429, headers={"Retry-After": "3"}),
-    httpx.Response(503),
     httpx.Response(503, headers={"Retry-After": "3"}),
     httpx.ConnectError("refused"),
     httpx.ConnectTimeout("slow"),
     httpx.PoolTimeout("full"),
+    httpx.ProxyError("407 Proxy Authentication Required"),
 ]
 UNKNOWN_END = [
     httpx.Response(500),
+    httpx.Response(503),
+    httpx.Response(503, text="<html>no upstream</html>"),
     httpx.Response(502, text="<html>bad gateway</html>"),
     httpx.Response(504),
     httpx.Response(408),
-    httpx.Response(301, headers={"Location": "/elsewhere"}),
-    httpx.Response(307, headers={"Location": "https://evil.test/"}),
+    httpx.Response(499),
+    httpx.Response(302, headers={"Location": "/elsewhere"}),
+    httpx.Response(303, headers={"Location": "https://service.test/jobs/1"}),
     httpx.ReadError("reset"),
     httpx.ReadTimeout("slow"),
     httpx.WriteError("broken pipe"),
@@ -114,6 +118,8 @@ UNKNOWN_END = [
     httpx.RemoteProtocolError("peer closed"),
     httpx.LocalProtocolError("too little data"),
     httpx.DecodingError("bad gzip"),
+    ssl.SSLError(1, "decryption failed or bad record mac"),
+    ConnectionResetError(104, "reset"),
 ]
 REFUSED = [400, 401, 402, 403, 404, 405, 409, 413, 415, 422, 425]
 
@@ -137,6 +143,34 @@ async def test_a_submit_whose_end_is_unknown_is_never_repeated(failure: Any) -> 
             await http.submit(SUBMIT)
 
     assert len(service.requests) == 1
+
+
+REDIRECTED = [
+    (301, "https://www.service.test/submit?token=abc", "https://www.service.test/submit"),
+    (307, "/v2/submit", "https://service.test/v2/submit"),
+    (308, "https://user:pw@evil.test/%1B[31m a", "https://evil.test/%1B[31m%20a"),
+    (302, "https://eu.service.test/submit", "https://eu.service.test/submit"),
+    (303, "https://eu.service.test/submit#x", "https://eu.service.test/submit"),
+    (301, None, "https://service.test/submit"),
+]
+
+
+@pytest.mark.parametrize(("status", "location", "named"), REDIRECTED)
+@virtual_time
+async def test_a_redirected_submit_is_refused_and_says_where_to(
+    status: int, location: str | None, named: str
+) -> None:
+    service = Service(httpx.Response(status, headers={"Location": location} if location else {}), OK)
+    told: list[bool] = []
+    async with client(service) as http:
+        with pytest.raises(Rejected) as caught:
+            await http.submit(SUBMIT, in_doubt=told.append)
+
+    assert len(service.requests) == 1
+    assert f"redirected to {named}. " in str(caught.value)
+    assert "as base_url" in str(caught.value)
+    assert not any(secret in str(caught.value) for secret in ("token", "pw"))
+    assert told == [True, False]
 
 
 @pytest.mark.parametrize("status", REFUSED)
@@ -440,7 +474,7 @@ async def test_a_document_is_sent_whole_again_when_a_submit_is_repeated(tmp_path
 
     async def service(request: httpx.Request) -> httpx.Response:
         bodies.append(await request.aread())
-        return httpx.Response(503 if len(bodies) == 1 else 200)
+        return httpx.Response(429 if len(bodies) == 1 else 200)
 
     document = Document.from_path(path)
     async with client(service) as http:  # type: ignore[arg-type]

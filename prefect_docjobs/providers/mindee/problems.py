@@ -40,20 +40,27 @@ def read_error(answer: Answer, *, provider: str) -> ServiceError:
     402 is `QuotaExceeded`: "an optional feature is not in your plan", or "your subscription is either not
     active or exceeded limits" (docs.mindee.com, problem-database).
     """
-    problem = _problem_in(answer)
-    facts = {"provider": provider, "code": problem.code, "details": problem.details}
+    problem, documented = _problem_in(answer)
+    facts: dict[str, Any] = {
+        "provider": provider,
+        "code": problem.code,
+        "details": problem.details,
+        "from_service": documented,
+    }
     message = _with_pointers(problem)
     if answer.status == 402:
         return QuotaExceeded(message, status=402, request_id=answer.request_id, **facts)
     return error_for(answer, message, **facts)
 
 
-def _problem_in(answer: Answer) -> Problem:
+def _problem_in(answer: Answer) -> tuple[Problem, bool]:
+    """What the body says, and whether it is an `ErrorResponse` (Mindee V2 OpenAPI) and not a gateway's."""
     try:
         body = answer.json()
     except Unreadable:
-        return Problem(message=excerpt(answer) or no_reason(answer))
-    return read_problem(body) or Problem(message=no_reason(answer))
+        return Problem(message=excerpt(answer) or no_reason(answer)), False
+    documented = isinstance(body, dict) and all(text(body.get(key)) for key in ("title", "detail", "code"))
+    return read_problem(body) or Problem(message=no_reason(answer)), documented
 
 
 def _with_pointers(problem: Problem) -> str:

@@ -28,22 +28,29 @@ def read_error(answer: Answer, *, provider: str) -> ServiceError:
 
     The code `PlanLimitReached` is `QuotaExceeded`; it comes with HTTP 403 (docs.mindee.com, V1 errors).
     """
-    problem = _problem_in(answer)
-    facts: dict[str, Any] = {"provider": provider, "code": problem.code, "details": problem.details}
+    problem, documented = _problem_in(answer)
+    facts: dict[str, Any] = {
+        "provider": provider,
+        "code": problem.code,
+        "details": problem.details,
+        "from_service": documented,
+    }
     message = _with_details(problem)
     if problem.code == "PlanLimitReached":
         return QuotaExceeded(message, status=answer.status, request_id=answer.request_id, **facts)
     return error_for(answer, message, **facts)
 
 
-def _problem_in(answer: Answer) -> Problem:
+def _problem_in(answer: Answer) -> tuple[Problem, bool]:
+    """What the body says, and whether it is an `api_request` with an error and not a gateway's."""
     try:
         body = answer.json()
     except Unreadable:
-        return Problem(message=excerpt(answer) or no_reason(answer))
+        return Problem(message=excerpt(answer) or no_reason(answer)), False
     request = mapping(body).get("api_request")
     found = request.get("error") if isinstance(request, dict) else body
-    return _problem(found) if found else Problem(message=no_reason(answer))
+    documented = isinstance(request, dict) and bool(mapping(found))
+    return _problem(found) if found else Problem(message=no_reason(answer)), documented
 
 
 def _problem(raw: object) -> Problem:

@@ -181,7 +181,14 @@ def error_facts(answer: Answer) -> tuple[str | None, str | None, Any]:
 def service_error(answer: Answer, *, provider: str) -> ServiceError:
     """The typed error for an answer outside 2xx."""
     message, code, details = error_facts(answer)
-    facts = {"provider": provider, "code": code, "details": details}
+    # A number as the code, or no code, may be a gateway's body.
+    documented = bool(message and code and not code.isdigit())
+    facts: dict[str, Any] = {
+        "provider": provider,
+        "code": code,
+        "details": details,
+        "from_service": documented,
+    }
     if answer.status == 403:
         return _forbidden(answer, message, facts)
     if answer.status == 400 and code == JOB_NOT_COMPLETED:

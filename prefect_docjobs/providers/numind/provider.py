@@ -99,7 +99,7 @@ class NuMind(NuMindSettings, Provider):
 
         The numind SDK lost it after 0.2.0, and whether the service still answers it is not known.
         """
-        return Request("GET", _job_path(ref))
+        return Request("GET", _job_path(ref), large=True)
 
     def result_request(self, ref: JobRef) -> Request:
         """The typed result route of the product (numind 0.2.0 and 0.4.2 SDK); answers 200 or 206."""
@@ -174,8 +174,7 @@ class NuMind(NuMindSettings, Provider):
             await http.turn("status")
         ask = http.look if once else http.send
         answer = await ask(self.request_for(self.job_request, ref))
-        with self.reading(answer):
-            return self.read_status(ref, answer)
+        return await self.aread_status(ref, answer)
 
     async def _explained(self, http: Http, seen: JobStatus) -> JobStatus:
         """`seen` with the service's reason, if it can be had; not having it changes nothing else."""
@@ -214,13 +213,16 @@ class NuMind(NuMindSettings, Provider):
     async def _fetch_job(self, http: Http, ref: JobRef, lost: ResultLost) -> Answer:
         try:
             answer = await http.send(replace(self.request_for(self.job_request, ref), verbatim=True))
-            with self.reading(answer):
-                results.job_output(ref, answer.json())
+            await self.read_off_loop(answer, self._check_output, ref, answer)
         except (Throttled, Unavailable):
             raise
         except ServiceError:
             raise lost from None
         return answer
+
+    def _check_output(self, ref: JobRef, answer: Answer) -> None:
+        with self.reading(answer):
+            results.job_output(ref, answer.json())
 
     async def cancel(self, http: Http, ref: JobRef) -> None:
         """Ask the service to stop a job; it stops within one heartbeat. May be repeated."""
@@ -233,6 +235,9 @@ class NuMind(NuMindSettings, Provider):
         params = {"organization": self.organization, **page} if self.organization else page
         ask = http.look if once else http.send
         answer = await ask(Request("GET", "/api/jobs", params=params))
+        return await self.read_off_loop(answer, self._read_page, answer)
+
+    def _read_page(self, answer: Answer) -> JobPage:
         with self.reading(answer):
             return answers.job_page(answer)
 

@@ -52,9 +52,15 @@ def read_error(answer: Answer, *, provider: str) -> ServiceError:
     402, the code `QUOTA_EXCEEDED` and the 429 of the billing cap are `QuotaExceeded`, so that nobody
     retries them; the generic result route's 400 for a running job is `Unavailable`.
     """
-    words = said(_body(answer))
+    body = _body(answer)
+    words = said(body)
     message = words.message or no_reason(answer)
-    facts: dict[str, Any] = {"provider": provider, "code": words.code, "details": words.details}
+    facts: dict[str, Any] = {
+        "provider": provider,
+        "code": words.code,
+        "details": words.details,
+        "from_service": _is_documented(body),
+    }
     if _is_spent(answer.status, words):
         return QuotaExceeded(message, status=answer.status, request_id=answer.request_id, **facts)
     facts["retry_after"] = answer.retry_after if words.retry_after is None else words.retry_after
@@ -122,6 +128,12 @@ def _body(answer: Answer) -> Any:
         return answer.json()
     except Unreadable:
         return excerpt(answer)
+
+
+def _is_documented(body: Any) -> bool:
+    """Whether it is FastAPI's `detail`, or the newer envelope; texts and other objects may be a gateway's."""
+    told = mapping(body)
+    return bool(told.get("detail")) or code_of(mapping(told.get("error")).get("code")) is not None
 
 
 def _is_spent(status: int, words: Said) -> bool:

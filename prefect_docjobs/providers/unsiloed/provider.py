@@ -179,8 +179,8 @@ class Unsiloed(Provider):
     # -- status
 
     def status_request(self, ref: JobRef) -> Request:
-        """`GET {product route}/{id}`, or `GET /jobs/{id}`."""
-        return Request("GET", self._job_path(ref))
+        """`GET {product route}/{id}`, whose answer has the result in it, or `GET /jobs/{id}`."""
+        return Request("GET", self._job_path(ref), large=True)
 
     @property
     def variant(self) -> str:

@@ -96,6 +96,8 @@ class Errors:
         if self._in_envelope:
             return JSONResponse({"error": _envelope(status, text, retry_after)}, status_code=status)
         if _is_parse(request):
+            if status == 503:  # documented by the newer OpenAPI only, which has the envelope
+                return JSONResponse({"error": _envelope(status, text, retry_after)}, status_code=status)
             return PlainTextResponse(text, status_code=status)
         return JSONResponse({"detail": text}, status_code=status)
 
