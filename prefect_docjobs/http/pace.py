@@ -11,11 +11,12 @@ request a minute and not the batch.
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -261,7 +262,9 @@ class Paces:
         Raises:
             ConfigurationError: Somebody who is still in use leases them from another source.
         """
-        if any(self._paces[kind].is_shared_by_other_than(source) for kind in rates):
+        if self._is_shared_by_other_than(source, rates):
+            gc.collect()  # a client that was closed may lie in a cycle, and is not in use any more
+        if self._is_shared_by_other_than(source, rates):
             raise ConfigurationError(
                 "share_rates: this process shares the rates of the account through another ledger already. "
                 "All clients of an account need the same ledger (PREFECT_DOCJOBS_LEDGER)."
@@ -271,6 +274,9 @@ class Paces:
             leases = Leases(kind, refill, self._clock)
             self._paces[kind].share(held, source, leases, partial(on_refused, kind) if on_refused else None)
         return held
+
+    def _is_shared_by_other_than(self, source: str, kinds: Iterable[Kind]) -> bool:
+        return any(self._paces[kind].is_shared_by_other_than(source) for kind in kinds)
 
     def _held_to(self, terms: _Terms) -> Paces:
         if (known := self._held.get(terms)) is not None:
