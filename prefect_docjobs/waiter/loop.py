@@ -38,6 +38,7 @@ _REFIT_EVERY = 1.0
 _LONGEST_PAUSE = 60.0
 _TOGETHER = 5e-6  # seconds for each job: looks due within them begin together, as waking up costs CPU, too
 _LONGEST_TICK = 0.05
+_STALE = 16  # entries of the heap that may be stale, beside one for each job
 
 
 @dataclass(eq=False)
@@ -297,6 +298,9 @@ class Waiter:
         """Look again after `delay` seconds, and in any case at the deadline."""
         watch.due = min(self.now() + delay, watch.deadline)
         heapq.heappush(self._due, (watch.due, next(self._order), watch))
+        if len(self._due) > 2 * len(self.watches) + _STALE:  # most of them are of jobs that have ended
+            self._due = [due for due in self._due if due[2].due == due[0] and not due[2].outcome.done()]
+            heapq.heapify(self._due)
         if watch.due < self._alarm:
             self._news.set()
 

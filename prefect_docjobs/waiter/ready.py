@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from prefect_docjobs.schedule import Schedule
 from prefect_docjobs.waiter.watch import Watch
 
+_STALE = 16  # entries of the heap that may be stale, beside one for each job
 _CHOICE = 256  # jobs that are compared to find the one most likely done
 
 
@@ -46,7 +47,7 @@ class Ready:
 
     def _push(self, watch: Watch) -> None:
         heapq.heappush(self._expiries, (self._expires[watch], next(self._order), watch))
-        if len(self._expiries) > 2 * len(self._expires) + _CHOICE:  # most of them had their turn long ago
+        if len(self._expiries) > 2 * len(self._expires) + _STALE:  # most of them had their turn long ago
             kept = [entry for entry in self._expiries if self._expires.get(entry[2]) == entry[0]]
             heapq.heapify(kept)
             self._expiries = kept

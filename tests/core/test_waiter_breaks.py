@@ -195,7 +195,7 @@ class _BrokenStreams(Streamed):
         super().__init__(account=account)
         object.__setattr__(self, "problem", problem)
 
-    async def stream(self, http: Http, ref: JobRef) -> AsyncIterator[JobStatus]:  # type: ignore[override]
+    async def stream(self, http: Http, ref: JobRef) -> AsyncIterator[JobStatus]:
         problem = self.problem  # type: ignore[attr-defined]
         if isinstance(problem, BaseException):
             raise problem
