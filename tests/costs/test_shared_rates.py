@@ -167,7 +167,7 @@ async def leased(ledger: Ledger, account: MindeeCredentials, kind: str = "status
 async def test_a_client_that_shares_does_so_whoever_came_first() -> None:
     origin = "http://127.0.0.1:9"
     first = credentials(origin, tenant="first of all")
-    account = credentials(origin, tenant="first of all", status_per_second=10.0, share_rates=True)
+    account = credentials(origin, tenant="first of all", status_per_second=0.1, share_rates=True)
     async with first.get_client() as plain, account.get_client(), the_ledger() as ledger:
         assert ledger
         await plain.turn("status")  # it is the account that shares
@@ -177,10 +177,8 @@ async def test_a_client_that_shares_does_so_whoever_came_first() -> None:
 
 async def test_a_client_that_shares_more_is_honoured() -> None:
     origin = "http://127.0.0.1:9"
-    some = credentials(origin, tenant="more", status_per_second=10.0, share_rates=True)
-    more = credentials(
-        origin, tenant="more", status_per_second=10.0, submits_per_second=10.0, share_rates=True
-    )
+    some = credentials(origin, tenant="more", status_per_second=0.1, share_rates=True)
+    more = credentials(origin, tenant="more", status_per_second=0.1, submits_per_second=0.1, share_rates=True)
     async with some.get_client(), more.get_client() as http, some.get_client(), the_ledger() as ledger:
         assert ledger
         await http.turn("submit")
@@ -209,6 +207,8 @@ async def test_two_ledgers_for_one_account_are_refused_while_both_are_in_use(
     monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "one.db"))
     async with account.get_client() as http, the_ledger() as one:
         await http.turn("status")
+        assert one
+        assert await leased(one, account)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", "one.db")  # the same by another name
         account.get_client()
@@ -218,8 +218,6 @@ async def test_two_ledgers_for_one_account_are_refused_while_both_are_in_use(
                 account.get_client()
             assert "secret-pass-word" not in str(refused.value)
         monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "two.db"))
-        assert one
-        assert await leased(one, account)
     del http
     async with account.get_client() as http, the_ledger() as two:
         await http.turn("status")
@@ -230,7 +228,7 @@ async def test_two_ledgers_for_one_account_are_refused_while_both_are_in_use(
 async def test_turns_come_from_the_ledger_of_the_account_whichever_is_open(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    account = credentials("http://127.0.0.1:9", tenant="whose", status_per_second=10.0, share_rates=True)
+    account = credentials("http://127.0.0.1:9", tenant="whose", status_per_second=0.1, share_rates=True)
     monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "own.db"))
     async with account.get_client() as http:
         monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "another.db"))
