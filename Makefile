@@ -11,7 +11,7 @@ SDKS := .venv-sdks/.ready
 SDKS_2025 := .venv-sdks-2025/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sdks test-live docs-site e2e lint format bench torture docs constraints package test-oldest clean
+.PHONY: help demo test test-sdks test-live docs-site e2e lint format bench torture soak docs constraints package test-oldest clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: $(DEV) $(SDKS)  ## Measure; prints a table and writes JSON
 
 torture: $(DEV)  ## Kill workers at every step and at 100 random instants; shows that nothing is bought twice
 	$(BIN)/python -m torture $(ARGS)
+
+soak: $(DEV)  ## Run 2,000 batches of each kind in one process; shows that its memory stays flat (40 minutes)
+	DOCJOBS_SOAK_BATCHES=2000 $(BIN)/python -m pytest -s tests/torture/test_soak.py $(ARGS)
 
 test-live: $(DEV)  ## Send one page to each real service whose key is given (DOCJOBS_LIVE_…)
 	$(BIN)/python -m pytest -m live tests/live $(ARGS)

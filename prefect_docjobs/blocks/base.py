@@ -32,7 +32,7 @@ from typing_extensions import Self
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
 from prefect_docjobs.blocks.forms import Secrets, is_empty, title_of, without_null
 from prefect_docjobs.blocks.run import DocJobRun
-from prefect_docjobs.blocks.sharing import SharedRates
+from prefect_docjobs.blocks.sharing import SharedRates, ledger_name
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.http import Http, Kind, Limits, Paces, normalize_base_url, shared_paces
 from prefect_docjobs.models import Document, JobRef, Result
@@ -291,6 +291,7 @@ class DocJobsCredentials(Account, ABC):
             *account,
             rates,
             documented=service.rates,
+            source=ledger_name(shared.ledger),
             refill=shared.refill,
             on_refused=shared.refused,
         )

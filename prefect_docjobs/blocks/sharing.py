@@ -1,7 +1,7 @@
 """One request budget for all workers of an account: turns are leased from the ledger that they share.
 
 The paces of an account live as long as the process, an opened ledger as long as a call. So turns are leased
-from whatever ledger is open on the running loop, and one is opened for the purpose where none is.
+through the ledger where it is open on the running loop, and it is opened for the purpose where it is not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import anyio
 from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Kind, Lease
 from prefect_docjobs.ledger import LedgerUnavailable
-from prefect_docjobs.ledger.setting import open_ledger
+from prefect_docjobs.ledger.setting import address, lease
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
@@ -45,6 +45,7 @@ class _Source:
     """An opened ledger, and what is being asked of it."""
 
     tokens: Tokens
+    ledger: str
     asking: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def ask(self, question: _Question[_T]) -> asyncio.Task[_T]:
@@ -73,7 +74,7 @@ def _here() -> list[_Source]:
 @asynccontextmanager
 async def lending(ledger: Ledger) -> AsyncIterator[None]:
     """Let paces lease turns from an opened ledger while the context is open."""
-    source, sources = _Source(ledger.tokens), _here()
+    source, sources = _Source(ledger.tokens, ledger_name(address())), _here()
     sources.append(source)
     try:
         yield
@@ -84,12 +85,23 @@ async def lending(ledger: Ledger) -> AsyncIterator[None]:
                 await asyncio.wait(source.asking)
 
 
-async def _ask(question: _Question[_T]) -> _T:
-    if sources := _here():
-        return await asyncio.shield(sources[-1].ask(question))
-    async with open_ledger() as ledger:
-        if ledger is None:
-            raise LedgerUnavailable("There is no ledger to share rates by.")
+def ledger_name(where: str | None) -> str:
+    """What a ledger is called by all who mean the same one; without a password."""
+    from prefect_docjobs.ledger.database import parse_address  # importing SQLAlchemy takes 0.2 s
+
+    return str(parse_address(where)) if where else ""
+
+
+async def _ask(where: str | None, question: _Question[_T]) -> _T:
+    if where is None:
+        raise LedgerUnavailable("There is no ledger to share rates by.")
+    name = ledger_name(where)
+    for source in reversed(_here()):
+        if source.ledger == name:
+            return await asyncio.shield(source.ask(question))
+    from prefect_docjobs.ledger import Ledger
+
+    async with Ledger(where, lease=lease()) as ledger:
         return await question(ledger.tokens)
 
 
@@ -101,16 +113,18 @@ class SharedRates:
         account: Whose budget.
         rates: Requests per second of each kind; kinds without a rate are not shared.
         clock: The clock of the paces.
+        ledger: Whose line of turns it is; its address may hold a password.
     """
 
     account: str
     rates: Mapping[Kind, float]
     clock: Callable[[], float] = time.monotonic
     telling: set[asyncio.Task[None]] = field(default_factory=set, compare=False)
+    ledger: str | None = field(default_factory=address, repr=False)
 
     @classmethod
     def of(cls, provider: str, base_url: str, tenant: str, rates: Mapping[Kind, float]) -> SharedRates:
-        """The rates of an account at a service."""
+        """The rates of an account at a service, through the ledger of this process's settings."""
         return cls(f"{provider} {base_url} {tenant}"[:_ACCOUNT], rates)
 
     async def refill(self, kind: Kind, wanted: int) -> Lease:  # noqa: ARG002 (a lease is a time, whatever the rate)
@@ -119,11 +133,13 @@ class SharedRates:
         if rate is None:
             return Lease(_UNCOUNTED, math.inf)
         want = max(1, round(rate * _STRETCH))
-        lease = await _ask(lambda tokens: tokens.lease(self.account, kind, rate, want, within=_AHEAD))
-        if not lease.tokens:
-            return Lease(0, self.clock() + lease.starts_in)
-        await asyncio.sleep(lease.starts_in)
-        return Lease(lease.tokens, self.clock() + lease.tokens * lease.every)
+        found = await _ask(
+            self.ledger, lambda tokens: tokens.lease(self.account, kind, rate, want, within=_AHEAD)
+        )
+        if not found.tokens:
+            return Lease(0, self.clock() + found.starts_in)
+        await asyncio.sleep(found.starts_in)
+        return Lease(found.tokens, self.clock() + found.tokens * found.every)
 
     def refused(self, kind: Kind, seconds: float) -> None:
         """Have all workers pause; does not wait until they are told."""
@@ -134,6 +150,6 @@ class SharedRates:
 
     async def _tell(self, kind: Kind, seconds: float) -> None:
         try:
-            await _ask(lambda tokens: tokens.refused(self.account, kind, seconds))
+            await _ask(self.ledger, lambda tokens: tokens.refused(self.account, kind, seconds))
         except DocJobsError as problem:
             _log.warning("Other workers are not told to pause: %s", problem)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import random
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -46,20 +47,25 @@ Refill: TypeAlias = Callable[[Kind, int], Awaitable[Lease]]
 
 
 class Leases:
-    """The turns of one kind that this process has leased. It needs a running event loop.
+    """The turns of one kind that this process has leased. Safe to share between threads and event loops.
 
+    Whoever asks for a turn does so on a running event loop, which fetches the next ones where they run out.
     A source that fails is worse than none: then the process goes on at its own pace for a while.
 
     Args:
         kind: Of request.
         refill: Where turns come from.
         clock: Monotonic seconds.
+
+    Attributes:
+        refill: May be replaced by another for the same turns.
     """
 
     def __init__(self, kind: Kind, refill: Refill, clock: Callable[[], float]) -> None:
+        self.refill = refill
         self._kind = kind
-        self._refill = refill
         self._clock = clock
+        self._lock = threading.Lock()  # of all that follows: several loops ask, and any of them fetches
         self._held: deque[Lease] = deque()  # what is used up first stands first
         self._again_at = -math.inf
         self._task: asyncio.Task[None] | None = None
@@ -68,6 +74,19 @@ class Leases:
 
     def wait(self) -> float:
         """Seconds until it is worth while to ask for a turn; 0.0 when one is left."""
+        with self._lock:
+            return self._wait()
+
+    def take(self) -> float:
+        """Use up a turn and return 0.0; where none is left, the seconds as `wait` says them."""
+        with self._lock:
+            if (wait := self._wait()) > 0.0:
+                return wait
+            lease = self._held.popleft()
+            self._held.appendleft(replace(lease, turns=lease.turns - 1))
+            return 0.0
+
+    def _wait(self) -> float:
         now = self._clock()
         while self._held and (self._held[0].turns <= 0 or self._held[0].until <= now):
             self._held.popleft()
@@ -76,13 +95,10 @@ class Leases:
             self._fetch(now)
         return 0.0 if left else max(_MOMENT, self._again_at - now)
 
-    def take(self) -> None:
-        """Use up a turn; `wait` has just said that there is one."""
-        lease = self._held.popleft()
-        self._held.appendleft(replace(lease, turns=lease.turns - 1))
-
     def _fetch(self, now: float) -> None:
-        under_way = self._task is not None and not self._task.done()
+        # A loop that has stopped, in this thread or another, never ends what it has begun.
+        task = self._task
+        under_way = task is not None and not task.done() and task.get_loop().is_running()
         if under_way and now - self._asked_at < _OVERDUE:
             return
         self._asked_at = now
@@ -90,16 +106,18 @@ class Leases:
 
     async def _fetched(self) -> None:
         try:
-            lease = await self._refill(self._kind, _DOZEN)
-            self._alone = False
+            lease = await self.refill(self._kind, _DOZEN)
+            alone = False
         except Exception as problem:  # noqa: BLE001 (whatever a source does, the work goes on)
             if not self._alone:
                 _log.warning("No shared turns for %s requests (%s): going on alone.", self._kind, problem)
-            self._alone = True
+            alone = True
             lease = Lease(turns=_UNCOUNTED, until=self._clock() + _ALONE)
-        if lease.turns > 0:
-            self._held.append(lease)
-        if lease.turns < _DOZEN:
-            # Not in step with other processes, or the same one would always come last.
-            soon = self._clock() + _SCARCE * random.uniform(0.5, 1.5)  # noqa: S311
-            self._again_at = soon if lease.turns > 0 else max(lease.until, soon)
+        with self._lock:
+            self._alone = alone
+            if lease.turns > 0:
+                self._held.append(lease)
+            if lease.turns < _DOZEN:
+                # Not in step with other processes, or the same one would always come last.
+                soon = self._clock() + _SCARCE * random.uniform(0.5, 1.5)  # noqa: S311
+                self._again_at = soon if lease.turns > 0 else max(lease.until, soon)

@@ -11,21 +11,25 @@ request a minute and not the batch.
 from __future__ import annotations
 
 import copy
+import gc
+import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.http.leases import Kind, Leases, Refill
 from prefect_docjobs.http.rate import Rate
 
 OnRefused: TypeAlias = Callable[[Kind, float], None]
 """Told of each 429: the kind of request, and the seconds for which everybody pauses now."""
 
+_log = logging.getLogger(__name__)
 KINDS: tuple[Kind, ...] = ("submit", "status", "result")
 _PRESENT = 5.0  # seconds over which the present rate is measured
 _INSTANT = 0.25  # of requests within it nobody can say how fast they came
@@ -76,6 +80,8 @@ class Pace:
         self._own_limit = math.inf if rate is None else rate * _MARGIN
         self._rate = Rate(self._own_limit, documented)
         self._limits: WeakKeyDictionary[Paces, float] = WeakKeyDictionary()
+        self._sharing: WeakKeyDictionary[Paces, str] = WeakKeyDictionary()
+        self._source: str | None = None
         self._clock = clock
         self._leases = leases
         self._on_refused = on_refused
@@ -101,6 +107,22 @@ class Pace:
         with self._lock:
             self._limits[holder] = rate * _MARGIN
 
+    def is_shared_by_other_than(self, source: str) -> bool:
+        """Whether somebody who is still in use has turns leased from another source."""
+        return any(other != source for other in self._sharing.values())
+
+    def share(
+        self, holder: Paces, source: str, leases: Leases, on_refused: Callable[[float], None] | None
+    ) -> None:
+        """Lease turns from now on; who leases is the newest `holder` of a source."""
+        with self._lock:
+            self._sharing[holder] = source
+            if self._leases is not None and self._source == source:
+                self._leases.refill = leases.refill  # the turns in hand stay good
+            else:
+                self._leases, self._source = leases, source
+            self._on_refused = on_refused
+
     def wait(self) -> float:
         """Seconds until the next turn; 0.0 when it is now."""
         with self._lock:
@@ -111,8 +133,8 @@ class Pace:
         with self._lock:
             if (wait := self._wait()) > 0.0:
                 return wait
-            if self._leases:
-                self._leases.take()
+            if self._leases and (wait := self._leases.take()) > 0.0:
+                return wait
             now = self._clock()
             late = now - self._free_at
             self._free_at = (self._free_at if late <= _LATE else now) + 1.0 / self._rate.at(now)
@@ -140,7 +162,10 @@ class Pace:
             self._pause(now, retry_after or 0.0)
             seconds = self._paused_until - now
         if self._on_refused:
-            self._on_refused(seconds)
+            try:
+                self._on_refused(seconds)
+            except Exception:  # noqa: BLE001 (whatever is done about it, a refusal is an answer like others)
+                _log.exception("Others are not told of a refusal")
 
     def _slow_down(self, now: float) -> None:
         answered = self._answered.until(now) / _MINUTE
@@ -209,7 +234,8 @@ class Paces:
         on_refused: OnRefused | None = None,
     ) -> None:
         rates, documented = rates or {}, documented or {}
-        self._held: WeakValueDictionary[tuple[tuple[Kind, float], ...], Paces] = WeakValueDictionary()
+        self._clock = clock
+        self._held: WeakValueDictionary[_Terms, Paces] = WeakValueDictionary()
         self._paces = {
             kind: Pace(
                 rates.get(kind),
@@ -226,16 +252,43 @@ class Paces:
 
     def held_to(self, rates: Mapping[Kind, float]) -> Paces:
         """The same paces, which do not exceed these rates as long as what is returned is in use."""
-        limits = tuple(sorted(rates.items()))
-        if (known := self._held.get(limits)) is not None:
+        return self._held_to((tuple(sorted(rates.items())), None))
+
+    def shared(
+        self, rates: Mapping[Kind, float], source: str, refill: Refill, on_refused: OnRefused | None
+    ) -> Paces:
+        """The same paces, held to these rates, of which turns are leased from a source.
+
+        Raises:
+            ConfigurationError: Somebody who is still in use leases them from another source.
+        """
+        if self._is_shared_by_other_than(source, rates):
+            gc.collect()  # a client that was closed may lie in a cycle, and is not in use any more
+        if self._is_shared_by_other_than(source, rates):
+            raise ConfigurationError(
+                "share_rates: this process shares the rates of the account through another ledger already. "
+                "All clients of an account need the same ledger (PREFECT_DOCJOBS_LEDGER)."
+            )
+        held = self._held_to((tuple(sorted(rates.items())), source))
+        for kind in rates:
+            leases = Leases(kind, refill, self._clock)
+            self._paces[kind].share(held, source, leases, partial(on_refused, kind) if on_refused else None)
+        return held
+
+    def _is_shared_by_other_than(self, source: str, kinds: Iterable[Kind]) -> bool:
+        return any(self._paces[kind].is_shared_by_other_than(source) for kind in kinds)
+
+    def _held_to(self, terms: _Terms) -> Paces:
+        if (known := self._held.get(terms)) is not None:
             return known
         held = copy.copy(self)
-        for kind, rate in rates.items():
+        for kind, rate in terms[0]:
             self._paces[kind].hold(held, rate)
-        self._held[limits] = held
+        self._held[terms] = held
         return held
 
 
+_Terms: TypeAlias = "tuple[tuple[tuple[Kind, float], ...], str | None]"  # rates, and who shares them
 _shared: dict[tuple[str, str], Paces] = {}
 _sharing = threading.Lock()
 
@@ -246,6 +299,7 @@ def shared_paces(
     rates: Mapping[Kind, float] | None = None,
     *,
     documented: Mapping[Kind, float] | None = None,
+    source: str = "",
     refill: Refill | None = None,
     on_refused: OnRefused | None = None,
 ) -> Paces:
@@ -257,11 +311,18 @@ def shared_paces(
         rates: Requests per second that are not exceeded while what is returned is in use. Where clients of
             one account set different ones, the lowest counts for all.
         documented: Requests per second that the service documents; the first client's count.
-        refill: Where turns come from that several processes share; the first client's counts.
-        on_refused: Told of each refusal; the first client's counts.
+        source: Names where `refill` leases, such as a ledger.
+        refill: Where turns of the kinds in `rates` come from that several processes share. From then on all
+            clients of the account take them, those that came first as well.
+        on_refused: Told of each refusal of these kinds; the newest client's counts.
+
+    Raises:
+        ConfigurationError: A client that is in use leases turns from another source.
     """
     with _sharing:
         if (base_url, tenant) not in _shared:
-            _shared[base_url, tenant] = Paces(documented=documented, refill=refill, on_refused=on_refused)
+            _shared[base_url, tenant] = Paces(documented=documented)
         paces = _shared[base_url, tenant]
-        return paces.held_to(rates) if rates else paces
+        if refill is None:
+            return paces.held_to(rates) if rates else paces
+        return paces.shared(rates or {}, source, refill, on_refused)

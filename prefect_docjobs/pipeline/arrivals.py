@@ -3,6 +3,9 @@
 Whoever received a push wrote it into the ledger's inbox, in this process or another. A success ends the wait
 and brings the result along; a hint makes the waiter look. Looks go on beside all of this, so a push that is
 lost delays a job and never loses it; when pushes stop coming although jobs end, that is said once.
+
+Looks become a watchdog only while verified pushes tell the ends of our jobs, one push a job. Hints prove
+nothing, nor do pushes for other jobs, and a push that the service itself contradicts ends that trust.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Answer, Http
-from prefect_docjobs.models import JobRef, JobStatus
+from prefect_docjobs.models import JobRef, JobState, JobStatus
 from prefect_docjobs.pipeline.known import answer_of
 from prefect_docjobs.providers.base import Provider
 
@@ -31,8 +34,9 @@ _log = logging.getLogger(__name__)
 _EVERY = 0.2  # seconds between two questions; one costs about 0.4 ms of CPU on SQLite
 _OVERLAP = 15.0  # seconds for which arrivals may appear out of their order (see `Inbox.arrived`)
 _PAGE = 1000
+_PAGES = 10  # at once; what else there is waits for the next question
 _KEPT = 10_000  # arrivals of jobs that nobody waits for (yet)
-_SEASONED = 3  # pushes in a row for jobs of ours, from which on looks are a watchdog only
+_SEASONED = 3  # ends in a row that pushes told, from which on looks are a watchdog only
 _GRACE = 20.0  # seconds after a job was seen to have ended, in which its push should have come
 _MISSED = 5  # jobs in a row of whose end no push told
 
@@ -55,28 +59,36 @@ class _Health:
 
     Attributes:
         expected: Pushes were asked for, or have come.
+        proved: Ends in a row of which a verified push told.
+        unproved: Ends in a row of which none did,
+        missed: and not even a hint.
     """
 
     expected: bool
-    in_a_row: int = 0
+    proved: int = 0
+    unproved: int = 0
     missed: int = 0
-    warned: bool = False
 
     def came(self) -> None:
-        self.expected, self.missed = True, 0
-        self.in_a_row += 1
+        self.expected = True
+        self.proved += 1
+        self.unproved = self.missed = 0
 
-    def missing(self) -> None:
-        self.in_a_row = 0
-        self.missed += 1
+    def missing(self, *, hinted: bool) -> None:
+        self.proved = 0
+        self.unproved += 1
+        self.missed += not hinted
+
+    def contradicted(self) -> None:
+        self.proved, self.unproved = 0, _MISSED
 
     @property
     def is_good(self) -> bool:
-        return self.in_a_row >= _SEASONED
+        return self.proved >= _SEASONED
 
     @property
     def is_bad(self) -> bool:
-        return self.expected and self.missed >= _MISSED
+        return self.unproved >= _MISSED
 
 
 class Arrivals:
@@ -95,12 +107,17 @@ class Arrivals:
         self._inbox = ledger.inbox
         self._account = Account(provider.name, http.base_url, http.tenant)
         self._last: int | None = None
+        self._follows = False
         self._seen: _Recent[int, None] = _Recent()
         self._by_job: _Recent[str, Arrival] = _Recent()
         self._by_alias: _Recent[str, Arrival] = _Recent()
-        self._told: _Recent[str, Arrival] = _Recent()
-        self._silent: dict[str, float] = {}  # jobs that ended without a push, and when
+        self._told: _Recent[str, Arrival] = _Recent()  # ends of our jobs
+        self._hints: _Recent[str, None] = _Recent()  # apart from the pushes, which they must not displace
+        self._hinted_aliases: _Recent[str, None] = _Recent()
+        self._hinted: _Recent[str, None] = _Recent()  # jobs of ours
+        self._silent: _Recent[str, float] = _Recent()  # jobs that ended without a push, and when
         self._health = _Health(expected=provider.asks_for_pushes)
+        self._logged: set[str] = set()
 
     @asynccontextmanager
     async def told_to(self, waiter: Waiter) -> AsyncIterator[None]:
@@ -111,14 +128,20 @@ class Arrivals:
             return
         await self._read_on()  # whatever is submitted from now on is pushed later than this
         following = asyncio.create_task(self._follow(waiter), name="docjobs-arrivals")
+        self._follows = True
         try:
             yield
         finally:
+            self._follows = False
             await cancelled(following)
 
     def ended(self, ref: JobRef) -> None:
-        """Note that a job was seen to have ended, by whatever way."""
-        if ref.job_id not in self._told and ref.job_id not in self._by_job:
+        """Note that a job was seen to have succeeded, by whatever way."""
+        if not self._follows or ref.job_id in self._told:
+            return
+        if arrival := self._by_job.pop(ref.job_id, None):
+            self._confirm(ref.job_id, arrival)
+        else:
             self._silent[ref.job_id] = asyncio.get_running_loop().time()
 
     async def result(self, ref: JobRef) -> Answer | None:
@@ -134,19 +157,32 @@ class Arrivals:
     async def _follow(self, waiter: Waiter) -> None:
         while True:
             await asyncio.sleep(_EVERY)
-            if waiter.watches:
-                await self._read_on()
-                self._tell(waiter)
-                self._check(waiter)
+            if not waiter.watches:
+                continue
+            try:
+                if await self._read_on():
+                    self._tell(waiter)
+                    self._check(waiter)
+                else:
+                    waiter.expect_pushes(False)
+            except Exception as bug:  # noqa: BLE001 (whatever a push is like, looks go on)
+                waiter.expect_pushes(False)
+                if "bug" not in self._logged:
+                    self._logged.add("bug")
+                    _log.warning("Pushes of %s cannot be followed", self._provider.title, exc_info=bug)
 
-    async def _read_on(self) -> None:
+    async def _read_on(self) -> bool:
+        """Read what is new; whether that was possible."""
         try:
             if self._last is None:
                 self._last = await self._inbox.newest(self._account)
-            while await self._read(self._last) == _PAGE:
-                pass
+            for _ in range(_PAGES):
+                if await self._read(self._last) < _PAGE:
+                    break
         except DocJobsError as problem:  # looks go on
             _log.debug("The inbox of pushes cannot be read: %s", problem)
+            return False
+        return True
 
     async def _read(self, after: int) -> int:
         found = await self._inbox.arrived(self._account, within=_OVERLAP, limit=_PAGE, after=after)
@@ -158,27 +194,70 @@ class Arrivals:
         return sum(arrival.id > after for arrival in found)
 
     def _sort_in(self, arrival: Arrival) -> None:
-        if arrival.job_id is not None:
-            self._by_job[arrival.job_id] = arrival
-            if self._silent.pop(arrival.job_id, None) is not None:
-                self._health.came()
-        elif arrival.alias is not None:
-            self._by_alias[arrival.alias] = arrival
+        job_id, alias = arrival.job_id, arrival.alias
+        if arrival.state is None:
+            if job_id is not None:
+                self._hints[job_id] = None
+            elif alias is not None:
+                self._hinted_aliases[alias] = None
+        elif job_id is not None and job_id in self._silent:
+            if arrival.state.is_terminal:
+                self._confirm(job_id, arrival)
+        elif job_id is not None:
+            if not (_ends(self._told.get(job_id)) or _ends(self._by_job.get(job_id))):  # the first end counts
+                self._by_job[job_id] = arrival
+        elif alias is not None and not _ends(self._by_alias.get(alias)):
+            self._by_alias[alias] = arrival
+
+    def _confirm(self, job_id: str, arrival: Arrival) -> None:
+        """Hold a push against the job, which was seen to have succeeded."""
+        self._silent.pop(job_id, None)
+        if arrival.state is JobState.SUCCEEDED:
+            self._told[job_id] = arrival
+            self._health.came()
+        elif _ends(arrival):
+            self._contradicted(job_id, arrival)
+
+    def _contradicted(self, job_id: str, arrival: Arrival) -> None:
+        self._health.contradicted()
+        if "contradiction" not in self._logged:
+            self._logged.add("contradiction")
+            _log.warning(
+                "%s: a push said %s of job %s, the service itself says otherwise; looking at jobs instead.",
+                self._provider.title,
+                arrival.state,
+                job_id,
+            )
 
     def _tell(self, waiter: Waiter) -> None:
-        for job_id in self._by_job.keys() & waiter.watches.keys():
-            self._announce(waiter, waiter.watches[job_id], self._by_job.pop(job_id))
-        if self._by_alias:
-            for watch in list(waiter.watches.values()):
-                if arrival := self._by_alias.pop(watch.ref.alias or "", None):
+        watches = waiter.watches
+        for job_id in self._told.keys() & watches.keys():  # it is waited for again: had it ended?
+            if watches[job_id].last is not None:
+                self._contradicted(job_id, self._told.pop(job_id))
+        for job_id in self._by_job.keys() & watches.keys():
+            self._announce(waiter, watches[job_id], self._by_job.pop(job_id))
+        for job_id in self._hints.keys() & watches.keys():
+            self._hint(waiter, job_id)
+        if self._by_alias or self._hinted_aliases:
+            for watch in list(watches.values()):
+                alias = watch.ref.alias or ""
+                if arrival := self._by_alias.pop(alias, None):
                     self._announce(waiter, watch, arrival)
+                if alias in self._hinted_aliases:
+                    del self._hinted_aliases[alias]
+                    self._hint(waiter, watch.ref.job_id)
+
+    def _hint(self, waiter: Waiter, job_id: str) -> None:
+        self._hints.pop(job_id, None)
+        self._hinted[job_id] = None
+        waiter.hint(job_id)
 
     def _announce(self, waiter: Waiter, watch: Watch, arrival: Arrival) -> None:
-        self._told[watch.ref.job_id] = arrival
-        self._health.came()
-        if arrival.state is None:
-            waiter.put(watch, 0.0)
+        if arrival.state is None:  # hints are told apart
             return
+        if arrival.state.is_terminal:
+            self._told[watch.ref.job_id] = arrival
+            self._health.came()
         status = JobStatus(
             ref=watch.ref,
             state=arrival.state,
@@ -194,17 +273,18 @@ class Arrivals:
         late = asyncio.get_running_loop().time() - _GRACE
         for job_id in [job_id for job_id, ended_at in self._silent.items() if ended_at <= late]:
             del self._silent[job_id]
-            self._health.missing()
+            self._health.missing(hinted=job_id in self._hinted)
         if self._health.is_bad:
             waiter.expect_pushes(False)
-            self._warn()
         elif self._health.is_good:
             waiter.expect_pushes(True)
+        if self._health.expected and self._health.missed >= _MISSED:
+            self._warn()
 
     def _warn(self) -> None:
-        if self._health.warned:
+        if "silence" in self._logged:
             return
-        self._health.warned = True
+        self._logged.add("silence")
         _log.warning(
             "%s: %d jobs in a row have ended and no push told of it; looking at jobs instead. Check that the "
             "receiver runs with this ledger, that the webhook's address leads to it, and its signing secret "
@@ -212,3 +292,7 @@ class Arrivals:
             self._provider.title,
             self._health.missed,
         )
+
+
+def _ends(arrival: Arrival | None) -> bool:
+    return arrival is not None and arrival.state is not None and arrival.state.is_terminal

@@ -8,6 +8,7 @@ the plan's end a job may be stuck: gaps grow geometrically. No gap is shorter th
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import Counter
@@ -21,6 +22,7 @@ from prefect_docjobs.schedule.lognormal import LogNormal, Prior, fit
 
 __all__ = ["Durations", "Kind", "LogNormal", "Schedule", "shared_durations", "size_class"]
 
+_log = logging.getLogger(__name__)
 _PRIOR = Prior(mu=math.log(8.0), sigma=1.0, weight=0.3)
 _SHRINKAGE = 3.0  # observations of one size class that outweigh those of all sizes
 
@@ -55,8 +57,11 @@ class Schedule:
     _seasoned: bool = False
 
     def __post_init__(self) -> None:
-        self._seasoned = sum(map(len, self.durations.of(self.kind).values())) >= self.enough
-        self.refit(())
+        try:
+            self._seasoned = sum(map(len, self.durations.of(self.kind).values())) >= self.enough
+            self.refit(())
+        except Exception:  # noqa: BLE001 (a memory that breaks is as good as none)
+            _log.exception("What jobs took in the past cannot be read")
 
     def learn(self, size: int | None, seconds: float, *, running_at: float | None = None) -> None:
         """Note what a finished job took from its submit to its end.

@@ -23,6 +23,7 @@ _SAVED_EVERY = 10.0  # or seconds, so that runs of a single job teach something,
 _LARGEST_FILE = 4 << 20  # bytes; all that is kept fits several times
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 _SIZES = range(-1, 9)
+_LARGEST = 1 << 60  # bytes; a ref may say anything
 
 Kind = tuple[str, ...]
 """What durations are conditioned on: provider, origin, product, model."""
@@ -32,7 +33,7 @@ def size_class(size: int | None) -> int:
     """Documents of about the same size: one class for each fourfold of 16 KiB; -1 where it is unknown."""
     if size is None:
         return -1
-    return min(max(0, math.ceil(math.log(max(size, 1) / 16_384, 4))), _SIZES[-1])
+    return min(max(0, math.ceil(math.log(min(max(size, 1), _LARGEST) / 16_384, 4))), _SIZES[-1])
 
 
 @dataclass

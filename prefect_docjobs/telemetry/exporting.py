@@ -17,7 +17,7 @@ from opentelemetry import metrics, trace
 
 from prefect_docjobs.telemetry import names
 from prefect_docjobs.telemetry.instruments import Instruments
-from prefect_docjobs.telemetry.operations import DocumentSpan, Poll, RequestSpan, Spanned, job_facts
+from prefect_docjobs.telemetry.operations import DocumentSpan, Poll, RequestSpan, Spanned, job_facts, quietly
 from prefect_docjobs.telemetry.silence import OFF, Operation, Telemetry
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Exporting(Telemetry):
         about = {**about, names.REQUEST_KIND: kind, names.METHOD: method, **_server(base_url)}
         return RequestSpan(self._tracer, method, about, throttled)
 
+    @quietly
     def job_done(self, ref: JobRef, *, age: float, took: float | None) -> None:
         """See `Telemetry.job_done`."""
         about = {names.PROVIDER: ref.provider, names.PRODUCT: ref.product}
@@ -99,6 +100,7 @@ class Exporting(Telemetry):
         if took is not None:
             self._instruments.detection_delay.record(max(0.0, age - took), about)
 
+    @quietly
     def billed(self, ref: JobRef, usage: Usage) -> None:
         """See `Telemetry.billed`."""
         about = {names.PROVIDER: ref.provider, names.PRODUCT: ref.product}

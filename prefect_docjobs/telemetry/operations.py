@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec
 
 from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind, StatusCode
@@ -21,8 +24,28 @@ if TYPE_CHECKING:
 
     from prefect_docjobs.models import JobRef, Outcome
 
+_log = logging.getLogger(__name__)
 _ABANDONED = "abandoned"
 """The outcome of what nobody waits for any more: it was cancelled, or the process is ending."""
+
+_P = ParamSpec("_P")
+
+
+def quietly(tell: Callable[_P, None]) -> Callable[_P, None]:
+    """Telling costs no document: what an exporter of the process raises is logged once."""
+    is_logged = False
+
+    @functools.wraps(tell)
+    def guarded(*args: _P.args, **options: _P.kwargs) -> None:
+        nonlocal is_logged
+        try:
+            tell(*args, **options)
+        except Exception:  # noqa: BLE001 (processors, samplers and views are other people's)
+            if not is_logged:
+                is_logged = True
+                _log.exception("Telemetry breaks in %s", tell.__qualname__)
+
+    return guarded
 
 
 def job_facts(ref: JobRef) -> dict[str, AttributeValue]:
@@ -60,10 +83,15 @@ class Spanned(Operation):
         self._kind = kind
 
     def __enter__(self) -> Self:
-        self._span = self._tracer.start_span(self._name, kind=self._kind, attributes=self._about)
-        self._token = context.attach(trace.set_span_in_context(self._span))
+        self._begin()
         return self
 
+    @quietly
+    def _begin(self) -> None:
+        self._span = self._tracer.start_span(self._name, kind=self._kind, attributes=self._about)
+        self._token = context.attach(trace.set_span_in_context(self._span))
+
+    @quietly
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         context.detach(self._token)
         if isinstance(error, Exception):
@@ -81,10 +109,12 @@ class Spanned(Operation):
         self._span.set_attribute(names.ERROR_TYPE, error_type)
         self._span.set_status(StatusCode.ERROR)
 
+    @quietly
     def job(self, ref: JobRef) -> None:
         """See `Operation.job`."""
         self._span.set_attributes(job_facts(ref))
 
+    @quietly
     def note(self, name: str, value: bool | float) -> None:
         """See `Operation.note`."""
         self._span.set_attribute(name, value)
@@ -105,6 +135,7 @@ class DocumentSpan(Spanned):
         super().__init__(tracer, names.DOCUMENT, about)
         self._duration = duration
 
+    @quietly
     def ended(self, outcome: Outcome) -> None:
         """See `Operation.ended`."""
         facts: dict[str, AttributeValue] = {names.OUTCOME: "done" if outcome.ok else "failed"}
@@ -137,12 +168,14 @@ class RequestSpan(Spanned):
         self._throttled = throttled
         self._status = 0.0
 
+    @quietly
     def note(self, name: str, value: bool | float) -> None:
         """See `Operation.note`."""
         super().note(name, value)
         if name == names.STATUS:
             self._status = value
 
+    @quietly
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         super().__exit__(kind, error, traceback)
         if isinstance(error, Throttled):
@@ -170,11 +203,13 @@ class Poll(Operation):
         self._throttled = throttled
         self._status = 0.0
 
+    @quietly
     def note(self, name: str, value: bool | float) -> None:
         """See `Operation.note`."""
         if name == names.STATUS:
             self._status = value
 
+    @quietly
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         facts: dict[str, AttributeValue] = {}
         if self._status:

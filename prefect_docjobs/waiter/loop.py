@@ -2,7 +2,8 @@
 
 Jobs lie in a heap, ordered by when to look at them next. A look that fails is not a job that failed: each
 job has a budget of failed looks in a row, and its ref is in every error. When there are more jobs to look
-at than turns, those that are most likely done come first.
+at than turns, those that are most likely done come first. If the loop itself ends, every pending job ends
+with a typed error, and so does every job that is added later.
 """
 
 from __future__ import annotations
@@ -14,38 +15,30 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
-import anyio
 from typing_extensions import Self
 
 from prefect_docjobs.cancellation import cancelled
-from prefect_docjobs.errors import (
-    DocJobsError,
-    ForeignOrigin,
-    JobLost,
-    JobTimeout,
-    NotFound,
-    Throttled,
-    Unavailable,
-    Unreadable,
-)
+from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus, Phase
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.schedule import Durations, Schedule
 from prefect_docjobs.telemetry.names import POLLS
+from prefect_docjobs.waiter.looks import Looks
 from prefect_docjobs.waiter.ready import Ready
 from prefect_docjobs.waiter.streams import Streams
 from prefect_docjobs.waiter.sweeps import Sweeps
-from prefect_docjobs.waiter.watch import Forecast, Patience, Watch, ended, forecast
+from prefect_docjobs.waiter.watch import Forecast, Patience, Watch, ended, forecast, timed_out
 
 _log = logging.getLogger(__name__)
 _REFIT_EVERY = 1.0
 _LONGEST_PAUSE = 60.0
 _TOGETHER = 5e-6  # seconds for each job: looks due within them begin together, as waking up costs CPU, too
 _LONGEST_TICK = 0.05
+_STALE = 16  # entries of the heap that may be stale, beside one for each job
 
 
 @dataclass(eq=False)
@@ -81,24 +74,34 @@ class Waiter:
         self._order = itertools.count()
         self._due: list[tuple[float, int, Watch]] = []
         self._ready = Ready(self.schedule, self.patience.overrun)
-        self._looks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._alarm = math.inf
         self._refit_at = -math.inf
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
-        self._rounds = asyncio.create_task(self._run(), name="docjobs-waiter")
+        self._over: str | None = None  # why no job is waited for any more
+        self._logged: set[str] = set()
+        self._looks = Looks(self)
         self.streams = Streams(self)
         self.sweeps = Sweeps(self)
+        self._rounds = asyncio.create_task(self._run(), name="docjobs-waiter")
+        self._rounds.add_done_callback(self._loop_ended)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await cancelled(self._rounds, *self._looks)
+        self._over = self._over or "the waiter is closed"
+        await cancelled(self._rounds)
+        await self._looks.aclose()
         await self.sweeps.aclose()
         await self.streams.aclose()
         for watch in self.watches.values():
             watch.outcome.cancel()
-        self.durations.close(self.schedule.kind)
+        self.guarded("durations", self.durations.close, self.schedule.kind)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether jobs are waited for: not any more when it is closed, or its loop has ended."""
+        return self._over is None
 
     # -- what callers use
 
@@ -114,20 +117,22 @@ class Waiter:
         Raises:
             JobFailed, JobExpired, JobCancelled: As the service says.
             JobLost: The service does not know the job (any more).
-            JobTimeout: A time limit passed, or too many looks failed in a row.
+            JobTimeout: A time limit passed, too many looks failed in a row, or the waiter has ended.
             ServiceError: The service refuses to tell (401, 403, 400), repeatedly.
         """
         self.provider.claim(self.http, ref)
+        if self._over:
+            raise timed_out(ref, f"cannot be waited for: {self._over}")
         with self.http.telemetry.phase(Phase.WAIT, ref.provider, ref.product, ref) as told:
             watch = self.watches.get(ref.job_id) or self._add(ref, deadline, age)
             watch.waiting += 1
             try:
                 return (await asyncio.shield(watch.outcome)).of(ref)
             finally:
-                told.note(POLLS, watch.looks)
                 watch.waiting -= 1
                 if not watch.waiting and not watch.outcome.done():
                     self._forget(watch)
+                self.guarded("telemetry", told.note, POLLS, watch.looks)
 
     def tell(self, status: JobStatus) -> None:
         """Take an observation that came from elsewhere, such as a push; of a job that is waited for."""
@@ -135,6 +140,24 @@ class Waiter:
         if watch is not None:
             watch.seen_age = watch.age(self.now())  # it ran until now
             self.observed(watch, status)
+
+    def hint(self, job_id: str) -> None:
+        """Somebody says without proof that a job has ended: look, if not at once then as soon as allowed.
+
+        However many hints come, a job is looked at no oftener than the service's minimum interval says, and
+        failed looks are repeated no sooner.
+        """
+        watch = self.watches.get(job_id)
+        if watch is None or watch.errors or watch.refusals:
+            return
+        watch.hinted_at = self.now()
+        delay = self.soonest(watch)
+        if not watch.looking and watch.hinted_at + delay < watch.due:
+            self.put(watch, delay)
+
+    def soonest(self, watch: Watch) -> float:
+        """Seconds until the service allows the next look at a job."""
+        return max(0.0, watch.asked_at + self.schedule.polling.at_least - self.now())
 
     def expect_pushes(self, expected: bool) -> None:
         """Look as a watchdog only, for somebody calls `tell` when jobs end; or look for oneself again."""
@@ -171,6 +194,28 @@ class Waiter:
             self._alarm = self._start_looks()
             await self._wait_for_news()
 
+    def _loop_ended(self, rounds: asyncio.Task[None]) -> None:
+        """Nobody waits for a loop that is gone."""
+        if self._over:
+            return
+        bug = None if rounds.cancelled() else rounds.exception()
+        self._over = f"the waiter broke ({type(bug).__name__})" if bug else "the waiter was cancelled"
+        if bug:
+            _log.error("The waiter of %s broke", self.provider.title, exc_info=bug)
+        self._looks.cancel()
+        for watch in list(self.watches.values()):
+            with suppress(Exception):  # its end is set before anything else is told
+                self.time_out(watch, f"is not waited for any more, for {self._over},")
+
+    def guarded(self, what: str, call: Callable[..., object], *args: object, **more: object) -> None:
+        """Call what must not cost a job; that it breaks is logged once."""
+        try:
+            call(*args, **more)
+        except Exception:  # noqa: BLE001 (whatever it is, the waiting goes on)
+            if what not in self._logged:
+                self._logged.add(what)
+                _log.exception("%s of %s: broke while jobs are waited for", what, self.provider.title)
+
     async def _wait_for_news(self) -> None:
         """Until the next look is due, or something makes an earlier one possible."""
         if self._alarm == math.inf:
@@ -190,9 +235,9 @@ class Waiter:
         self._refit_at = now + _REFIT_EVERY
         # A job runs for sure only up to the age at which it was last seen running.
         seen = ((watch.ref.document_size, watch.seen_age) for watch in self.watches.values())
-        self.schedule.refit((size, age) for size, age in seen if age > 0.0)
-        if self.on_forecast and self.watches:
-            self.on_forecast(self.forecast())
+        self.guarded("durations", self.schedule.refit, ((size, age) for size, age in seen if age > 0.0))
+        if (told := self.on_forecast) and self.watches:
+            self.guarded("forecast", lambda: told(self.forecast()))
 
     def _start_looks(self) -> float:
         """Start what is due, within the gate and the account's pace; return when to come back."""
@@ -202,18 +247,16 @@ class Waiter:
             if watch.due == due and not watch.outcome.done():
                 self._is_due(watch, now)
         for watch in self._ready.expired(now):
-            self._time_out(watch, "could not be looked at when its time ran out (no turn was free)")
+            self.time_out(watch, "could not be looked at when its time ran out (no turn was free)")
         pace = self.http.pace("status")
-        while self._ready and len(self._looks) < self.patience.looks:
-            if (wait := pace.wait()) > 0:
-                return min(now + wait, self._ready.next_expiry)
-            chosen = self._ready.take(now, scarce=pace.rate < math.inf)
-            if chosen is not None:
-                pace.take()
-                self._look_at(chosen)
+        come_back = self._on_a_tick(self._due[0][0]) if self._due else math.inf
+        while len(self._looks) < self.patience.looks and self._ready.has_due(now):
+            if (wait := pace.take()) > 0:  # other loops may take turns of this account, too
+                return min(now + wait, self._ready.next_expiry, come_back)
+            self._looks.begin(self._ready.take(now, scarce=pace.rate < math.inf))
         if self._ready:  # the end of a look is news
-            return self._ready.next_expiry
-        return self._on_a_tick(self._due[0][0]) if self._due else math.inf
+            return min(self._ready.next_expiry, come_back)
+        return come_back
 
     def _on_a_tick(self, due: float) -> float:
         """A moment not long after `due`, and the same for many of them."""
@@ -227,18 +270,6 @@ class Waiter:
         else:
             self._ready.add(watch, now)
 
-    def _look_at(self, watch: Watch) -> None:
-        look = asyncio.create_task(self._look(watch))
-        self._looks.add(look)
-        look.add_done_callback(partial(self._look_ended, watch))
-
-    def _look_ended(self, watch: Watch, look: asyncio.Task[None]) -> None:
-        self._looks.discard(look)
-        if self._ready:
-            self._news.set()
-        if not look.cancelled() and (bug := look.exception()):
-            self._fail(watch, bug)  # not ours to hide, and nobody may wait for ever because of it
-
     def _add(self, ref: JobRef, deadline: float | None, age: float) -> Watch:
         now = self.now()
         limit = self.patience.document_timeout
@@ -248,6 +279,16 @@ class Waiter:
         outcome.add_done_callback(lambda settled: settled.cancelled() or settled.exception())
         watch = Watch(ref, outcome, since=now, age_before=age, deadline=ends)
         self.watches[ref.job_id] = watch
+        try:
+            self._begin(watch, age)
+        except Exception as bug:
+            _log.exception("%s cannot be waited for", ref)
+            self._forget(watch)
+            raise timed_out(ref, f"cannot be waited for ({type(bug).__name__})") from bug
+        return watch
+
+    def _begin(self, watch: Watch, age: float) -> None:
+        ref = watch.ref
         delay = self.schedule.first(ref.document_size, age)
         # What ended before anybody listened is not told again; a stream tells it at once. Where there
         # is a list, streams are kept for the last few jobs.
@@ -256,13 +297,20 @@ class Waiter:
             delay = self.schedule.watchdog(ref.document_size, age)
         self.put(watch, delay)
         self.sweeps.wake()
-        return watch
 
     def put(self, watch: Watch, delay: float) -> None:
         """Look again after `delay` seconds, and in any case at the deadline."""
         watch.due = min(self.now() + delay, watch.deadline)
         heapq.heappush(self._due, (watch.due, next(self._order), watch))
+        if len(self._due) > 2 * len(self.watches) + _STALE:  # most of them are of jobs that have ended
+            self._due = [due for due in self._due if due[2].due == due[0] and not due[2].outcome.done()]
+            heapq.heapify(self._due)
         if watch.due < self._alarm:
+            self._news.set()
+
+    def look_ended(self) -> None:
+        """A look has ended: there is room for another."""
+        if self._ready:
             self._news.set()
 
     @property
@@ -270,37 +318,7 @@ class Waiter:
         """Whether jobs are due and have not had their turn yet."""
         return bool(self._ready)
 
-    # -- one look
-
-    async def _look(self, watch: Watch) -> None:
-        watch.looks += 1
-        asked_at = self.now()
-        try:
-            status = await self._status(watch, asked_at)
-        except DocJobsError as error:
-            self._count_error(watch, error)
-            return
-        watch.errors = watch.refusals = 0
-        watch.looked_age = watch.age(asked_at)
-        self.sweeps.checked(watch, status, asked_at)
-        self.observed(watch, status)
-        if not watch.outcome.done():
-            self.put(watch, self.next_look(watch))
-
-    async def _status(self, watch: Watch, asked_at: float) -> JobStatus:
-        """One status request; it may outlast the deadline of its job by a little, and no more."""
-        asking = self.provider.status(self.http, watch.ref, once=True)
-        if watch.deadline == math.inf:
-            status = await asking
-        else:
-            try:
-                with anyio.fail_after(max(0.0, watch.deadline - asked_at) + self.patience.overrun):
-                    status = await asking
-            except TimeoutError:
-                raise Unavailable("The service did not answer in time.") from None
-        if status.ref.job_id != watch.ref.job_id:
-            raise Unreadable("The service answered for another job.")
-        return status
+    # -- what is seen
 
     def observed(self, watch: Watch, status: JobStatus) -> None:
         """Take an observation of a job, from wherever; an end is reported."""
@@ -314,7 +332,7 @@ class Waiter:
         now = self.now()
         watch.last, watch.seen_age = status, watch.age(now)
         if now >= watch.deadline:
-            self._time_out(watch, f"is still {status.raw_state or status.state}")
+            self.time_out(watch, f"is still {status.raw_state or status.state}")
 
     def next_look(self, watch: Watch) -> float:
         """Seconds until the next look at a job that still runs."""
@@ -322,62 +340,27 @@ class Waiter:
         others = self.pushes or watch.covered or self.sweeps.covers(watch)
         return self.schedule.watchdog(size, age) if others else self.schedule.next(size, age)
 
-    def _count_error(self, watch: Watch, error: DocJobsError) -> None:
-        if watch.outcome.done():
-            return
-        now, patience = self.now(), self.patience
-        delay = self.schedule.next(watch.ref.document_size, watch.age(now))
-        if isinstance(error, Throttled):
-            # The pace holds everybody back; a day is no reason to forget a job until its deadline.
-            delay = max(min(error.retry_after or 0.0, _LONGEST_PAUSE), delay)
-        elif isinstance(error, (Unavailable, Unreadable)) and not isinstance(error, ForeignOrigin):
-            watch.errors += 1
-            delay = self.schedule.after_errors(watch.ref.document_size, watch.age(now), watch.errors)
-        elif not (isinstance(error, NotFound) and self._is_new(watch, now)):
-            watch.refusals += 1
-        if watch.refusals >= patience.refusals:
-            self._fail(watch, self._refusal(watch, error))
-        elif watch.errors >= patience.failed_looks:
-            self._time_out(watch, f"could not be looked at {watch.errors} times in a row ({error})")
-        elif now >= watch.deadline:
-            self._time_out(watch, f"could not be looked at when its time ran out ({error})")
-        else:
-            self.put(watch, delay)
-
-    def _is_new(self, watch: Watch, now: float) -> bool:
-        return not watch.last and watch.age(now) < self.patience.not_found_grace
-
-    def _refusal(self, watch: Watch, error: DocJobsError) -> DocJobsError:
-        if isinstance(error, NotFound):
-            seen = "no longer knows" if watch.last else "does not know"
-            return JobLost(f"The service {seen} {watch.ref}.", ref=watch.ref, job_status=watch.last)
-        return error.about(watch.ref.document_name)
-
     # -- the end of a watch
 
     def _settle(self, watch: Watch, status: JobStatus) -> None:
         if status.state is not JobState.SUCCEEDED:
-            self._fail(watch, ended(status))
+            self.fail(watch, ended(status))
             return
-        size, age = watch.ref.document_size, watch.age(self.now())
-        if status.took:
-            self.schedule.learn(size, status.took)
-        else:
-            self.schedule.learn(size, age, running_at=watch.seen_age)
-        self.http.telemetry.job_done(status.ref, age=age, took=status.took)
-        watch.outcome.set_result(status)
+        watch.outcome.set_result(status)  # before anything is noted: that may break
+        size, age, took = watch.ref.document_size, watch.age(self.now()), status.took
+        seen = None if took else watch.seen_age
+        self.guarded("durations", self.schedule.learn, size, took or age, running_at=seen)
+        self.guarded("telemetry", self.http.telemetry.job_done, status.ref, age=age, took=took)
         self._forget(watch)
 
-    def _time_out(self, watch: Watch, why: str) -> None:
-        waited = self.now() - watch.since
-        message = (
-            f"{watch.ref} {why} after {waited:.0f} s. "
-            "The job may still be running: wait for the same ref again."
-        )
+    def time_out(self, watch: Watch, why: str) -> None:
+        """Stop waiting for a job, which may still be running."""
         ref = watch.last.ref if watch.last else watch.ref
-        self._fail(watch, JobTimeout(message, ref=ref, job_status=watch.last))
+        why = f"{why} after {self.now() - watch.since:.0f} s"
+        self.fail(watch, timed_out(ref, why, watch.last))
 
-    def _fail(self, watch: Watch, error: BaseException) -> None:
+    def fail(self, watch: Watch, error: DocJobsError) -> None:
+        """End a wait with a typed error."""
         if not watch.outcome.done():
             watch.outcome.set_exception(error)
         self._forget(watch)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from prefect_docjobs.schedule import Schedule
 from prefect_docjobs.waiter.watch import Watch
 
+_STALE = 16  # entries of the heap that may be stale, beside one for each job
 _CHOICE = 256  # jobs that are compared to find the one most likely done
 
 
@@ -42,7 +43,14 @@ class Ready:
             self._queue.append(watch)
             self._expires[watch] = max(watch.deadline, now) + self._overrun
             if watch.deadline < math.inf:
-                heapq.heappush(self._expiries, (self._expires[watch], next(self._order), watch))
+                self._push(watch)
+
+    def _push(self, watch: Watch) -> None:
+        heapq.heappush(self._expiries, (self._expires[watch], next(self._order), watch))
+        if len(self._expiries) > 2 * len(self._expires) + _STALE:  # most of them had their turn long ago
+            kept = [entry for entry in self._expiries if self._expires.get(entry[2]) == entry[0]]
+            heapq.heapify(kept)
+            self._expiries = kept
 
     @property
     def next_expiry(self) -> float:
@@ -56,33 +64,37 @@ class Ready:
             if self._expires.get(watch) == expiry and not watch.outcome.done():
                 yield watch
 
-    def take(self, now: float, *, scarce: bool) -> Watch | None:
-        """Take the job to look at now, or None when no queued one is due any more.
+    def has_due(self, now: float) -> bool:
+        """Whether `take` has a job to give; drops those in front that are not due any more."""
+        while self._queue and not _is_due(self._queue[0], now):
+            del self._expires[self._queue.popleft()]
+        if not self._queue:
+            self._expiries.clear()
+        return bool(self._queue)
+
+    def take(self, now: float, *, scarce: bool) -> Watch:
+        """Take the job to look at now; `has_due` has just said that there is one.
 
         Args:
             now: On the waiter's clock.
             scarce: Turns are: the one that most likely ended unseen is worth searching for. Otherwise all
                 have their turn in a moment, and the first one will do.
         """
-        while self._queue:
-            drawn = [self._queue.popleft() for _ in range(min(len(self._queue), _CHOICE if scarce else 1))]
-            due = [watch for watch in drawn if watch.due <= now and not watch.outcome.done()]
-            best = (
-                max(due, key=lambda watch: self._chance(watch, now))
-                if len(due) > 1
-                else next(iter(due), None)
-            )
-            others = [watch for watch in due if watch is not best]
-            self._queue.extend(others)  # back behind those that were not compared this time
-            for watch in set(drawn).difference(others):
-                del self._expires[watch]
-            if best is not None:
-                return best
-        self._expiries.clear()
-        return None
+        drawn = [self._queue.popleft() for _ in range(min(len(self._queue), _CHOICE if scarce else 1))]
+        due = [watch for watch in drawn if _is_due(watch, now)]
+        best = max(due, key=lambda watch: self._chance(watch, now)) if len(due) > 1 else due[0]
+        others = [watch for watch in due if watch is not best]
+        self._queue.extend(others)  # back behind those that were not compared this time
+        for watch in set(drawn).difference(others):
+            del self._expires[watch]
+        return best
 
     def _chance(self, watch: Watch, now: float) -> float:
         """That it ended since it was last seen running; by age alone where nothing is known."""
         law = self._schedule.expected(watch.ref.document_size)
         age = watch.age(now)
         return age - watch.seen_age if law is None else law.done_between(watch.seen_age, age)
+
+
+def _is_due(watch: Watch, now: float) -> bool:
+    return watch.due <= now and not watch.outcome.done()

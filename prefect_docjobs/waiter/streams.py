@@ -66,6 +66,11 @@ class Streams:
             watch.covered = True
             try:
                 await self._hear(watch)
+            except asyncio.CancelledError:
+                if watch in self._listeners and self._waiter.is_running:  # not cancelled by us
+                    self._leave(watch)
+                    self._look_instead(watch)
+                raise
             except DocJobsError as error:
                 self._count(error)
             except Exception as bug:  # noqa: BLE001 (no fault of a stream may cost a job)
@@ -76,6 +81,10 @@ class Streams:
             if not self._on:
                 break
             await asyncio.sleep(_PAUSE * 2.0**number)
+        self._leave(watch)
+
+    def _leave(self, watch: Watch) -> None:
+        """Leave a job to looks for good."""
         self._release(watch)
         self._given_up.add(watch)
 

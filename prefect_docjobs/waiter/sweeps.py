@@ -125,6 +125,9 @@ class Sweeps:
     async def _run(self) -> None:
         try:
             await self._sweep_on()
+        except asyncio.CancelledError:
+            self._on = False  # whoever cancels it: the list covers no job any more
+            raise
         except Exception as bug:  # noqa: BLE001 (no fault of a list may cost a job)
             self._switch_off(f"cannot be swept ({type(bug).__name__}: {bug})")
 

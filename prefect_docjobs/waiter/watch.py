@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from prefect_docjobs.errors import JobCancelled, JobError, JobExpired, JobFailed
+from prefect_docjobs.errors import (
+    DocJobsError,
+    JobCancelled,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobLost,
+    JobTimeout,
+    NotFound,
+)
 from prefect_docjobs.models import JobRef, JobState, JobStatus
 from prefect_docjobs.schedule import LogNormal
 
@@ -50,6 +60,9 @@ class Watch:
         errors: Failed looks in a row.
         refusals: Refused looks in a row.
         looks: Looks in all.
+        looking: Looks that are under way.
+        asked_at: When the last look began.
+        hinted_at: When somebody said without proof that the job has ended.
         covered: A stream is open for this job.
     """
 
@@ -66,6 +79,9 @@ class Watch:
     errors: int = 0
     refusals: int = 0
     looks: int = 0
+    looking: int = 0
+    asked_at: float = -math.inf
+    hinted_at: float = -math.inf
     covered: bool = False
 
     def age(self, now: float) -> float:
@@ -144,3 +160,17 @@ def ended(status: JobStatus) -> JobError:
     elif status.expired:
         kind = JobExpired
     return kind(said, ref=status.ref, job_status=status)
+
+
+def timed_out(ref: JobRef, why: str, last: JobStatus | None = None) -> JobTimeout:
+    """The typed error for a job that is not waited for any more; `why` goes on after its name."""
+    message = f"{ref} {why}. The job may still be running: wait for the same ref again."
+    return JobTimeout(message, ref=ref, job_status=last)
+
+
+def refusal(watch: Watch, error: DocJobsError) -> DocJobsError:
+    """The typed error for a job of which the service refuses to tell."""
+    if isinstance(error, NotFound):
+        seen = "no longer knows" if watch.last else "does not know"
+        return JobLost(f"The service {seen} {watch.ref}.", ref=watch.ref, job_status=watch.last)
+    return error.about(watch.ref.document_name)

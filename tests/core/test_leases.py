@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+from support.toy import Account, LookedAt, all_done, waiting
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.http import Pace, Paces
+from prefect_docjobs.http import Kind, Pace, Paces
 from prefect_docjobs.http.leases import Lease, Leases
 
 
@@ -151,3 +157,125 @@ async def test_a_refusal_holds_back_leased_turns_as_well() -> None:
 
 def test_without_a_source_no_event_loop_is_needed() -> None:
     assert Paces()["status"].take() == 0.0
+
+
+# ------------------------------------------------------------------------------- several loops, in threads
+
+
+class Counting:
+    """A source for many loops in threads; it counts the turns that it grants."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.granted = 0
+
+    async def refill(self, kind: str, wanted: int) -> Lease:
+        await asyncio.sleep(0)
+        with self.lock:
+            self.granted += wanted
+        return Lease(wanted, time.monotonic() + 60.0)
+
+
+def in_threads(number: int, work: Callable[[], Coroutine[Any, Any, int]]) -> list[int]:
+    """What `work` returns on so many loops that run at the same time; raises what any of them raises."""
+    with ThreadPoolExecutor(number) as threads:
+        return [future.result() for future in [threads.submit(asyncio.run, work()) for _ in range(number)]]
+
+
+@pytest.fixture
+def hurried() -> Iterator[None]:
+    """Threads that are interrupted at every opportunity."""
+    kept = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(kept)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_loops_in_threads_share_leased_turns_and_none_is_taken_twice() -> None:
+    source = Counting()
+    leases = Leases("status", source.refill, time.monotonic)
+
+    async def take_turns() -> int:
+        until, taken = time.monotonic() + 1.5, 0
+        while time.monotonic() < until:
+            leases.wait()
+            taken += leases.take() == 0.0
+            await asyncio.sleep(0)
+        return taken
+
+    taken = in_threads(4, take_turns)
+    assert 0 < sum(taken) <= source.granted
+
+
+@pytest.mark.usefixtures("hurried")
+def test_loops_in_threads_share_one_pace_with_leased_turns() -> None:
+    source = Counting()
+    pace = Paces(refill=source.refill)["status"]
+
+    async def take_turns() -> int:
+        until, taken = time.monotonic() + 1.5, 0
+        while time.monotonic() < until:
+            taken += pace.take() == 0.0
+            await asyncio.sleep(0)
+        return taken
+
+    taken = in_threads(4, take_turns)
+    assert 0 < sum(taken) <= source.granted
+
+
+def test_a_fetch_on_a_loop_that_has_stopped_holds_nobody_up() -> None:
+    async def never(kind: str, wanted: int) -> Lease:
+        await asyncio.sleep(1e6)
+        raise AssertionError
+
+    leases = Leases("status", never, time.monotonic)
+
+    async def asked() -> float:
+        return leases.wait()
+
+    stopped = asyncio.new_event_loop()
+    assert stopped.run_until_complete(asked()) > 0.0
+    leases.refill = Counting().refill
+
+    async def turn() -> float:
+        began = time.monotonic()
+        while (wait := leases.take()) > 0.0:  # noqa: ASYNC110 (that is how turns are waited for)
+            await asyncio.sleep(wait)
+        return time.monotonic() - began
+
+    assert asyncio.run(turn()) < 2.0  # and not the 5 s after which a fetch is given up
+    for task in asyncio.all_tasks(stopped):
+        task.cancel()
+    stopped.run_until_complete(asyncio.sleep(0))
+    stopped.close()
+
+
+class Contended(Pace):
+    """A pace of which other loops take most turns in the moment before this one does."""
+
+    asked = granted = 0
+
+    def take(self) -> float:
+        self.asked += 1
+        if self.asked % 4:
+            return 0.25
+        self.granted += 1
+        return super().take()
+
+
+class ContendedPaces(Paces):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pace = Contended(clock=asyncio.get_running_loop().time)
+
+    def __getitem__(self, kind: Kind) -> Pace:
+        return self.pace
+
+
+@virtual_time
+async def test_a_waiter_looks_only_when_it_has_got_the_turn() -> None:
+    account, paces = Account(), ContendedPaces()
+    async with waiting(LookedAt(account), paces=paces) as waiter:
+        await all_done(waiter, account, [account.add(str(number), 10.0) for number in range(10)])
+    assert account.looks.total() == paces.pace.granted

@@ -18,8 +18,9 @@ from support.services import KEY
 from prefect_docjobs.blocks import MindeeCredentials
 from prefect_docjobs.blocks.buying import the_ledger
 from prefect_docjobs.blocks.sharing import SharedRates
-from prefect_docjobs.errors import NotFound, Throttled
+from prefect_docjobs.errors import ConfigurationError, NotFound, Throttled
 from prefect_docjobs.http import Request
+from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import RateLimit, RateLimits, Settings
 
@@ -149,3 +150,96 @@ async def test_rates_are_not_shared_unless_that_is_asked_for() -> None:
 def test_sharing_without_a_rate_is_refused() -> None:
     with pytest.raises(ValidationError, match="share_rates needs"):
         credentials("https://api-v2.mindee.net", share_rates=True)
+
+
+# --------------------------------------------------------------------------- other clients of the account
+
+
+def line_of(account: MindeeCredentials) -> str:
+    return f"mindee {account.base_url} {account.tenant_id}"
+
+
+async def leased(ledger: Ledger, account: MindeeCredentials, kind: str = "status") -> bool:
+    """Whether this account has turns of a kind leased from a ledger."""
+    return (await ledger.tokens.lease(line_of(account), kind, 10.0)).starts_in > 0.1
+
+
+async def test_a_client_that_shares_does_so_whoever_came_first() -> None:
+    origin = "http://127.0.0.1:9"
+    first = credentials(origin, tenant="first of all")
+    account = credentials(origin, tenant="first of all", status_per_second=0.1, share_rates=True)
+    async with first.get_client() as plain, account.get_client(), the_ledger() as ledger:
+        assert ledger
+        await plain.turn("status")  # it is the account that shares
+        assert await leased(ledger, account)
+        assert not await leased(ledger, account, "submit")
+
+
+async def test_a_client_that_shares_more_is_honoured() -> None:
+    origin = "http://127.0.0.1:9"
+    some = credentials(origin, tenant="more", status_per_second=0.1, share_rates=True)
+    more = credentials(origin, tenant="more", status_per_second=0.1, submits_per_second=0.1, share_rates=True)
+    async with some.get_client(), more.get_client() as http, some.get_client(), the_ledger() as ledger:
+        assert ledger
+        await http.turn("submit")
+        assert await leased(ledger, more, "submit")
+
+
+async def test_a_refusal_is_a_pause_for_all_workers_whoever_came_first() -> None:
+    origin = "http://127.0.0.1:9"
+    first = credentials(origin, tenant="refused", status_per_second=10.0)
+    account = credentials(origin, tenant="refused", status_per_second=10.0, share_rates=True)
+    async with first.get_client() as plain, account.get_client(), the_ledger() as ledger:
+        assert ledger
+        plain.pace("status").refused(30.0)
+        for _ in range(200):
+            lease = await ledger.tokens.lease(line_of(account), "status", 10.0, within=0.0)
+            if not lease.tokens:
+                break
+            await asyncio.sleep(0.01)
+        assert lease.tokens == 0
+
+
+async def test_two_ledgers_for_one_account_are_refused_while_both_are_in_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    account = credentials("http://127.0.0.1:9", tenant="two", status_per_second=10.0, share_rates=True)
+    monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "one.db"))
+    async with account.get_client() as http, the_ledger() as one:
+        await http.turn("status")
+        assert one
+        assert await leased(one, account)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", "one.db")  # the same by another name
+        account.get_client()
+        for other in (str(tmp_path / "two.db"), "postgresql://me:secret-pass-word@127.0.0.1:9/ledger"):
+            monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", other)
+            with pytest.raises(ConfigurationError, match="another ledger") as refused:
+                account.get_client()
+            assert "secret-pass-word" not in str(refused.value)
+        monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "two.db"))
+    del http
+    async with account.get_client() as http, the_ledger() as two:
+        await http.turn("status")
+        assert two
+        assert await leased(two, account)
+
+
+async def test_turns_come_from_the_ledger_of_the_account_whichever_is_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    account = credentials("http://127.0.0.1:9", tenant="whose", status_per_second=0.1, share_rates=True)
+    monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "own.db"))
+    async with account.get_client() as http:
+        monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "another.db"))
+        async with the_ledger() as another:
+            await http.turn("status")
+            assert another
+            assert not await leased(another, account)
+        async with Ledger(str(tmp_path / "own.db")) as own:
+            assert await leased(own, account)
+
+
+def test_a_password_of_the_ledger_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", "postgresql://me:secret-pass-word@127.0.0.1:9/ledger")
+    assert "secret-pass-word" not in repr(shared(status=1.0))

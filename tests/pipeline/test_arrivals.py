@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,7 @@ from support.shop import TENANT, Shop, shop
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import Account, Ledger, State
 from prefect_docjobs.models import JobState
-from prefect_docjobs.providers import provider_class
+from prefect_docjobs.providers import Provider, provider_class
 from prefect_docjobs.providers.mindee import Mindee
 
 WEBHOOKS = ("0f0e0d0c-0000-4000-8000-00000000beef",)
@@ -229,3 +231,200 @@ async def test_a_hint_makes_the_waiter_look_and_proves_nothing(tmp_path: Path) -
         await hints
         assert row.result
         assert 500.5 <= asyncio.get_running_loop().time() - began < 501.5
+
+
+# ------------------------------------------------------------ what proves that pushes come, what does not
+
+
+async def keep_one(
+    at: Shop, name: str, job_id: str, state: JobState | None, *, unique: object = "", tenant: str = TENANT
+) -> None:
+    """Keep a push that the service has not sent; without a state it is a hint."""
+    await at.ledger.inbox.keep(
+        Account(name, ORIGIN, tenant),
+        job_id=job_id,
+        alias=None,
+        state=state,
+        raw_state=state.value if state else None,
+        error=None,
+        digest=hashlib.sha256(f"{job_id} {state} {unique}".encode()).hexdigest(),
+        body=None,
+        keep_for=3600.0,
+    )
+
+
+async def waits_in_a_row(at: Shop, number: int, service: Provider) -> list[float]:
+    """Seconds that each of so many documents took, one after the other; all of them are delivered."""
+    documents = [invoice(each) for each in range(number)]
+    rows = await at.extract(*documents, provider=service, concurrency=1)
+    assert all(row.result for row in rows)
+    return [row.seconds or 0.0 for row in rows]
+
+
+@asynccontextmanager
+async def meanwhile(work: Callable[[int], Awaitable[None]], every: float = 1.0) -> AsyncIterator[None]:
+    """Do something again and again while the context is open; it is given the number of the time."""
+
+    async def again_and_again() -> None:
+        for number in itertools.count():
+            await asyncio.sleep(every)
+            await work(number)
+
+    task = asyncio.create_task(again_and_again())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def no_proof(what: str, at: Shop, name: str) -> Callable[[int], Awaitable[None]]:
+    """Pushes that say nothing about whether the ends of our jobs are told."""
+    fetched: set[str] = set()
+
+    async def keep_more(number: int) -> None:
+        jobs = at.world.all_jobs()
+        if what == "hints":  # once for each job: where they come again and again, looks are many
+            for job in jobs:
+                await keep_one(at, name, job.id, None)
+        elif what == "pushes for jobs of others":
+            await keep_one(at, name, str(uuid.uuid4()), JobState.SUCCEEDED)
+        elif what == "pushes for another account":
+            for job in jobs:
+                await keep_one(at, name, job.id, JobState.PROCESSING, unique=number, tenant="another")
+        elif what == "pushes that tell no end":
+            for job in jobs:
+                await keep_one(at, name, job.id, JobState.PROCESSING, unique=number)
+        else:  # pushes that are not true
+            for job in jobs:
+                if job.fetches and job.id not in fetched:
+                    fetched.add(job.id)
+                    await keep_one(at, name, job.id, JobState.FAILED)
+
+    return keep_more
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("hints", "unsiloed"),
+        ("hints", "mindee"),
+        ("pushes for jobs of others", "mindee"),
+        ("pushes for another account", "mindee"),
+        ("pushes that tell no end", "mindee"),
+        ("pushes that are not true", "mindee"),
+    ],
+)
+@patient_time
+async def test_what_proves_nothing_does_not_make_looks_a_watchdog(
+    tmp_path: Path, what: str, name: str
+) -> None:
+    async with shop(name, tmp_path) as at:
+        service = of_a_new_model() if name == "mindee" else at.provider
+        async with meanwhile(no_proof(what, at, name)):
+            seconds = await waits_in_a_row(at, 6, service)
+        assert max(seconds) < 15.0  # of jobs that take 10; a watchdog looks after 30
+
+
+@patient_time
+async def test_one_push_that_is_not_true_ends_the_trust_in_pushes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = Receiver("mindee", lossy=lambda number: number >= 4)
+    async with pushing("mindee", tmp_path, receiver) as (at, _):
+
+        async def lie(number: int) -> None:
+            for job in at.world.all_jobs()[4:5]:
+                if job.fetches:
+                    await keep_one(at, "mindee", job.id, JobState.FAILED)
+
+        async with meanwhile(lie):
+            seconds = await waits_in_a_row(at, 8, of_a_new_model())
+        assert max(seconds[:4]) < 10.5
+        assert seconds[4] > 25.0  # of this one no push told, while looks were a watchdog,
+        assert max(seconds[6:]) < 15.0  # and a false push ended that
+        told = [record.getMessage() for record in caplog.records if "says otherwise" in record.getMessage()]
+        assert len(told) == 1
+
+
+def times_of_looks(at: Shop) -> dict[str, list[float]]:
+    """When each job is asked about, from now on."""
+    times: dict[str, list[float]] = defaultdict(list)
+
+    def noted(request: httpx.Request) -> float:
+        if request.method == "GET":
+            times[request.url.path].append(asyncio.get_running_loop().time())
+        return 0.0
+
+    at.late.seconds = noted
+    return times
+
+
+@patient_time
+async def test_a_flood_of_hints_is_no_flood_of_looks(tmp_path: Path) -> None:
+    async with shop("unsiloed", tmp_path, duration={"law": "fixed", "seconds": 20.0}) as at:
+        times = times_of_looks(at)
+
+        async def flood(number: int) -> None:
+            for each, job in enumerate(at.world.all_jobs()):
+                await keep_one(at, "unsiloed", job.id, None, unique=number)
+                await keep_one(at, "unsiloed", f"nobody's {number} {each}", None)
+
+        async with meanwhile(flood, every=0.1):
+            rows = await at.extract(*(invoice(number) for number in range(2)))
+        assert all(row.result for row in rows)
+        looked = [moments for path, moments in times.items() if len(moments) > 2]
+        assert len(looked) == 2
+        for moments in looked:
+            gaps = [later - earlier for earlier, later in itertools.pairwise(moments[:-1])]
+            assert min(gaps) >= at.provider.polling.at_least - 1e-6
+            assert len(moments) <= 23
+
+
+@patient_time
+async def test_a_flood_of_hints_while_a_service_is_away_costs_no_job(tmp_path: Path) -> None:
+    async with shop("unsiloed", tmp_path, faults={"status": {"unavailable": 1.0}}) as at:
+
+        async def flood(number: int) -> None:
+            if number == 200:  # after a minute it is back
+                at.set(faults={"status": {"unavailable": 0.0}})
+            for job in at.world.all_jobs():
+                await keep_one(at, "unsiloed", job.id, None, unique=number)
+
+        async with meanwhile(flood, every=0.3):
+            (row,) = await at.extract(invoice(1))
+        assert row.result, row.error
+
+
+@patient_time
+async def test_hints_do_not_displace_the_push_that_brings_the_result(tmp_path: Path) -> None:
+    async with pushing("mindee", tmp_path, duration={"law": "fixed", "seconds": 20.3}) as (at, receiver):
+
+        async def flood(number: int) -> None:
+            for job in at.world.all_jobs():
+                await keep_one(at, "mindee", job.id, None, unique=number)
+
+        async with meanwhile(flood, every=0.05):
+            (row,) = await at.extract(invoice(1), provider=of_a_new_model())
+        assert row.result
+        assert receiver.kept == [True]
+        assert at.fetches == 0
+
+
+@patient_time
+async def test_a_push_that_nobody_can_read_leaves_looks_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as one that was kept by a newer version, with a state that this one does not know."""
+    async with pushing("mindee", tmp_path, Receiver("mindee", lossy=lambda number: number >= 4)) as (at, _):
+
+        async def spoil(number: int) -> None:
+            if sum(bool(job.fetches) for job in at.world.all_jobs()) == 1:
+                await at._execute("UPDATE docjobs_pushes SET state = 'unheard of' WHERE state IS NOT NULL")
+                await keep_one(at, "mindee", "somebody's", JobState.SUCCEEDED)
+                await at._execute("UPDATE docjobs_pushes SET state = 'unheard of'")
+
+        async with meanwhile(spoil):
+            seconds = await waits_in_a_row(at, 7, of_a_new_model())
+        assert max(seconds[5:]) < 15.0
+        assert sum("cannot be followed" in record.getMessage() for record in caplog.records) == 1

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind, StatusCode
 from support.exported import Exported, facts, parent_of
 from support.patient_time import patient_time
@@ -16,8 +18,9 @@ from support.shop import shop
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import JobFailed
-from prefect_docjobs.models import Document, Outcome
+from prefect_docjobs.models import Document, Outcome, Phase
 from prefect_docjobs.pipeline import extract_many, fetch_one, submit_one, wait_one
+from prefect_docjobs.telemetry.exporting import Exporting
 
 TEN_SECONDS = {"law": "fixed", "seconds": 10.0}
 
@@ -249,3 +252,24 @@ async def test_no_trace_context_is_sent_to_a_service() -> None:
         headers = {name for request in at.requests for name in request.headers}
     assert "user-agent" in headers
     assert not headers & {"traceparent", "tracestate", "baggage"}
+
+
+class BrokenProcessor(SpanProcessor):
+    """An exporter that breaks whenever it is told something."""
+
+    def on_start(self, span: object, parent_context: object = None) -> None:
+        raise RuntimeError("no exporter")
+
+    def on_end(self, span: object) -> None:
+        raise RuntimeError("no exporter")
+
+
+@virtual_time
+async def test_an_exporter_that_breaks_costs_no_document(caplog: pytest.LogCaptureFixture) -> None:
+    tracers = TracerProvider(shutdown_on_exit=False)
+    tracers.add_span_processor(BrokenProcessor())
+    async with connected("mindee") as at:
+        at.http.telemetry = Exporting(tracers, MeterProvider(shutdown_on_exit=False))
+        rows = await _extracted(at, *(invoice(number) for number in range(3)))
+    assert [row.phase for row in rows] == [Phase.DONE] * 3
+    assert 1 <= sum(bool(record.exc_info) for record in caplog.records) <= 10

@@ -130,6 +130,21 @@ async def test_when_the_time_has_passed_the_run_is_resumed(tmp_path: Path) -> No
 
 
 @patient_time
+async def test_when_a_waiter_breaks_the_jobs_are_waited_for_with_another(tmp_path: Path) -> None:
+    async with town("mindee", tmp_path) as place:
+        await place.suspended("run-1", 3)
+        async with place.watched() as watcher:
+            await asyncio.sleep(5)
+            (waiter,) = [task for task in asyncio.all_tasks() if task.get_name() == "docjobs-waiter"]
+            waiter.cancel()
+            await place.until_resumed("run-1", within=30.0)
+            assert 10.0 <= place.runs.resumed_at["run-1"] <= 10.0 + SEEN_WITHIN
+            await asyncio.sleep(1)
+            assert len(watcher.accounts) == 0
+        assert await place.states() == {State.DONE: 3}
+
+
+@patient_time
 async def test_a_service_that_is_away_ends_no_wait_before_its_time(tmp_path: Path) -> None:
     async with town("mindee", tmp_path, faults={"status": {"unavailable": 1.0}}) as place:
         await place.suspended("run-1", timeout=2000.0)

@@ -68,10 +68,18 @@ class Account:
         self._ledger = ledger
         self._buying = buying
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing can be waited for with it any more."""
+        return not self._waiter.is_running
+
     async def wait(self, refs: Sequence[JobRef]) -> None:
         """Return when all jobs have ended, or cannot be waited for; their ends are in the ledger by then.
 
         No record is held meanwhile: whoever else takes a job up need not wait for a watcher that died.
+
+        Raises:
+            JobTimeout: The waiter broke, which says nothing about the jobs: wait with another.
         """
         waiting = {asyncio.create_task(self._end_of(ref)) for ref in await self._running(refs)}
         try:
@@ -99,6 +107,8 @@ class Account:
         try:
             status = await self._waiter.done(ref, age=age_of(ref))
         except DocJobsError as error:
+            if self.is_broken:
+                raise
             return seen.failed(Phase.WAIT, error)
         return seen.model_copy(update={"status": status, "ref": status.ref})
 
@@ -155,14 +165,17 @@ class Accounts:
         """
         service = await self.load(job)
         async with self._opening:
-            used = self._open.get(service.key) or await self._opened(service)
+            used = self._open.get(service.key)
+            if used is None or used.account.is_broken:
+                used = await self._opened(service)
             used.users += 1
         try:
             yield used.account
         finally:
             used.users -= 1
-            if not used.users and self._open.get(service.key) is used:
-                del self._open[service.key]
+            if not used.users:
+                if self._open.get(service.key) is used:
+                    del self._open[service.key]
                 await used.stack.aclose()
 
     async def _opened(self, service: Service) -> _Open:
