@@ -50,14 +50,7 @@ from prefect_docjobs.http.refusals import (
     surely_refused,
     uncertain,
 )
-from prefect_docjobs.http.retries import (
-    Budget,
-    Limits,
-    counted,
-    kind_of,
-    may_repeat_read,
-    may_repeat_submit,
-)
+from prefect_docjobs.http.retries import Budget, Limits, counted, kind_of, may_repeat_read, may_repeat_submit
 from prefect_docjobs.telemetry import Telemetry, active
 from prefect_docjobs.telemetry.names import STATUS
 
@@ -382,13 +375,10 @@ class Http:
         if sent is None:
             raise error
         if target := redirect_target(url, answer):
-            error = redirected(target, answer)
-            error.provider = self.provider
-            raise error
+            raise redirected(target, answer, provider=self.provider)
         if sent.complete and not surely_refused(answer, error):
-            raise uncertain(
-                str(error), provider=self.provider, status=answer.status, request_id=answer.request_id
-            )
+            facts = {"status": answer.status, "request_id": answer.request_id}
+            raise uncertain(str(error), provider=self.provider, **facts)
         raise error
 
     @contextmanager
@@ -431,10 +421,9 @@ class Http:
         return await held_back(built, documents)
 
     async def _read(self, response: httpx.Response, request: Request) -> Answer:
-        status, received = response.status_code, io.BytesIO()
+        status, limit, received = response.status_code, self.limits.largest(request), io.BytesIO()
         if not (response.is_success or status in request.accept):
             return await self._read_refusal(response, request)
-        limit = self.limits.largest(request)
         async for piece in response.aiter_bytes(_PIECE):
             if received.tell() + len(piece) > limit:
                 raise too_large(limit, status)

@@ -112,8 +112,8 @@ class _Stream(httpcore.AsyncNetworkStream):
             nonlocal broken
             try:
                 self._early.append(await self._inner.read(PIECE))
-            except (httpcore.ReadError, ssl.SSLError):
-                broken = True  # httpcore's own read tells why
+            except Exception:  # noqa: BLE001 (whatever it is, httpcore's own read tells it)
+                broken = True
             scope.cancel()
 
         async with anyio.create_task_group() as tasks:
@@ -123,7 +123,7 @@ class _Stream(httpcore.AsyncNetworkStream):
                 await self._inner.write(buffer, timeout)
             except httpcore.WriteError as failed:
                 problem = failed  # reading ends by itself: what came before the reset is not lost
-            except (httpcore.WriteTimeout, ssl.SSLError) as failed:
+            except Exception as failed:  # noqa: BLE001 (raised below, not as part of a group)
                 problem = failed
                 tasks.cancel_scope.cancel()
             else:

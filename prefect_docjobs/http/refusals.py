@@ -63,7 +63,7 @@ def redirect_target(url: str, answer: Answer) -> httpx.URL | None:
     return target if is_same or answer.status in _MOVED else None
 
 
-def redirected(target: httpx.URL, answer: Answer) -> Rejected:
+def redirected(target: httpx.URL, answer: Answer, *, provider: str) -> Rejected:
     """The error for a submit that is sent elsewhere; a query may hold a token, and so is not named."""
     origin = f"{target.scheme}://{target.netloc.decode('ascii', 'replace')}"
     path = target.raw_path.partition(b"?")[0].decode("ascii", "replace")
@@ -71,6 +71,7 @@ def redirected(target: httpx.URL, answer: Answer) -> Rejected:
     return Rejected(
         f"The submit was redirected to {place}. Redirects are not followed, and nothing was accepted. "
         f"If the service is there, give {origin} as base_url.",
+        provider=provider,
         status=answer.status,
         request_id=answer.request_id,
     )

@@ -52,9 +52,9 @@ class Intents:
             return record
         return (await self._ledger.resume(record) or record) if record.state is State.INTENDED else record
 
-    async def check_pause(self) -> None:
-        """Raise `AccountPaused` while somebody keeps everybody from submitting to the account."""
-        if pause := await self._ledger.paused(self._account):
+    def check_seen_pause(self) -> None:
+        """Raise `AccountPaused` where it was read a moment ago that nobody may submit to the account."""
+        if pause := self._ledger.pauses.seen(self._account):
             raise AccountPaused(f"Nothing was sent. {pause}")
 
     @asynccontextmanager
@@ -67,7 +67,8 @@ class Intents:
             AccountPaused: Nothing was sent.
         """
         self.may_be_accepted = False
-        await self.check_pause()
+        await self._ledger.paused(self._account)
+        self.check_seen_pause()
         intent = self.record = await self._claimed()
         self._refused = False
         try:
@@ -93,8 +94,8 @@ class Intents:
         """
         if in_doubt and (self.record is None or not self._ledger.holds(self.record)):
             raise ClaimLost(f"{self._entry.document_name}: the lease ran out before it was sent.")
-        if in_doubt and (pause := self._ledger.pauses.seen(self._account)):
-            raise AccountPaused(f"Nothing was sent. {pause}")
+        if in_doubt:
+            self.check_seen_pause()
         self.may_be_accepted = in_doubt
 
     async def withdraw(self) -> None:

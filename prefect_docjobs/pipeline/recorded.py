@@ -150,7 +150,7 @@ class Recorded(Purchases):
         """A job; or what became of an intent; or None when the record has to be read again."""
         step = Step.SUBMIT if record is None else self._step(record)
         if record is None or step is Step.SUBMIT:
-            await intents.check_pause()
+            intents.check_seen_pause()
             return await self._buy(document, intents, record, until)
         if step is Step.FAIL:
             raise recorded_failure(record)

@@ -118,8 +118,7 @@ class Provider(ABC):
     def submit_request(self, document: Document, *, alias: str) -> Request:
         """The request that submits a document. `alias` is a fresh key of ours, for services that echo one.
 
-        Leave the document in the request, or take its bytes with `Document.read`: both notice when they are
-        no longer what they were.
+        Leave the document in the request, or take its bytes with `Document.read`: both notice a change.
         """
 
     @abstractmethod
@@ -177,8 +176,7 @@ class Provider(ABC):
     ) -> JobRef:
         """Submit a document: one request, one bill.
 
-        The content is hashed again while it is sent, and the last piece of the request leaves only when it is
-        what it was before. So a ref never has the hash of content that the service did not receive.
+        The content is hashed again while it is sent, and the last piece leaves only when it is what it was.
 
         Args:
             http: The account's client.
@@ -264,10 +262,7 @@ class Provider(ABC):
         return await self.read_off_loop(answer, self.read_result, ref, answer)
 
     async def read_off_loop(self, answer: Answer, read: Callable[..., T], *args: Any) -> T:
-        """What `read(*args)` returns. Where `answer` is large it is called in a thread, and the loop goes on.
-
-        A caller who is cancelled does not wait for it, so `read` must be pure.
-        """
+        """What the pure `read(*args)` returns; called in a thread where `answer` is large."""
         if len(answer.body) <= _READ_AT_ONCE:
             return read(*args)
         return await anyio.to_thread.run_sync(read, *args, abandon_on_cancel=True)

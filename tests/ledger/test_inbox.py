@@ -258,7 +258,7 @@ async def test_a_job_of_an_older_worker_is_found_while_it_is_open(ledger: Ledger
     assert kept.record.id == record.id
     kept = await push(ledger, "2", job_id=None, alias="docjobs-1")
     assert kept.record is not None
-    assert (kept.record.id, kept.record.state) == (record.id, State.FETCHED)
+    assert (kept.record.id, kept.record.state) == (record.id, State.DONE)
 
 
 async def test_an_alias_that_no_index_takes_costs_no_job(ledger: Ledger) -> None:
@@ -419,7 +419,7 @@ async def test_the_upgrade_fills_in_the_aliases_that_a_push_may_look_for(url: st
         for name, (_, alias) in list(facts.items())[:4]:
             kept = await push(ledger, name.encode().hex(), job_id=None, alias=alias)
             assert kept.record is not None
-            assert (kept.record.job_id, kept.record.state) == (f"job-{name}", State.FETCHED)
+            assert (kept.record.job_id, kept.record.state) == (f"job-{name}", State.DONE)
         assert (await push(ledger, "1", job_id=None, alias="mine")).record is None
         assert sum(it is None for it in await aliases(ledger)) == 4  # the first version's row is one
 

@@ -73,7 +73,7 @@ async def test_a_signed_push_is_a_result(ledger: Ledger, account: WebhookAccount
     body = success(account.provider, "job-1")
     async with on_a_port(ledger) as client:
         assert await push(client, account.provider, body) == 200
-    assert await state(ledger, record) is State.FETCHED
+    assert await state(ledger, record) is State.DONE
     assert await ledger.body(record) == body
 
 

@@ -97,7 +97,7 @@ async def test_what_is_pushed_is_what_would_have_been_fetched(name: str, tmp_pat
         now = await it.ledger.record(record.id)
         assert now is not None
         assert now.ref is not None
-        assert now.state is State.FETCHED
+        assert (now.state, now.has_body) == (State.DONE, True)
         pushed = it.provider.read_result(now.ref, answer(await it.ledger.body(now)))
         status = await it.provider.status(it.http, now.ref)
         fetched = it.provider.read_result(status.ref, await it.provider.fetch(it.http, status.ref))
@@ -129,13 +129,13 @@ async def test_pushes_that_come_twice_and_late_end_each_document_once(name: str,
         found = await it.ledger.records(record.id for record in records)
         told = await arrivals(it.ledger, ACCOUNT[name])
         failures = [arrival for arrival in told if arrival.state is JobState.FAILED]
-        fetched = [record for record in found.values() if record.state is State.FETCHED]
+        fetched = [record for record in found.values() if record.has_body]
         assert it.world.sightings.pushes["delivered"] > 30
         assert it.world.sightings.pushes["refused"] == 0
     assert len(told) == len(records)
     assert len(failures) + len(fetched) == len(records)
     assert failures
-    assert all(record.version == records[0].version + 1 for record in fetched)
+    assert len({record.version for record in fetched}) == 1
 
 
 @SIGNING
