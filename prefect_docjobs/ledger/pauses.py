@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+import anyio
 from sqlalchemy import Float, bindparam, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row
 
-from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.ledger.database import Database
 from prefect_docjobs.ledger.errors import LedgerUnavailable
 from prefect_docjobs.ledger.inbox import Account
@@ -95,6 +95,7 @@ class Pauses:
         self._read_at: float | None = None
         self._followers = 0
         self._following: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     async def pause(
         self,
@@ -168,9 +169,10 @@ class Pauses:
             self._followers -= 1
 
     async def aclose(self) -> None:
-        """End what goes on in the background."""
+        """End what goes on in the background; a read that is under way is finished."""
+        self._closing.set()
         if self._following is not None:
-            await cancelled(self._following)
+            await asyncio.wait([self._following])
 
     async def known_accounts(self) -> list[KnownAccount]:
         """The accounts that the ledger has records of, in alphabetical order."""
@@ -188,8 +190,10 @@ class Pauses:
         return list(found.values())
 
     async def _follow(self) -> None:
-        while self._followers:
-            await asyncio.sleep(FRESH)
+        while self._followers and not self._closing.is_set():
+            with anyio.move_on_after(FRESH):
+                await self._closing.wait()
+                return
             with suppress(LedgerUnavailable):  # what was read last stays; whoever claims is told
                 await self._read()
 
