@@ -91,7 +91,7 @@ async def retry_write(write: Callable[[], Awaitable[T]], *, until: float) -> T:
     last = min(until, anyio.current_time() + LONGEST_RETRY)
     retrying = tenacity.AsyncRetrying(
         stop=lambda _: anyio.current_time() >= last,
-        wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.1),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
         retry=tenacity.retry_if_exception_type(LedgerUnavailable),
         sleep=anyio.sleep,
         reraise=True,

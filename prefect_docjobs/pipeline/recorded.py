@@ -431,11 +431,18 @@ class Recorded(Purchases):
         record = purchase.record
         if record is None or not record.mine or record.state is State.FETCHED:
             return purchase
+        ended = None
         if record.has_body:
             reading = self._ledger.fetched(record, purchase.ref, **_figures(usage, purchase.ref))
-            record = await best_effort(reading) or record
-            self._in_hand.pop(record.id, None)
-        return replace(purchase, record=record)
+            ended = await best_effort(reading)
+        await self._put_down(record, ended)
+        return replace(purchase, record=ended or record)
+
+    async def _put_down(self, record: Record, ended: Record | None) -> None:
+        """A document has ended here: where that could not be written, others need not wait for our lease."""
+        self._in_hand.pop(record.id, None)
+        if ended is None:
+            await self._let_go(record)
 
     async def failed(self, purchase: Purchase, outcome: Outcome) -> None:
         """See `Purchases.failed`."""
@@ -444,11 +451,11 @@ class Recorded(Purchases):
             return
         told = outcome.error or "No reason was given."
         record = self._now(record)
-        self._in_hand.pop(record.id, None)
         if outcome.reason is Reason.UNREADABLE:
-            await best_effort(self._ledger.set_aside(record, told))
+            ended = await best_effort(self._ledger.set_aside(record, told))
         else:
-            await best_effort(self._ledger.failed(record, outcome.reason, told, ref=outcome.ref))
+            ended = await best_effort(self._ledger.failed(record, outcome.reason, told, ref=outcome.ref))
+        await self._put_down(record, ended)
 
 
 def _figures(usage: Usage, ref: JobRef) -> dict[str, Any]:

@@ -149,3 +149,19 @@ async def test_a_submit_that_is_refused_leaves_no_open_intent_while_it_pauses(tm
             assert reasons(outcomes) == [None] * 8
         assert reasons(await running) == [None] * 8
         assert at.submits == 8
+
+
+@patient_time
+async def test_a_result_that_cannot_be_written_down_holds_up_nobody_else(tmp_path: Path) -> None:
+    async with shop("mindee", tmp_path) as at, at.another_worker() as other:
+        await at.extract(invoice(0))
+        async with at.refusing("UPDATE OF body_size"):
+            first = asyncio.create_task(at.extract(invoice(1), invoice(2)))
+            await asyncio.sleep(60.0)
+            assert reasons(await first) == [None] * 2
+        # The ledger stays open and its heart beats.
+        began = now()
+        outcomes = await extracted(at, 3, ledger=other, document_timeout=300.0)
+        assert now() - began < 200.0
+        assert reasons(outcomes)[0] is None
+        assert at.submits == 3
