@@ -57,6 +57,12 @@ class Intents:
         if pause := self._ledger.pauses.seen(self._account):
             raise AccountPaused(f"Nothing was sent. {pause}")
 
+    async def check_pause(self) -> None:
+        """The same, read anew where it was so a moment ago."""
+        if self._ledger.pauses.seen(self._account):
+            await self._ledger.paused(self._account)
+        self.check_seen_pause()
+
     @asynccontextmanager
     async def attempt(self) -> AsyncGenerator[None]:
         """One request: the intent before it, and what is known after it.
@@ -104,7 +110,7 @@ class Intents:
             await best_effort(self._ledger.released(self.record))
 
     async def _claimed(self) -> Record:
-        before, token = self.record, secrets.token_hex(8)
+        before, token = self.record, new_token()
         self._tokens.add(token)
         if before is None:
             intent: Record | None = await self._ledger.claim(self._entry, token=token)
@@ -116,6 +122,11 @@ class Intents:
         if intent is None or not intent.mine or intent.state is not State.INTENDED:
             raise ClaimLost(f"{self._entry.document_name}: somebody else was faster.")
         return intent
+
+
+def new_token() -> str:
+    """A token that nobody else has, by which a claim whose answer was lost is recognised."""
+    return secrets.token_hex(8)
 
 
 async def best_effort(writing: Awaitable[Record | None]) -> Record | None:

@@ -169,13 +169,14 @@ class Purchases(ABC):
             Unreadable: No answer was the result.
             JobError: The job failed, or its result is lost.
         """
-        kept, purchase = await self._kept_answer(purchase)
-        if kept is not None:
-            try:
-                return await self._read(purchase, kept)
-            except (Unreadable, Unfinished) as problem:
-                _log.warning("%s: what is kept is not its result: %s", purchase.ref, problem)
         unread: Unreadable | None = None
+        try:
+            kept, purchase = await self._kept_answer(purchase)
+            if kept is not None:
+                return await self._read(purchase, kept)
+        except (Unreadable, Unfinished) as problem:
+            _log.warning("%s: %s Asking the service.", purchase.ref, problem)
+            unread = problem if isinstance(problem, Unreadable) else None
         for pause in (*_PAUSES, None):
             try:
                 answer, purchase = await self._asked(purchase)
@@ -200,7 +201,7 @@ class Purchases(ABC):
         return result, await self._is_read(purchase, result.usage)
 
     async def _kept_answer(self, purchase: Purchase) -> tuple[Answer | None, Purchase]:
-        """What is kept of the result, if anything is."""
+        """What is kept of the result, if anything is. Raises `Unreadable` where it cannot be had."""
         return None, purchase
 
     async def _asked(self, purchase: Purchase) -> tuple[Answer, Purchase]:

@@ -24,6 +24,7 @@ from prefect_docjobs.errors import (
     ResultLost,
     SubmitUncertain,
     Unavailable,
+    Unreadable,
 )
 from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.ledger import (
@@ -40,9 +41,9 @@ from prefect_docjobs.models import Document, JobRef, Outcome, Usage
 from prefect_docjobs.pipeline.arrivals import Arrivals
 from prefect_docjobs.pipeline.budget import OverBudget
 from prefect_docjobs.pipeline.bystanders import Bystanders
-from prefect_docjobs.pipeline.finishing import before, retry_write, seen_through
+from prefect_docjobs.pipeline.finishing import GRACE, before, retry_write, seen_through
 from prefect_docjobs.pipeline.imports import entry_of_job
-from prefect_docjobs.pipeline.intents import Intents, best_effort
+from prefect_docjobs.pipeline.intents import Intents, best_effort, new_token
 from prefect_docjobs.pipeline.known import completed, kept_answer, recorded_failure
 from prefect_docjobs.pipeline.lost_submits import LostSubmits
 from prefect_docjobs.pipeline.purchases import Purchase, Purchases, Terms
@@ -86,10 +87,11 @@ class Recorded(Purchases):
 
     async def __aexit__(self, *exc: object) -> None:
         """Let go of what is still open, so that others need not wait until the ledger is closed."""
+        is_cancelled = bool(exc) and isinstance(exc[1], asyncio.CancelledError)
         with anyio.CancelScope(shield=True):
             await self._bystanders.aclose()
             if self._late:
-                await asyncio.wait(self._late.values(), timeout=self._ledger.wait)
+                await asyncio.wait(self._late.values(), timeout=GRACE if is_cancelled else self._ledger.wait)
                 await cancelled(*self._late.values())
             await asyncio.gather(*map(self._let_go, self._in_hand.values()))
 
@@ -150,7 +152,7 @@ class Recorded(Purchases):
         """A job; or what became of an intent; or None when the record has to be read again."""
         step = Step.SUBMIT if record is None else self._step(record)
         if record is None or step is Step.SUBMIT:
-            intents.check_seen_pause()
+            await intents.check_pause()
             return await self._buy(document, intents, record, until)
         if step is Step.FAIL:
             raise recorded_failure(record)
@@ -278,9 +280,11 @@ class Recorded(Purchases):
                 _log.info("%s: the service did not accept it; submitting.", unsure.record.document_name)
                 return unsure.record
             named = f" It may be one of the jobs {', '.join(candidates)}." if candidates else ""
-            failed = await self._ledger.failed(
-                unsure.record, Reason.UNCERTAIN, unsure.why + named, candidates=candidates or ()
+            told = unsure.why + named
+            failing = partial(
+                self._ledger.failed, unsure.record, Reason.UNCERTAIN, told, candidates=candidates or ()
             )
+            failed = await retry_write(failing, until=anyio.current_time() + self._ledger.wait)
         except ClaimLost:
             return None  # somebody else finds out
         except LedgerUnavailable as problem:
@@ -325,7 +329,8 @@ class Recorded(Purchases):
         if record is None and to_fetch:
             record = await self._imported(ref)
         while record is not None and record.state is not State.FETCHED and not record.mine:
-            taken = await self._ledger.take_over(record, as_new=False)
+            taking = partial(self._ledger.take_over, record, as_new=False, token=new_token())
+            taken = await retry_write(taking, until=min(until, anyio.current_time() + self._ledger.wait))
             if taken is None and not to_fetch:
                 break
             if taken is None:
@@ -392,8 +397,7 @@ class Recorded(Purchases):
                 return kept_answer(record, await self._ledger.body(record)), purchase
             pushed = await self._arrivals.result(purchase.ref)
         except LedgerUnavailable as problem:  # damaged, or its store is gone: the service may have it
-            _log.warning("%s Asking the service.", problem)
-            return None, purchase
+            raise Unreadable(str(problem), provider=self.provider.name) from None
         if pushed is not None and record is not None and record.mine:
             purchase = replace(purchase, record=await self._kept(record, purchase.ref, pushed))
         return pushed, purchase

@@ -165,6 +165,23 @@ async def test_an_impossible_count_costs_no_result(pages: object, tmp_path: Path
         assert (await at.the_record()).state is State.FETCHED
 
 
+# -- what is kept, and cannot be read any more
+
+
+@pytest.mark.parametrize("once", [False, True])
+@patient_time
+async def test_a_kept_result_that_is_damaged_is_fetched_again_where_the_service_has_it(
+    once: bool, tmp_path: Path
+) -> None:
+    async with shop("mindee", tmp_path, single_use_results=once) as at:
+        await at.extract(invoice(7))
+        await at.execute("UPDATE docjobs_jobs SET body = x'00'")
+        (outcome,) = await at.extract(invoice(7))
+        assert outcome.reason is (Reason.UNREADABLE if once else None)
+        assert not once or "cannot be read" in (outcome.error or "")
+        assert at.submits == 1
+
+
 # -- a job that still runs
 
 

@@ -24,7 +24,8 @@ async def saved(service: str, base_url: str, key: str, name: str) -> DocJob:
     made = make_job(service, base_url, key=key, tenant="acme")
     await made.credentials.save(name, overwrite=True)
     await made.save(name, overwrite=True)
-    return await JOBS[service].load(name)
+    loaded: DocJob = await JOBS[service].load(name)
+    return loaded
 
 
 @pytest.mark.parametrize("service", list(JOBS))

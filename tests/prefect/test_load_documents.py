@@ -179,14 +179,23 @@ def test_what_a_wrong_key_kept_out_is_loaded_with_the_right_one(
 
 
 def test_what_was_rejected_is_tried_again_only_when_told_to(inbox: Path, file: Warehouse) -> None:
-    with run_in_thread(Settings(unsiloed=Unsiloed(quota=0))) as without_credits:
-        job = make_job("unsiloed", without_credits.base_url)
+    with run_in_thread(Settings(unsiloed=Unsiloed(pii_blocked_share=1.0))) as blocking:
+        job = make_job("unsiloed", blocking.base_url)
         assert load(inbox, job, file, pattern="invoice-b*")["reasons"] == {"rejected": 1}
-    with run_in_thread(Settings()) as with_credits:
-        job = make_job("unsiloed", with_credits.base_url)
+    with run_in_thread(Settings()) as letting_through:
+        job = make_job("unsiloed", letting_through.base_url)
         assert counts(load(inbox, job, file, pattern="invoice-b*")) == {"found": 1, "left": 1}
         told = load(inbox, job, file, pattern="invoice-b*", resubmit=True)
         assert counts(told) == {"found": 1, "loaded": 1}
+
+
+def test_what_an_empty_quota_kept_out_is_tried_again(inbox: Path, file: Warehouse) -> None:
+    with run_in_thread(Settings(unsiloed=Unsiloed(quota=0))) as without_credits:
+        job = make_job("unsiloed", without_credits.base_url)
+        assert load(inbox, job, file, pattern="invoice-b*")["reasons"] == {"quota": 1}
+    with run_in_thread(Settings()) as with_credits:
+        job = make_job("unsiloed", with_credits.base_url)
+        assert counts(load(inbox, job, file, pattern="invoice-b*")) == {"found": 1, "loaded": 1}
 
 
 def test_a_job_that_took_too_long_is_waited_for_again_and_not_paid_for_again(

@@ -134,13 +134,13 @@ class Shop:
     @asynccontextmanager
     async def refusing(self, what: str) -> AsyncIterator[None]:
         """The database refuses to `INSERT`, or to `UPDATE`."""
-        await self._execute(
+        await self.execute(
             f"CREATE TRIGGER refusal BEFORE {what} ON docjobs_jobs BEGIN SELECT RAISE(ABORT, 'full'); END"
         )
         yield
-        await self._execute("DROP TRIGGER refusal")
+        await self.execute("DROP TRIGGER refusal")
 
-    async def _execute(self, statement: str) -> None:
+    async def execute(self, statement: str) -> None:
         await self.ledger._database.run(lambda connection: connection.execute(text(statement)), writes=True)
 
 
