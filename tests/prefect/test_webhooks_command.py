@@ -99,7 +99,7 @@ async def test_a_push_is_a_result_and_an_event_and_sigterm_ends_it_quietly() -> 
             _, told = await asyncio.wait_for(process.communicate(), 30.0)
         now = await ledger.record(record.id)
     assert now is not None
-    assert now.state is State.FETCHED
+    assert now.state is State.DONE
     assert event["event"] == "docjobs.job.completed"
     assert f"prefect.flow-run.{RUN}" in {it["prefect.resource.id"] for it in event["related"]}
     assert process.returncode == 0
