@@ -271,7 +271,9 @@ class DocJobsCredentials(Account, ABC):
         """The headers with the key that is saved now: keys are exchanged while a batch runs."""
         where = {"block_document_id": self._block_document_id}
         saved: DocJobsCredentials = await type(self).aload_from_ref(where)
-        key = saved.api_key.get_secret_value()
+        same = (saved.base_url, saved.tenant) == (self.base_url, self.tenant)
+        # The key of another service or account goes nowhere near this one.
+        key = (saved if same else self).api_key.get_secret_value()
         return provider_class(self._provider).auth_headers(key), key
 
     def _limits(self) -> Limits:

@@ -68,7 +68,8 @@ Renew = Callable[[], Awaitable[tuple[Mapping[str, str], str]]]
 """Gives the headers that carry the key, and the key itself."""
 
 _log = logging.getLogger(__name__)
-_RENEW_EVERY = 60.0  # seconds
+_RENEW_EVERY = 60.0  # seconds, after a new key was found; it may be saved a moment after it is exchanged:
+_RENEW_SOON = 2.0
 
 
 class Http:
@@ -304,6 +305,7 @@ class Http:
                 _log.warning("The credentials cannot be loaded again: %s", type(problem).__name__)
                 return False
             if headers == known:
+                self._renew_at = self._now() + _RENEW_SOON
                 return False
             self._secrets = (*self._secrets, *_checked([secret]))
             self._headers = dict(headers)

@@ -103,6 +103,7 @@ _TAKE_OVER = (
         lease_until=LEASE,
         state=case(
             (jobs.c.state != State.FAILED.value, jobs.c.state),
+            (jobs.c.body_size.is_not(None), State.DONE.value),
             (jobs.c.job_id.is_(None), State.INTENDED.value),
             else_=State.SUBMITTED.value,
         ),
@@ -245,7 +246,9 @@ class Beat(Change):
     @property
     @override
     def statement(self) -> Update:
-        mine = and_(jobs.c.id.in_(self.ids), jobs.c.owner == bindparam("row_owner"))
+        # Not of a row that has ended since: its lease would hold up everybody, and nobody would extend it.
+        is_open = jobs.c.state.in_([state.value for state in State if state.is_open])
+        mine = and_(jobs.c.id.in_(self.ids), jobs.c.owner == bindparam("row_owner"), is_open)
         return update(jobs).where(mine).values(lease_until=LEASE)
 
     @override

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -29,6 +30,8 @@ WRITES = "docjobs_writes"
 
 T = TypeVar("T")
 
+_SILENT = 10.0  # seconds after which a server that does not answer counts as away
+_CLOSING = 5.0  # seconds for its connections to close
 _THREADS = 3  # one writes; the others read meanwhile
 # Parameters stay out of errors: document names and refs are nobody else's business.
 _POOL: Mapping[str, Any] = {"pool_size": 2, "max_overflow": 2, "hide_parameters": True}
@@ -156,7 +159,7 @@ class Postgresql(Database):
 
     async def run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:  # noqa: ARG002 (all can write)
         """See `Database.run`."""
-        with explained(self.url):
+        with explained(self.url), anyio.fail_after(_SILENT):
             async with AsyncExitStack() as stack:
                 connection = await self._connected()
                 stack.push_async_exit(connection)
@@ -179,7 +182,8 @@ class Postgresql(Database):
 
     async def aclose(self) -> None:
         """See `Database.aclose`."""
-        await self._engine.dispose()
+        with anyio.move_on_after(_CLOSING):
+            await self._engine.dispose()
 
 
 def open_database(url: URL) -> Database:

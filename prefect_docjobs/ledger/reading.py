@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy.engine import Row
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import rows
 from prefect_docjobs.ledger.database import Database
+from prefect_docjobs.ledger.errors import LedgerUnavailable
 from prefect_docjobs.ledger.records import Record, State, Totals
 from prefect_docjobs.ledger.schema import jobs
 
@@ -46,13 +47,27 @@ class Reader:
             asked, self._keys = self._keys, {}
             try:
                 found = {record.key: record for record in await self.find(keys=asked, limit=len(asked))}
-            except Exception as problem:  # noqa: BLE001 (whatever it is, the callers must hear of it)
+            except LedgerUnavailable as problem:
                 for answer in _open(asked.values()):
                     answer.set_exception(copy(problem))
                 continue
+            except Exception:  # noqa: BLE001 (one row that cannot be read must not take the others with it)
+                found = await self._one_by_one(asked)
             for key, answers in asked.items():
                 for answer in _open([answers]):
                     answer.set_result(found.get(key))
+
+    async def _one_by_one(
+        self, asked: Mapping[str, Iterable[asyncio.Future[Record | None]]]
+    ) -> dict[str, Record]:
+        found: dict[str, Record] = {}
+        for key, answers in asked.items():
+            try:
+                found.update((record.key, record) for record in await self.find(keys=[key], limit=1))
+            except Exception as problem:  # noqa: BLE001, PERF203 (whatever it is, its callers must hear of it)
+                for answer in _open([answers]):
+                    answer.set_exception(copy(problem))
+        return found
 
     async def records(self, ids: Iterable[int]) -> dict[int, Record]:
         """Records as they are now, by id; those that are not there are left out."""

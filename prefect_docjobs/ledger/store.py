@@ -16,7 +16,7 @@ import anyio
 from sqlalchemy import and_, select
 from typing_extensions import Self
 
-from prefect_docjobs.errors import DocJobsError, Reason
+from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import additions, changes
 from prefect_docjobs.ledger.bodies import INLINE, Bodies, FileBodies, compress, decompress, read_body
 from prefect_docjobs.ledger.database import open_database, parse_address, shown
@@ -378,7 +378,7 @@ class Ledger(Reader):
             try:
                 await self._post(changes.Beat(tuple(some)))
                 rows = await self._read(select(jobs.c.id).where(kept))
-            except DocJobsError as error:
+            except Exception as error:  # noqa: BLE001 (the heart must go on)
                 _log.warning("Leases could not be extended: %s", error)
             else:
                 self._holdings.extended(some, {row.id for row in rows}, asked_at)

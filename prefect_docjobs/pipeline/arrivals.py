@@ -126,7 +126,10 @@ class Arrivals:
         if not (able.push or able.hints):
             yield
             return
-        await self._read_on()  # whatever is submitted from now on is pushed later than this
+        try:
+            await self._read_on()  # whatever is submitted from now on is pushed later than this
+        except Exception:  # noqa: BLE001
+            _log.exception("The inbox of pushes cannot be read: polling instead")
         following = asyncio.create_task(self._follow(waiter), name="docjobs-arrivals")
         self._follows = True
         try:

@@ -18,8 +18,8 @@ import anyio
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef, Outcome, Phase
-from prefect_docjobs.pipeline.line import FETCHES, Line, Observe
-from prefect_docjobs.pipeline.purchases import SUBMITS, Purchases, Terms, Unrecorded
+from prefect_docjobs.pipeline.line import Line, Observe
+from prefect_docjobs.pipeline.purchases import Purchases, Terms, Unrecorded
 from prefect_docjobs.pipeline.recorded import Recorded
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.schedule import shared_durations
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Foresee = Callable[[Forecast], None]
 """Told about once a second when everything will be done."""
+
+UNDER_WAY = 1_000
+"""Documents under way at the same time, where nothing else says; requests have slots of their own."""
 
 OTHERS = 3600.0
 """Seconds that a submit or a fetch waits for another worker that is at work on the same document."""
@@ -67,7 +70,7 @@ async def submit_many(
     async with purchases(provider, http, terms, ledger) as buying:
         line = Line(buying, document_timeout=OTHERS, observe=observe)
         # Standing by for somebody else's submit takes none of the turns.
-        async with aclosing(completed(line.submit, documents, limit=4 * SUBMITS)) as outcomes:
+        async with aclosing(completed(line.submit, documents, limit=UNDER_WAY)) as outcomes:
             async for done in outcomes:
                 yield done
 
@@ -110,7 +113,7 @@ async def fetch_many(
     async with purchases(provider, http, None, ledger) as buying:
         await buying.look_up(refs)
         line = Line(buying, document_timeout=OTHERS, observe=observe)
-        async with aclosing(completed(line.fetch, refs, limit=FETCHES)) as outcomes:
+        async with aclosing(completed(line.fetch, refs, limit=UNDER_WAY)) as outcomes:
             async for done in outcomes:
                 yield done
 

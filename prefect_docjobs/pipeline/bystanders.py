@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from prefect_docjobs.cancellation import cancelled
-from prefect_docjobs.errors import DocJobsError, JobTimeout
+from prefect_docjobs.errors import JobTimeout
 from prefect_docjobs.ledger import Record
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Bystanders:
                 self._log_owners()
             try:
                 now = await self._ledger.records({record.id for record in self._waiting.values()})
-            except DocJobsError:
+            except Exception as problem:  # noqa: BLE001 (whoever waits must not wait for ever)
+                _log.debug("The ledger cannot be asked: %s", problem)
                 continue  # the database is away; those who wait have their own patience
             for news, record in self._waiting.items():
                 if _has_changed(record, now):

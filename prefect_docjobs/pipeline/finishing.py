@@ -22,6 +22,8 @@ T = TypeVar("T")
 GRACE = 10.0
 """Seconds that a request which is under way has to end when its caller is cancelled."""
 
+_ASKED_EVERY = 0.2  # seconds
+
 LONGEST_RETRY = 3_600.0
 """Seconds for which a write is retried at most, where the call has no deadline."""
 
@@ -51,7 +53,7 @@ async def seen_through(work: Coroutine[Any, Any, T], *, matters: Callable[[], bo
 
 
 async def before(deadline: float, work: Coroutine[Any, Any, T], *, may_stop: Callable[[], bool]) -> T:
-    """What `work` returns or raises; it is cancelled at `deadline`, unless `may_stop` forbids it then.
+    """What `work` returns or raises; from `deadline` on it is cancelled as soon as `may_stop` allows it.
 
     Raises:
         TimeoutError: It was cancelled.
@@ -60,10 +62,12 @@ async def before(deadline: float, work: Coroutine[Any, Any, T], *, may_stop: Cal
     try:
         if deadline < math.inf:
             await asyncio.wait([task], timeout=max(0.0, deadline - anyio.current_time()))
-            if not task.done() and may_stop():
-                await cancelled(task)
-                if task.cancelled():
-                    raise TimeoutError
+            while not task.done():
+                if may_stop():
+                    await cancelled(task)
+                    if task.cancelled():
+                        raise TimeoutError
+                await asyncio.wait([task], timeout=_ASKED_EVERY)
         return await task
     finally:
         await cancelled(task)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
-from prefect_docjobs.errors import DocJobsError, SubmitUncertain
+import anyio
+
+from prefect_docjobs.errors import DocJobsError, Reason, SubmitUncertain
 from prefect_docjobs.ledger import AccountPaused, ClaimLost, Entry, LedgerUnavailable, Record, State
+from prefect_docjobs.pipeline.finishing import retry_write
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Account, Ledger
 
 _log = logging.getLogger(__name__)
+_SOON = 2.0  # seconds that a document waits for what is written of its submit
 
 
 class Intents:
@@ -28,6 +34,7 @@ class Intents:
         lost: The record of a submit in this call whose answer was lost.
         record: The intent of the attempt under way, or what the last one left.
         may_be_accepted: Whether the service may have the whole document.
+        writing: What is still to be written of the last attempt, while the database is away.
     """
 
     def __init__(self, ledger: Ledger, entry: Entry, account: Account) -> None:
@@ -40,14 +47,16 @@ class Intents:
         self.record: Record | None = None
         self.lost: Record | None = None
         self.may_be_accepted = False
+        self.writing: asyncio.Task[Record | None] | None = None
 
     def begin(self, record: Record | None) -> None:
         """Buy in the place of `record`: our intent, one that is bought again, or None for a new key."""
         self.record = record
         self._refused = self.may_be_accepted = False
 
-    async def known(self, record: Record | None) -> Record | None:
-        """`record`, mine again where it is a claim of ours whose answer was lost."""
+    async def look_up(self) -> Record | None:
+        """What the ledger knows of the document; mine where it is a claim of ours whose answer was lost."""
+        record = await self._ledger.by_key(self._entry.key)
         if record is None or record.mine or record.claim not in self._tokens:
             return record
         return (await self._ledger.resume(record) or record) if record.state is State.INTENDED else record
@@ -87,8 +96,11 @@ class Intents:
             raise
         except DocJobsError as error:
             self.may_be_accepted = False
-            refused = self._ledger.failed(intent, error.reason, str(error))
-            self.record, self._refused = await best_effort(refused) or intent, True
+            reason, told = error.reason, str(error)
+            if self.lost is not None:  # this call has sent it before
+                reason, told = Reason.UNCERTAIN, self.lost.error or told
+            self.record = await self._written(partial(self._ledger.failed, intent, reason, told)) or intent
+            self._refused = True
             raise
 
     def note(self, in_doubt: bool) -> None:
@@ -106,10 +118,30 @@ class Intents:
 
     async def withdraw(self) -> None:
         """Delete the intent, which surely was not sent."""
-        if self.record is not None and self.record.mine and self.record.state is State.INTENDED:
-            await best_effort(self._ledger.released(self.record))
+        record = self.record
+        if record is not None and record.mine and record.state is State.INTENDED and self.writing is None:
+
+            async def released() -> None:
+                await self._ledger.released(record)
+
+            await self._written(released)
+
+    async def _written(self, write: Callable[[], Awaitable[Record | None]]) -> Record | None:
+        """Write, soon; where the database is away, go on trying beside the document."""
+        until = anyio.current_time() + self._ledger.wait
+        writing = asyncio.create_task(best_effort(retry_write(write, until=until)), name="docjobs-intents")
+        self.writing = writing
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([writing], timeout=_SOON)
+        if not writing.done():
+            return None
+        self.writing = None
+        return writing.result()
 
     async def _claimed(self) -> Record:
+        if self.writing is not None:  # of the attempt before
+            await asyncio.wait([self.writing])
+            self.record, self.writing = self.writing.result() or self.record, None
         before, token = self.record, new_token()
         self._tokens.add(token)
         if before is None:

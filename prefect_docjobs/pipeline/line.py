@@ -121,7 +121,12 @@ class Line:
         outcome, started = Outcome(document=document.name), anyio.current_time()
         try:
             with self.purchases.phase(Phase.SUBMIT) as told, _typed(Phase.SUBMIT, document.name):
-                purchase = await self.purchases.submit(document, hold=hold, until=self._until(started))
+                purchase = await self.purchases.submit(
+                    document,
+                    hold=hold,
+                    deadline=math.inf if self.deadline is None else self.deadline,
+                    others=self.document_timeout,
+                )
                 told.job(purchase.ref)
                 told.note(REUSED, purchase.reused)
         except DocJobsError as error:

@@ -45,15 +45,21 @@ class LostSubmits:
         self._since = datetime.max.replace(tzinfo=timezone.utc)
         self._jobs: dict[str, datetime | None] | None = None
 
-    async def candidates(self, intent: Record) -> tuple[str, ...] | None:
+    async def candidates(self, intent: Record, *, just_sent: bool) -> tuple[str, ...] | None:
         """Ids of jobs that may be the intent's.
+
+        Args:
+            intent: The submit whose answer is lost.
+            just_sent: By this call, however long ago it was intended.
 
         Returns:
             Empty: it surely was not accepted. None: nobody can tell.
         """
         if not self._provider.capabilities.list_jobs:
             return None
-        if intent.age < _LONGEST:  # counted from now: the intent may have waited long for its turn
+        if (
+            just_sent or intent.age < _LONGEST
+        ):  # counted from now: the intent may have waited long for its turn
             await asyncio.sleep(GRACE)
         since = intent.intended_at - _SLACK
         jobs = await self._jobs_since(since)

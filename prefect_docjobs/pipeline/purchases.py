@@ -28,7 +28,7 @@ from prefect_docjobs.errors import (
 from prefect_docjobs.http import Answer, Http, InDoubt
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Phase, Result, Usage
-from prefect_docjobs.pipeline.budget import Budget, OverBudget
+from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.pipeline.finishing import before, bookkeeping, seen_through
 from prefect_docjobs.pipeline.pages import Pages
 from prefect_docjobs.pipeline.refusals import Refusals
@@ -126,13 +126,16 @@ class Purchases(ABC):
         return nullcontext()
 
     @abstractmethod
-    async def submit(self, document: Document, *, hold: bool, until: float = math.inf) -> Purchase:
+    async def submit(
+        self, document: Document, *, hold: bool, deadline: float = math.inf, others: float | None = None
+    ) -> Purchase:
         """See to it that there is a job for a document.
 
         Args:
             document: What to submit, unless that has been done already.
             hold: The caller goes on with it, so nobody else may.
-            until: When, on the loop's clock, standing by for somebody else's work ends.
+            deadline: When, on the loop's clock, nothing more is submitted or waited for.
+            others: Seconds to wait for somebody else who is at work on the same document; None for no limit.
 
         Raises:
             SubmitUncertain: It may or may not have been accepted.
@@ -228,13 +231,22 @@ class Purchases(ABC):
         self._refusals.check(document)
         budget = self.terms.budget
         pages = await budget.take(document) if budget else Pages()
+        may_be_accepted = False
+
+        def note(in_doubt: bool) -> None:
+            nonlocal may_be_accepted
+            given(in_doubt)
+            may_be_accepted = in_doubt
+
+        given = options.pop("in_doubt", lambda _: None)
         try:
-            return await self._refusals.counted(self.provider.submit(self.http, document, **options))
+            submitting = self.provider.submit(self.http, document, in_doubt=note, **options)
+            return await self._refusals.counted(submitting)
         except SubmitUncertain:
             self._in_doubt[id(document)] = pages
             raise
-        except DocJobsError:
-            if budget:
+        except BaseException as ended:
+            if budget and (isinstance(ended, DocJobsError) or not may_be_accepted):
                 budget.give_back(pages)
             raise
 
@@ -248,17 +260,24 @@ class Purchases(ABC):
         """A phase of a document, to be told while the context is open."""
         return self.http.telemetry.phase(phase, self.provider.name, self.provider.product, ref)
 
-    def check_is_new(self, ref: JobRef) -> None:
+    def check_is_new(self, ref: JobRef, document: Document) -> None:
         """Raise `SubmitUncertain` when the service gives one job to two documents."""
-        known = self._documents.setdefault(ref.job_id, ref.document_sha256)
-        if known != ref.document_sha256:
+        content = ref.document_sha256 or document.url
+        if self._documents.setdefault(ref.job_id, content) != content:
             raise SubmitUncertain(f"The service answered with the job of another document, {ref.job_id}.")
 
 
 class Unrecorded(Purchases):
     """Without a ledger: nothing is remembered, and what a crash interrupts is lost."""
 
-    async def submit(self, document: Document, *, hold: bool, until: float = math.inf) -> Purchase:  # noqa: ARG002
+    async def submit(
+        self,
+        document: Document,
+        *,
+        hold: bool,  # noqa: ARG002
+        deadline: float = math.inf,
+        others: float | None = None,  # noqa: ARG002
+    ) -> Purchase:
         """See `Purchases.submit`."""
         sent = False
 
@@ -267,10 +286,10 @@ class Unrecorded(Purchases):
             sent = in_doubt
 
         try:
-            ref = await before(until, self._submit(document, note), may_stop=lambda: not sent)
+            ref = await before(deadline, self._submit(document, note), may_stop=lambda: not sent)
         except TimeoutError:
             raise JobTimeout("The time limit passed before the document was submitted.") from None
-        self.check_is_new(ref)
+        self.check_is_new(ref, document)
         return Purchase(ref)
 
     async def _submit(self, document: Document, note: InDoubt) -> JobRef:
@@ -282,5 +301,7 @@ class Unrecorded(Purchases):
                     raise
                 try:
                     return await self.send(document, in_doubt=note)
-                except OverBudget:
+                except SubmitUncertain:
+                    raise
+                except DocJobsError:
                     raise lost from None

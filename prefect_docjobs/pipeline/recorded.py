@@ -7,7 +7,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,7 +39,6 @@ from prefect_docjobs.ledger import (
 )
 from prefect_docjobs.models import Document, JobRef, Outcome, Usage
 from prefect_docjobs.pipeline.arrivals import Arrivals
-from prefect_docjobs.pipeline.budget import OverBudget
 from prefect_docjobs.pipeline.bystanders import Bystanders
 from prefect_docjobs.pipeline.finishing import GRACE, before, retry_write, seen_through
 from prefect_docjobs.pipeline.imports import entry_of_job
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
 _log = logging.getLogger(__name__)
 _MOST = 2**31 - 1  # of a figure
+_MOMENT = 0.02  # seconds before a record that somebody else has changed is read again
 _SOON = 2.0  # seconds that a document waits for its job to be written down
 _AWAY = 0.5  # seconds between two tries of a database that is away
 _BUYS = 3  # submits of one document in one call, all but the last surely not accepted
@@ -61,11 +61,12 @@ _BUYS = 3  # submits of one document in one call, all but the last surely not ac
 
 @dataclass(frozen=True, slots=True)
 class _Unsure:
-    """An intent of ours that may or may not have been accepted; `jobs` may be its, where that is known."""
+    """An intent of ours that may or may not have been accepted; `jobs` may be its, where they are known."""
 
     record: Record
     why: str
     jobs: tuple[str, ...] = ()
+    just_sent: bool = True
 
 
 class Recorded(Purchases):
@@ -83,6 +84,8 @@ class Recorded(Purchases):
         self._known: dict[str, Record] = {}
         self._began = time.monotonic()
         self._in_hand: dict[int, Record] = {}
+        self._pending: set[asyncio.Task[Record | None]] = set()  # of intents, the same
+        self._away_since = math.inf
         self._late: dict[int, asyncio.Task[Record | None]] = {}  # writes that a database which is away delays
 
     async def __aexit__(self, *exc: object) -> None:
@@ -90,9 +93,9 @@ class Recorded(Purchases):
         is_cancelled = bool(exc) and isinstance(exc[1], asyncio.CancelledError)
         with anyio.CancelScope(shield=True):
             await self._bystanders.aclose()
-            if self._late:
-                await asyncio.wait(self._late.values(), timeout=GRACE if is_cancelled else self._ledger.wait)
-                await cancelled(*self._late.values())
+            if late := {*self._late.values(), *self._pending}:
+                await asyncio.wait(late, timeout=GRACE if is_cancelled else self._ledger.wait)
+                await cancelled(*late)
             await asyncio.gather(*map(self._let_go, self._in_hand.values()))
 
     async def let_go(self, purchase: Purchase) -> None:
@@ -113,47 +116,71 @@ class Recorded(Purchases):
 
     # -- a document becomes a job
 
-    async def submit(self, document: Document, *, hold: bool, until: float = math.inf) -> Purchase:
+    async def submit(
+        self, document: Document, *, hold: bool, deadline: float = math.inf, others: float | None = None
+    ) -> Purchase:
         """See `Purchases.submit`."""
         self.provider.check(document)
-        entry = await self._entry(document)
-        intents, buys_left, give_up_at = Intents(self._ledger, entry, self._account), _BUYS, math.inf
-        record: Record | None = None
+        intents = Intents(self._ledger, await self._entry(document), self._account)
+        try:
+            return await self._bring_about(document, intents, hold=hold, deadline=deadline, others=others)
+        finally:
+            if intents.writing is not None:
+                self._pending.add(intents.writing)
+                intents.writing.add_done_callback(self._pending.discard)
+
+    async def _bring_about(
+        self, document: Document, intents: Intents, *, hold: bool, deadline: float, others: float | None
+    ) -> Purchase:
+        buys_left, give_up_at = _BUYS, math.inf
+        record, until = None, math.inf
         while True:
             try:
-                record = record or await self._looked_up(intents, entry)
-                job = await self._advanced(document, intents, record, hold=hold, until=until)
+                record = record or await intents.look_up()
+                if record is not None and self._step(record) is Step.STAND_BY and until == math.inf:
+                    until = min(deadline, math.inf if others is None else anyio.current_time() + others)
+                job = await self._advanced(
+                    document, intents, record, hold=hold, until=until, deadline=deadline
+                )
             except LedgerUnavailable:
                 now = anyio.current_time()
                 give_up_at = min(give_up_at, now + self._ledger.wait)
-                if now >= min(give_up_at, until):
+                if now >= min(give_up_at, deadline):
                     raise
                 await anyio.sleep(_AWAY)  # without a slot
                 record = None
                 continue
+            except Exception as error:  # noqa: BLE001 (it becomes the document's row)
+                raise _of_the_submit(error, intents, document) from None
             if isinstance(job, Purchase):
                 return self._held(job)
-            record, unsure = None, job
-            if unsure is not None:
+            record, unsure, give_up_at = None, job, math.inf
+            if unsure is None:
+                await anyio.sleep(_MOMENT)
+            else:
                 self._in_hand[unsure.record.id] = unsure.record
                 buys_left -= 1
-                record = await self._reconciled(unsure, last=not buys_left)
+                record = await self._reconciled(unsure, last=not buys_left, deadline=deadline)
                 if record is unsure.record:
                     self.not_accepted(document)
                 if record is not None and record.state is State.FAILED:
                     buys_left, intents.lost = 1, record
 
-    async def _looked_up(self, intents: Intents, entry: Entry) -> Record | None:
-        return await intents.known(await self._ledger.by_key(entry.key))
-
     async def _advanced(
-        self, document: Document, intents: Intents, record: Record | None, *, hold: bool, until: float
+        self,
+        document: Document,
+        intents: Intents,
+        record: Record | None,
+        *,
+        hold: bool,
+        until: float,
+        deadline: float,
     ) -> Purchase | _Unsure | None:
         """A job; or what became of an intent; or None when the record has to be read again."""
         step = Step.SUBMIT if record is None else self._step(record)
         if record is None or step is Step.SUBMIT:
             await intents.check_pause()
-            return await self._buy(document, intents, record, until)
+            return await self._buy(document, intents, record, deadline)
         if step is Step.FAIL:
             raise recorded_failure(record)
         if record.ref is not None and (step is Step.USE or not hold):
@@ -165,22 +192,22 @@ class Recorded(Purchases):
         if taken is None:
             return None  # somebody else was faster
         if step is Step.RECONCILE or taken.ref is None:
-            return _Unsure(taken, "The submit was under way when its worker ended.")
+            return _Unsure(taken, "The submit was under way when its worker ended.", just_sent=False)
         return Purchase(taken.ref, taken, reused=True)
 
     def _step(self, record: Record) -> Step:
         terms, mine = self.terms, record.mine
         # A retry or a replay of a flow run goes on with what the run has bought, whatever `reuse_for` says.
         replays = terms.flow_run_id is not None and record.flow_run_id == terms.flow_run_id
-        reuse_for = None if replays else terms.reuse_for
-        step = next_step(record, mine=mine, reuse_for=reuse_for, on_uncertain=terms.on_uncertain)
         # What was intended since this call began has been bought again already.
         is_earlier = record.age > time.monotonic() - self._began
+        reuse_for = None if replays or not is_earlier else terms.reuse_for
+        step = next_step(record, mine=mine, reuse_for=reuse_for, on_uncertain=terms.on_uncertain)
         again = terms.resubmit and is_earlier and record.reason is not Reason.UNCERTAIN
         return Step.SUBMIT if step is Step.FAIL and again else step
 
     async def _buy(
-        self, document: Document, intents: Intents, record: Record | None, until: float
+        self, document: Document, intents: Intents, record: Record | None, deadline: float
     ) -> Purchase | _Unsure | None:
         """Submit in the place of `record`; None when somebody else was faster."""
         intents.begin(record)
@@ -189,7 +216,7 @@ class Recorded(Purchases):
             return not intents.may_be_accepted
 
         try:
-            buying = before(until, self._bought(document, intents, until), may_stop=may_stop)
+            buying = before(deadline, self._bought(document, intents, deadline), may_stop=may_stop)
             return await seen_through(buying, matters=lambda: intents.may_be_accepted)
         except ClaimLost:
             await intents.withdraw()
@@ -202,21 +229,12 @@ class Recorded(Purchases):
             if not await self._withdrawn(intents):
                 raise
             raise JobTimeout("The time limit passed before the document was submitted.") from None
-        except OverBudget:
-            await intents.withdraw()
-            if intents.lost is not None:  # this call has sent it
-                raise recorded_failure(intents.lost) from None
-            raise
         except DocJobsError:
             await self._withdrawn(intents)
             raise
-        except Exception as bug:
-            if not await self._withdrawn(intents):
-                raise
-            _log.exception("%s: the submit broke", document.name)
-            raise Unavailable(f"The submit broke ({type(bug).__name__}). Nothing was sent.") from None
         except BaseException:
-            await self._withdrawn(intents)
+            if not await self._withdrawn(intents) and intents.record is not None:
+                await self._put_down(intents.record, None)
             raise
 
     async def _withdrawn(self, intents: Intents) -> bool:
@@ -225,7 +243,7 @@ class Recorded(Purchases):
             await intents.withdraw()
         return not intents.may_be_accepted
 
-    async def _bought(self, document: Document, intents: Intents, until: float) -> Purchase | _Unsure:
+    async def _bought(self, document: Document, intents: Intents, deadline: float) -> Purchase | _Unsure:
         async with self.turns:
             ref = await self.send(
                 document,
@@ -236,15 +254,16 @@ class Recorded(Purchases):
         intent = intents.record
         assert intent is not None  # noqa: S101 (an attempt succeeded)
         try:
-            self.check_is_new(ref)
+            self.check_is_new(ref, document)
         except SubmitUncertain as wrong:
             return _Unsure(intent, str(wrong), (ref.job_id,))
-        return Purchase(ref, await self._submitted(intent, ref, until))
+        return Purchase(ref, await self._submitted(intent, ref, deadline))
 
     async def _submitted(self, intent: Record, ref: JobRef, until: float) -> Record:
         """Write down a job that is paid for; while the database is away, its document goes on."""
         writing = asyncio.create_task(self._written(intent, ref, until), name="docjobs-submitted")
         self._late[intent.id] = writing
+        self._in_hand[intent.id] = intent
         await asyncio.wait([writing], timeout=_SOON)
         return self._now(replace(intent, state=State.SUBMITTED, ref=ref, job_id=ref.job_id))
 
@@ -272,10 +291,13 @@ class Recorded(Purchases):
             self._in_hand[written.id] = written
         return written
 
-    async def _reconciled(self, unsure: _Unsure, *, last: bool) -> Record | None:
+    async def _reconciled(self, unsure: _Unsure, *, last: bool, deadline: float) -> Record | None:
         """Find out whether the service accepted an intent; the record says what to do next."""
         try:
-            candidates = unsure.jobs or await self._lost.candidates(unsure.record)
+            candidates: Sequence[str] | None = unsure.jobs
+            if not candidates:
+                with anyio.fail_after(max(0.0, deadline + GRACE - anyio.current_time())):
+                    candidates = await self._lost.candidates(unsure.record, just_sent=unsure.just_sent)
             if candidates is not None and not candidates and not last:
                 _log.info("%s: the service did not accept it; submitting.", unsure.record.document_name)
                 return unsure.record
@@ -287,8 +309,10 @@ class Recorded(Purchases):
             failed = await retry_write(failing, until=anyio.current_time() + self._ledger.wait)
         except ClaimLost:
             return None  # somebody else finds out
-        except LedgerUnavailable as problem:
-            raise SubmitUncertain(f"{unsure.why} {problem}", provider=self.provider.name) from None
+        except (LedgerUnavailable, TimeoutError) as problem:
+            await self._put_down(unsure.record, None)  # a later run finds out
+            why = f"{unsure.why} {problem or 'The time limit passed before the service could be asked.'}"
+            raise SubmitUncertain(why, provider=self.provider.name) from None
         if last or self.terms.on_uncertain == "fail":
             raise recorded_failure(failed)
         return failed
@@ -350,9 +374,13 @@ class Recorded(Purchases):
         bought = {"flow_run_id": terms.flow_run_id, "task_run_id": terms.task_run_id, "block": terms.block}
         entry = entry_of_job(ref, **bought)
         record = await self._ledger.claim(entry)
-        if record.mine and record.state is State.INTENDED:
-            record = await self._ledger.submitted(record, ref)
-        return record
+        if not (record.mine and record.state is State.INTENDED):
+            return record
+        try:
+            return await self._ledger.submitted(record, ref)
+        except BaseException:
+            await self._put_down(record, None)
+            raise
 
     async def done(self, purchase: Purchase, ref: JobRef) -> Purchase:
         """See `Purchases.done`. Not being able to write it costs one more status check, no more."""
@@ -422,11 +450,15 @@ class Recorded(Purchases):
     async def _kept(self, record: Record, ref: JobRef, answer: Answer) -> Record:
         kind = answer.headers.get("content-type")
         keep = partial(self._ledger.kept, record, ref, answer.body, content_type=kind)
+        began = anyio.current_time()
         try:
-            kept = await retry_write(keep, until=anyio.current_time() + self._ledger.wait)
+            # One wait for an outage, not one for each result.
+            kept = await retry_write(keep, until=min(began, self._away_since) + self._ledger.wait)
         except Exception as problem:  # noqa: BLE001 (bookkeeping costs no result)
+            self._away_since = min(began, self._away_since)
             _log.error("%s: the result could not be kept, it is only in memory: %s", ref, problem)
             return record
+        self._away_since = math.inf
         if kept.mine:
             self._in_hand[kept.id] = kept
         return kept
@@ -469,3 +501,18 @@ def _figures(usage: Usage, ref: JobRef) -> dict[str, Any]:
     if odd:
         _log.warning("%s: the service gives impossible figures, left out: %s.", ref, ", ".join(odd))
     return {name: None if name in odd else value for name, value in figures.items()}
+
+
+def _of_the_submit(error: Exception, intents: Intents, document: Document) -> DocJobsError:
+    """What a submit ended with, as its row says it."""
+    if isinstance(error, (SubmitUncertain, JobTimeout)):
+        return error
+    if intents.lost is not None:  # this call has sent it before
+        return recorded_failure(intents.lost)
+    if isinstance(error, DocJobsError):
+        return error
+    _log.error("%s: the submit broke", document.name, exc_info=error)
+    what = f"The submit broke ({type(error).__name__})."
+    if intents.may_be_accepted:
+        return SubmitUncertain(f"{what} The document may have been accepted.")
+    return Unavailable(f"{what} Nothing was sent.")

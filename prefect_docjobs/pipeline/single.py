@@ -32,7 +32,7 @@ async def submit_one(
     """See to it that there is a job for a document; see `Purchases.submit` for the errors."""
     async with purchases(provider, http, terms, ledger) as buying:
         with buying.phase(Phase.SUBMIT) as told:
-            purchase = await buying.submit(document, hold=False, until=anyio.current_time() + OTHERS)
+            purchase = await buying.submit(document, hold=False, others=OTHERS)
             told.job(purchase.ref)
             told.note(REUSED, purchase.reused)
         return purchase.ref

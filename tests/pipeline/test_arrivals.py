@@ -420,9 +420,9 @@ async def test_a_push_that_nobody_can_read_leaves_looks_to_it(
 
         async def spoil(number: int) -> None:
             if sum(bool(job.fetches) for job in at.world.all_jobs()) == 1:
-                await at._execute("UPDATE docjobs_pushes SET state = 'unheard of' WHERE state IS NOT NULL")
+                await at.execute("UPDATE docjobs_pushes SET state = 'unheard of' WHERE state IS NOT NULL")
                 await keep_one(at, "mindee", "somebody's", JobState.SUCCEEDED)
-                await at._execute("UPDATE docjobs_pushes SET state = 'unheard of'")
+                await at.execute("UPDATE docjobs_pushes SET state = 'unheard of'")
 
         async with meanwhile(spoil):
             seconds = await waits_in_a_row(at, 7, of_a_new_model())
