@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prefect import runtime
 
 from prefect_docjobs.blocks.buying import the_ledger
-from prefect_docjobs.errors import InvalidDocument, Reason
+from prefect_docjobs.errors import InvalidDocument, Reason, Unavailable
 from prefect_docjobs.ledger import Record
 from prefect_docjobs.models import Document
 from prefect_docjobs.pipeline.budget import Budget, budget_of
@@ -59,5 +59,5 @@ async def _bought(ledger: Ledger, flow_run_id: str) -> AsyncIterator[Record]:
 async def _pages(record: Record, document: Document | None) -> int:
     try:
         return (await pages_of(document)).number if document else record.pages or 1
-    except InvalidDocument:  # it is gone
+    except (InvalidDocument, Unavailable):  # it is gone, or cannot be read now
         return record.pages or 1

@@ -38,18 +38,12 @@ from prefect_docjobs.errors import (
     Unreadable,
 )
 from prefect_docjobs.http.bodies import InDoubt, Sent, encoded, held_back, noted
-from prefect_docjobs.http.connections import new_client, shared_ssl_context
+from prefect_docjobs.http.connections import headers_of, new_client, shared_ssl_context
 from prefect_docjobs.http.leases import Kind
 from prefect_docjobs.http.messages import MASK, Answer, Request, common_headers, error_for, too_large
 from prefect_docjobs.http.origin import is_proxied, normalize_base_url, path_of, resolve
 from prefect_docjobs.http.pace import Pace, Paces
-from prefect_docjobs.http.refusals import (
-    never_connected,
-    redirect_target,
-    redirected,
-    surely_refused,
-    uncertain,
-)
+from prefect_docjobs.http.refusals import never_connected, redirected, surely_refused, uncertain
 from prefect_docjobs.http.retries import Budget, Limits, counted, kind_of, may_repeat_read, may_repeat_submit
 from prefect_docjobs.telemetry import Telemetry, active
 from prefect_docjobs.telemetry.names import STATUS
@@ -376,8 +370,8 @@ class Http:
             self._paces[kind].answered()
         if sent is None:
             raise error
-        if target := redirect_target(url, answer):
-            raise redirected(target, answer, provider=self.provider)
+        if elsewhere := redirected(url, answer, provider=self.provider):
+            raise elsewhere
         if sent.complete and not surely_refused(answer, error):
             facts = {"status": answer.status, "request_id": answer.request_id}
             raise uncertain(str(error), provider=self.provider, **facts)
@@ -430,7 +424,7 @@ class Http:
             if received.tell() + len(piece) > limit:
                 raise too_large(limit, status)
             received.write(piece)
-        return self._answer(request, status, response.headers, received.getvalue())
+        return self._answer(request, status, headers_of(response), received.getvalue())
 
     async def _read_refusal(self, response: httpx.Response, request: Request) -> Answer:
         """An answer that says no: its status counts, also when its body is too large, damaged or cut off."""
@@ -440,7 +434,7 @@ class Http:
                 body += piece[: _LARGEST_REFUSAL - len(body)]
                 if len(body) >= _LARGEST_REFUSAL:
                     break
-        return self._answer(request, response.status_code, response.headers, body)
+        return self._answer(request, response.status_code, headers_of(response), body)
 
     def _answer(self, request: Request, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         """What came, as it may be told of; a result is kept as it is."""

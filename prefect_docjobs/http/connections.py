@@ -7,6 +7,7 @@ httpx writes it does not read: the write fails or hangs, and the answer is gone.
 from __future__ import annotations
 
 import functools
+import re
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +20,10 @@ import httpx
 from prefect_docjobs.http.bodies import PIECE
 from prefect_docjobs.http.messages import common_headers
 from prefect_docjobs.http.retries import Limits
+
+# 101 is none: after it comes no HTTP.
+_INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d")
+_INTERIM_HEAD = re.compile(_INTERIM.pattern + rb"[ \r\n].*?\n\r?\n", re.DOTALL)
 
 
 @functools.cache
@@ -46,10 +51,24 @@ def new_client(
         timeout=httpx.Timeout(limits.idle, connect=limits.connect),
         limits=httpx.Limits(max_connections=pool, max_keepalive_connections=pool, keepalive_expiry=keepalive),
         follow_redirects=False,
+        event_hooks={"response": [_set_location_aside]},
     )
     if uploads and transport is None:
         _read_early_answers(client)
     return client
+
+
+async def _set_location_aside(response: httpx.Response) -> None:
+    """Httpx would raise for an address that makes no sense, although no redirect is followed."""
+    if response.has_redirect_location:
+        response.extensions["location"] = response.headers.pop("location")
+
+
+def headers_of(response: httpx.Response) -> httpx.Headers:
+    """The headers of an answer of `new_client`, with the address of a redirect as it came."""
+    if "location" in response.extensions:
+        response.headers["location"] = response.extensions["location"]
+    return response.headers
 
 
 def _read_early_answers(client: httpx.AsyncClient) -> None:
@@ -89,8 +108,9 @@ class _Backend(httpcore.AsyncNetworkBackend):
 class _Stream(httpcore.AsyncNetworkStream):
     """A connection that is read while it is written to.
 
-    What comes ends the write with a `WriteError`, after which httpcore reads the answer. A connection that
-    was read in this way is not used again: what it holds unread could not be seen.
+    What comes ends the write with a `WriteError`, after which httpcore reads the answer. Interim answers
+    (1xx) are dropped, as httpcore drops them. A connection that was read in this way is not used again: what
+    it holds unread could not be seen.
     """
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
@@ -105,15 +125,16 @@ class _Stream(httpcore.AsyncNetworkStream):
         if len(buffer) < PIECE:
             await self._inner.write(buffer, timeout)
             return
-        self._was_read, broken = True, False
+        self._was_read, is_over = True, False
         problem: Exception | None = None
 
         async def listen(scope: anyio.CancelScope) -> None:
-            nonlocal broken
-            try:
-                self._early.append(await self._inner.read(PIECE))
-            except Exception:  # noqa: BLE001 (whatever it is, httpcore's own read tells it)
-                broken = True
+            nonlocal is_over
+            while not is_over:
+                try:
+                    is_over = self._has_ended(await self._inner.read(PIECE))
+                except Exception:  # noqa: BLE001 (whatever it is, httpcore's own read tells it)
+                    is_over = True
             scope.cancel()
 
         async with anyio.create_task_group() as tasks:
@@ -128,10 +149,21 @@ class _Stream(httpcore.AsyncNetworkStream):
                 tasks.cancel_scope.cancel()
             else:
                 tasks.cancel_scope.cancel()
-        if self._early or broken:
+        if is_over:
             raise httpcore.WriteError("The service answered before the whole body was sent.")
         if problem:
             raise problem
+
+    def _has_ended(self, piece: bytes) -> bool:
+        """Keep what was read; whether it is the end of the connection, or more than interim answers."""
+        heard = b"".join(self._early) + piece
+        while head := _INTERIM_HEAD.match(heard):
+            heard = heard[head.end() :]
+        self._early = [heard] if heard else []
+        if not piece:
+            self._early.append(piece)
+        start = heard[:12] + b"HTTP/1.1 100"[len(heard) :]  # what is missing may still come
+        return not piece or len(heard) > PIECE or not _INTERIM.match(start)
 
     async def _let_read(self) -> None:
         """Have what has come read first: a write on a connection that was reset would discard it."""

@@ -47,34 +47,43 @@ def never_connected(problem: Exception, sent: Sent | None) -> bool:
     return sent is None or not sent.complete or cause is None or isinstance(cause, _NO_CONNECTION_CAUSES)
 
 
-def redirect_target(url: str, answer: Answer) -> httpx.URL | None:
-    """Where a redirect that proves that a submit was not accepted leads; None for any other answer.
+def redirected(url: str, answer: Answer, *, provider: str) -> Rejected | None:
+    """The error for a redirect that proves that a submit was not accepted; None for any other answer.
 
-    302 and 303 may point to what an accepted submit has made; to the same path they do not.
+    302 and 303 may point to what an accepted submit has made; to the same path they do not. A query may hold
+    a token, and so is not named.
     """
     if answer.status not in {*_MOVED, 302, 303}:
         return None
-    asked = httpx.URL(url)
-    try:
-        target = asked.join(quote(answer.location or "", safe=_IN_URLS))
-    except (httpx.InvalidURL, ValueError):
-        target = asked.copy_with(raw_path=b"/")
-    is_same = bool(answer.location) and target.path == asked.path
-    return target if is_same or answer.status in _MOVED else None
-
-
-def redirected(target: httpx.URL, answer: Answer, *, provider: str) -> Rejected:
-    """The error for a submit that is sent elsewhere; a query may hold a token, and so is not named."""
-    origin = f"{target.scheme}://{target.netloc.decode('ascii', 'replace')}"
-    path = target.raw_path.partition(b"?")[0].decode("ascii", "replace")
-    place, origin = answer.mask(origin + path)[:_LONGEST_PLACE], answer.mask(origin)
+    asked, target = httpx.URL(url), _target(url, answer.location)
+    if answer.status not in _MOVED and (target is None or target.path != asked.path):
+        return None
+    place, advice = "an address that cannot be used", ""
+    if target is not None:
+        origin = _origin(target)
+        path = target.raw_path.partition(b"?")[0].decode("ascii", "replace")
+        place = answer.mask(origin + path)[:_LONGEST_PLACE]
+        if origin != _origin(asked):
+            advice = f" If the service is there, give {answer.mask(origin)} as base_url."
     return Rejected(
-        f"The submit was redirected to {place}. Redirects are not followed, and nothing was accepted. "
-        f"If the service is there, give {origin} as base_url.",
+        f"The submit was redirected to {place}. Redirects are not followed, and nothing was accepted.{advice}",
         provider=provider,
         status=answer.status,
         request_id=answer.request_id,
     )
+
+
+def _target(url: str, location: str | None) -> httpx.URL | None:
+    """Where a redirect leads; None where that is no address on the web."""
+    try:
+        target = httpx.URL(url).join(quote(location or "", safe=_IN_URLS))
+    except (httpx.InvalidURL, ValueError):
+        return None
+    return target if location and target.scheme in {"http", "https"} and target.host else None
+
+
+def _origin(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
 
 
 def uncertain(why: str, **facts: Any) -> SubmitUncertain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import mimetypes
@@ -13,12 +14,24 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from prefect_docjobs.errors import InvalidDocument
+from prefect_docjobs.errors import InvalidDocument, Unavailable
 
 _CHUNK = 1 << 20
 _UNKNOWN_TYPE = "application/octet-stream"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?[\w-]+=[\w.\"-]+)*", re.ASCII)
+_OF_THE_DOCUMENT = frozenset(
+    {
+        errno.ENOENT,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+    }
+)
 _TYPES = {".heic": "image/heic", ".heif": "image/heif", ".webp": "image/webp", ".md": "text/markdown"}
 
 
@@ -153,7 +166,10 @@ class Document:
         return size, digest.hexdigest()
 
     def check(self) -> None:
-        """Raise `InvalidDocument` unless there is something to send: one source, readable, not empty."""
+        """Raise `InvalidDocument` unless there is something to send: one source, readable, not empty.
+
+        `Unavailable` is raised where it cannot be read now.
+        """
         if [self.path, self.data, self.url].count(None) != 2:
             raise InvalidDocument(f"{self.name}: give exactly one of a path, bytes, or a URL.")
         if not _MEDIA_TYPE.fullmatch(self.media_type):
@@ -162,9 +178,11 @@ class Document:
             )
         if self.url is not None:
             self._check_url(self.url)
-        elif self.path is not None and self.path.is_dir():
-            raise InvalidDocument(f"{self.path} is a folder. Use Document.from_folder for its files.")
-        elif not self.size:
+            return
+        with self.readable():
+            if self.path is not None and self.path.is_dir():
+                raise IsADirectoryError
+        if not self.size:
             raise InvalidDocument(f"{self.path or self.name} is empty. There is nothing to extract.")
 
     def _check_url(self, url: str) -> None:
@@ -177,7 +195,11 @@ class Document:
 
     @contextmanager
     def readable(self) -> Iterator[None]:
-        """Turn what goes wrong while the file is read into `InvalidDocument`."""
+        """Turn what goes wrong while the file is read into `InvalidDocument`.
+
+        Or into `Unavailable`, where it may pass and is not the document's fault: too many open files, a disk
+        or a share that does not answer.
+        """
         try:
             yield
         except FileNotFoundError:
@@ -188,8 +210,12 @@ class Document:
             ) from None
         except PermissionError:
             raise InvalidDocument(f"{self.path} cannot be read: permission denied.") from None
-        except (OSError, ValueError) as problem:
+        except ValueError as problem:
             raise InvalidDocument(f"{self.path} cannot be read: {problem}") from None
+        except OSError as problem:
+            if problem.errno in _OF_THE_DOCUMENT:
+                raise InvalidDocument(f"{self.path} cannot be read: {problem}") from None
+            raise Unavailable(f"{self.path} cannot be read now: {problem}; nothing was sent") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import IO
 import anyio
 import anyio.to_thread
 
-from prefect_docjobs.errors import InvalidDocument
+from prefect_docjobs.errors import InvalidDocument, Unavailable
 from prefect_docjobs.models import Document
 
 # What pypdf says about a damaged file is no news here: without a handler it would go to stderr.
@@ -58,7 +58,7 @@ def _counted(document: Document) -> Pages:
     try:
         with document.open() as stream:
             number = _number(stream, document)
-    except InvalidDocument:
+    except (InvalidDocument, Unavailable):
         raise
     except Exception:  # noqa: BLE001 (on damaged files a parser raises whatever it met)
         return Pages()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import resource
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from prefect_docjobs.errors import InvalidDocument, JobFailed, Reason, ServiceError, Throttled
+from prefect_docjobs.errors import InvalidDocument, JobFailed, Reason, ServiceError, Throttled, Unavailable
 from prefect_docjobs.models import (
     Batch,
     Document,
@@ -73,6 +75,62 @@ def test_a_document_without_permission_says_so(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(InvalidDocument, match="permission"):
         Document.from_path(path).sha256  # noqa: B018
+
+
+def test_a_document_is_not_at_fault_when_too_many_files_are_open(tmp_path: Path) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(b"x")
+    document, held = Document.from_path(path), list[int]()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 5, hard))
+    try:
+        with pytest.raises(OSError, match="Too many"):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(Unavailable, match="cannot be read now: .*; nothing was sent"):
+            document.read()
+    finally:
+        for one in held:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert document.read() == b"x"
+
+
+PASSING = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN]
+LASTING = [
+    errno.ENOENT,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+]
+
+
+@pytest.mark.parametrize("number", [*PASSING, *LASTING], ids=errno.errorcode.get)
+@pytest.mark.parametrize("ask", ["check", "size", "sha256", "read", "pinned"])
+def test_what_may_pass_is_unavailable_and_what_lasts_is_the_documents_fault(ask: str, number: int) -> None:
+    class Broken(type(Path())):  # type: ignore[misc]
+        def stat(self, **_: object) -> os.stat_result:
+            raise OSError(number, os.strerror(number))
+
+        def open(self, *_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+    document = Document(name="a.pdf", path=Broken("/a.pdf"))
+    with pytest.raises(Unavailable if number in PASSING else InvalidDocument):
+        asked = getattr(document, ask)
+        asked()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/a.pdf", "loop"])
+def test_a_path_that_leads_nowhere_is_the_documents_fault(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InvalidDocument):
+        Document.from_path(tmp_path / name).check()
 
 
 def test_a_url_has_no_size_and_no_hash_and_its_name_has_no_query() -> None:

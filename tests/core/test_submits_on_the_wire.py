@@ -132,6 +132,7 @@ UNCERTAIN: dict[str, bytes | str] = {
     "302 elsewhere": answer("302 Found", b"", "Location: /jobs/7"),
     "303 elsewhere": answer("303 See Other", b"", "Location: /jobs/7"),
     "302 nowhere": answer("302 Found"),
+    "302 to no address": answer("302 Found", b"", "Location: http://host:port/submit"),
     "300": answer("300 Multiple Choices"),
 }
 
@@ -273,6 +274,93 @@ async def test_a_large_submit_after_another_takes_a_connection_without_leftovers
             document = Document.from_bytes(b"x" * LARGE, name="acme.pdf")
             got = await http.submit(Request("POST", "/submit", body=document))
             assert got.json() == {"id": str(number)}
+
+
+INTERIM = {
+    "100": [b"HTTP/1.1 100 Continue\r\n\r\n"],
+    "102": [b"HTTP/1.1 102 Processing\r\n\r\n"],
+    "103": [b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink: </b>\r\n\r\n"],
+    "many": [b"HTTP/1.1 102 Processing\r\n\r\n"] * 20,
+    "several at once": [b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"],
+    "in pieces": [
+        b"HT",
+        b"TP/1.1 1",
+        b"0",
+        b"3 Early Hints\r\nLin",
+        b"k: </a>\r\n",
+        b"\r",
+        b"\nHTTP/1.1 1",
+        b"00 \r\n\r\n",
+    ],
+}
+
+
+@pytest.mark.parametrize("final", [b"200 OK", b"413 Large"])
+@pytest.mark.parametrize("case", INTERIM)
+async def test_an_interim_answer_does_not_end_an_upload(
+    context: ssl.SSLContext | None, case: str, final: bytes
+) -> None:
+    is_refused = final != b"200 OK"
+
+    async def act(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = int(head.lower().partition(b"content-length:")[2].split()[0])
+        for piece in INTERIM[case]:
+            writer.write(piece)
+            await writer.drain()
+            await reader.readexactly(PIECE)
+            size -= PIECE
+        if not is_refused:
+            await reader.readexactly(size)
+            peer.whole += 1
+        writer.write(answer(final.decode(), b"{}"))
+        await asyncio.Event().wait()
+
+    async with serving(act, context) as peer, client(peer.url, HASTY) as http:
+        error, said = await submitted(http, LARGE)
+        kind = Rejected if is_refused else type(None)
+        assert (type(error), any(said)) == (kind, not is_refused)
+        assert (peer.connections, peer.whole) == (1, int(not is_refused))
+
+
+@pytest.mark.parametrize("then", ["close", "reset"])
+async def test_a_connection_that_ends_after_an_interim_answer_refuses_the_upload(then: str) -> None:
+    act = after(100_000, raw=b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 1", then=then)
+    async with serving(act) as peer, client(peer.url) as http:
+        error, said = await submitted(http, LARGE)
+        assert (type(error), any(said), peer.connections) == (Unavailable, False, 2)
+
+
+NO_ADDRESS = ["http://[::1", "http://host:port/x", "mailto:x", "http://", "//", "http://a:1, http://b:2", ""]
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("status", [301, 307, 308])
+@pytest.mark.parametrize("place", NO_ADDRESS)
+async def test_a_redirect_to_no_address_is_refused_as_any_other(place: str, status: int, size: int) -> None:
+    raw = answer(f"{status} Moved", b"", f"Location: {place}")
+    act = after(None, raw=raw) if size == SMALL else after(100_000, raw=raw, then="hang")
+    async with serving(act) as peer, client(peer.url) as http:
+        error, said = await submitted(http, size)
+        assert isinstance(error, Rejected)
+        assert (error.status, said, peer.connections) == (
+            status,
+            [True, False] if size == SMALL else [False],
+            1,
+        )
+        assert "base_url" not in str(error)
+
+
+async def test_a_redirect_names_a_base_url_only_where_it_is_another() -> None:
+    same = after(None, raw=answer("308 Moved", b"", "Location: /other"))
+    other = after(None, raw=answer("308 Moved", b"", "Location: https://new.test/other"))
+    for act, names_it in ((same, False), (other, True)):
+        async with serving(act) as peer, client(peer.url) as http:
+            error, _ = await submitted(http, SMALL)
+            assert isinstance(error, Rejected)
+            assert "/other." in str(error)
+            assert ("give https://new.test as base_url" in str(error)) is names_it
+            assert ("base_url" in str(error)) is names_it
 
 
 # There was no connection.
