@@ -17,6 +17,8 @@ from uuid import uuid4
 
 import fsspec  # type: ignore[import-untyped]
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow_async
 from prefect.settings import PREFECT_API_URL
 from pypdf import PdfWriter
 from support.blocks import make_job
@@ -262,18 +264,26 @@ async def test_a_load_that_is_retried_counts_all_pages_of_what_it_has_bought(
     is_far: bool, given: Given, tmp_path: Path
 ) -> None:
     given.set(stuck_share=1.0)
-    folder = f"memory://budget-{uuid4()}" if is_far else str(tmp_path / "pages")
-    if not is_far:
-        Path(folder).mkdir()
+    folder = f"memory://budget-{uuid4()}" if is_far else f"{tmp_path}/pages"
+    fsspec.url_to_fs(folder)[0].makedirs(folder, exist_ok=True)
     for number in range(4):
         with fsspec.open(f"{folder}/{number}.pdf", "wb") as file:
             file.write(blank_pages(5, width=100 + number))
+    call = {
+        "folder": folder,
+        "job": given.job,
+        "destination": f"duckdb:{given.place('retried.duckdb')}",
+        "budget": 10,
+        "document_timeout": 1.0,
+    }
     retried = flows.load_documents.with_options(retries=1, retry_delay_seconds=0)
-    tables = f"duckdb:{given.place('retried.duckdb')}"
-    state = await retried(
-        folder, given.job, tables, budget=10, document_timeout=1.0, max_failures=0, return_state=True
-    )
-    assert state.is_failed()
+    async with get_client() as client:
+        first = await retried(**call, return_state=True)
+        assert first.is_scheduled()  # as a worker sees it, which starts the run again
+        run = await client.read_flow_run(first.state_details.flow_run_id)
+    assert given.submits == 2
+    again = await run_flow_async(retried, flow_run=run, parameters=call, return_type="state")
+    assert again.is_failed()
     assert given.submits == 2  # of 5 pages each
 
 

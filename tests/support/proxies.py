@@ -18,7 +18,7 @@ _HOPS = ("content-length", "transfer-encoding", "content-encoding", "date", "ser
 async def in_front(
     service: Running, *, hangs: str | None = None, refuses: Collection[str] = ()
 ) -> AsyncIterator[str]:
-    """A proxy that never answers paths with one text, and refuses a GET of those with others with HTTP 401."""
+    """A proxy that never answers paths with one text, and answers a GET of others with HTTP 401."""
 
     async def handle(request: web.Request) -> web.Response:
         if hangs is not None and hangs in request.path:
