@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
 from prefect import runtime
 
 from prefect_docjobs.blocks.buying import the_ledger
@@ -26,6 +27,7 @@ async def budget_of_run(
     documents: Iterable[Document] = (),
     *,
     max_documents: int | None = None,
+    fetch: Callable[[str], Document | None] | None = None,
 ) -> Budget | None:
     """The budget of the flow run that is going on; what it has bought already, by its ledger, is spent.
 
@@ -34,6 +36,8 @@ async def budget_of_run(
         price_per_page: What a page costs.
         documents: Those of the run, to count the pages of what is spent as they were counted before.
         max_documents: Documents that may be bought.
+        fetch: Gets a document by its name, in a thread, where it is none of `documents` and nobody knows its
+            pages.
     """
     limit = budget_of(budget, max_documents, price_per_page)
     if limit is None or (budget is None and max_documents is None):
@@ -42,7 +46,10 @@ async def budget_of_run(
     async with the_ledger() as ledger:
         if ledger is not None:
             async for record in _bought(ledger, str(runtime.flow_run.id)):
-                limit.charge(await _pages(record, named.get(record.document_name)))
+                document = named.get(record.document_name)
+                if document is None and record.pages is None and fetch is not None:
+                    document = await anyio.to_thread.run_sync(fetch, record.document_name)
+                limit.charge(await _pages(record, document))
     return limit
 
 

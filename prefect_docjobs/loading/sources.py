@@ -153,6 +153,10 @@ class SourceFolder:
             version=hashlib.sha256(version.encode()).hexdigest()[:32],
         )
 
+    def document(self, file: SourceFile) -> Document | None:
+        """A file on a disk of this machine, not read yet; None for one that would have to be fetched."""
+        return Document.from_path(file.path, name=file.name) if "file" in protocols(self._files) else None
+
     def fetch(self, file: SourceFile, into: Path) -> Fetched:
         """Read a file once: what is on this machine stays where it is, all else is copied to `into`.
 

@@ -58,8 +58,8 @@ _MEND: Mapping[Reason, str] = MappingProxyType(
         Reason.REJECTED: "Mend the request or the plan, then run the flow again.",
         Reason.INVALID_DOCUMENT: "Mend the document, then run the flow again.",
         Reason.UNREADABLE: "Redrive it: the result is fetched again, and nothing is bought.",
-        Reason.UNAUTHORIZED: "Correct the credentials block, then run the flow again: nothing was sent.",
-        Reason.QUOTA: "Raise the quota of the account, then run the flow again: nothing was sent.",
+        Reason.UNAUTHORIZED: "Correct the credentials block, then run the flow again: {fate}.",
+        Reason.QUOTA: "Raise the quota of the account, then run the flow again: {fate}.",
         Reason.CANCELLED: "Run the flow again if it is wanted after all.",
         Reason.BUDGET: "Raise the limit on spending, then run the flow again.",
     }
@@ -86,7 +86,14 @@ def what_again(outcome: Outcome) -> Again:
 def how_again(outcome: Outcome) -> str:
     """The same as a sentence for the person who decides."""
     told = _MEND.get(outcome.reason) if outcome.reason else None
-    return told or _BY_STEP[what_again(outcome)]
+    return told.format(fate=fate_of(outcome)) if told else _BY_STEP[what_again(outcome)]
+
+
+def fate_of(outcome: Outcome) -> str:
+    """What a refusal means for the money: it may have come when the job was accepted already."""
+    if outcome.ref is None:
+        return "nothing was sent"
+    return "its job is waited for again, and nothing is bought"
 
 
 def allowed(outcome: Outcome, *, resubmit: bool, on_uncertain: OnUncertain) -> Again:

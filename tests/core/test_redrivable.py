@@ -80,6 +80,14 @@ def test_an_unreadable_result_is_fetched_again() -> None:
     assert step(row(Reason.UNREADABLE, with_job=True)) is Again.WAIT
 
 
+@pytest.mark.parametrize("reason", [Reason.UNAUTHORIZED, Reason.QUOTA])
+def test_a_refusal_says_whether_there_is_a_job(reason: Reason) -> None:
+    assert "nothing was sent" in how_again(row(reason))
+    told = how_again(row(reason, with_job=True))
+    assert "nothing was sent" not in told
+    assert "its job is waited for again, and nothing is bought" in told
+
+
 def test_a_row_that_is_well_stays() -> None:
     assert step(row(None, with_job=True), resubmit=True, on_uncertain="resubmit") is Again.NO
     assert what_again(row(None)) is Again.NO

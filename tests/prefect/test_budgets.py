@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import sys
@@ -12,10 +13,16 @@ from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import fsspec  # type: ignore[import-untyped]
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow_async
 from prefect.settings import PREFECT_API_URL
+from pypdf import PdfWriter
 from support.blocks import make_job
+from support.proxies import in_front
 from support.services import invoice
 
 from prefect_docjobs import Batch, Document, Outcome, flows, tasks
@@ -250,6 +257,56 @@ async def test_one_budget_holds_for_all_services_of_a_comparison(given: Given) -
         str(given.folder), [given.job, given.other], output=given.place("out"), budget=4
     )
     assert given.submits == 4
+
+
+@pytest.mark.parametrize("is_far", [False, True])
+async def test_a_load_that_is_retried_counts_all_pages_of_what_it_has_bought(
+    is_far: bool, given: Given, tmp_path: Path
+) -> None:
+    given.set(stuck_share=1.0)
+    folder = f"memory://budget-{uuid4()}" if is_far else f"{tmp_path}/pages"
+    fsspec.url_to_fs(folder)[0].makedirs(folder, exist_ok=True)
+    for number in range(4):
+        with fsspec.open(f"{folder}/{number}.pdf", "wb") as file:
+            file.write(blank_pages(5, width=100 + number))
+    call = {
+        "folder": folder,
+        "job": given.job,
+        "destination": f"duckdb:{given.place('retried.duckdb')}",
+        "budget": 10,
+        "document_timeout": 1.0,
+    }
+    retried = flows.load_documents.with_options(retries=1, retry_delay_seconds=0)
+    async with get_client() as client:
+        first = await retried(**call, return_state=True)
+        assert first.is_scheduled()  # as a worker sees it, which starts the run again
+        run = await client.read_flow_run(first.state_details.flow_run_id)
+    assert given.submits == 2
+    again = await run_flow_async(retried, flow_run=run, parameters=call, return_type="state")
+    assert again.is_failed()
+    assert given.submits == 2  # of 5 pages each
+
+
+def blank_pages(number: int, *, width: int) -> bytes:
+    written, made = PdfWriter(), io.BytesIO()
+    for _ in range(number):
+        written.add_blank_page(width, 100)
+    written.write(made)
+    return made.getvalue()
+
+
+async def test_a_load_waits_for_a_job_that_its_key_was_refused_for_also_without_a_ledger(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", "")
+    refused = ["/"]
+    async with in_front(given.service, refuses=refused) as url:
+        job, tables = make_job("mindee", url), f"duckdb:{given.place('refused.duckdb')}"
+        state = await flows.load_documents(str(given.folder), job, tables, return_state=True)
+        assert state.is_failed()
+        refused.clear()
+        told = await flows.load_documents(str(given.folder), job, tables)
+    assert told["loaded"] == given.submits == 3
 
 
 async def test_a_comparison_may_buy_again(given: Given) -> None:

@@ -12,13 +12,15 @@ import anyio
 import pytest
 from prefect import flow
 from support.blocks import make_job
+from support.ledgers import ref
+from support.proxies import in_front
 from support.services import invoice
 
 from prefect_docjobs import aextract_documents, asubmit_documents
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.comparison import Acceptance
 from prefect_docjobs.errors import ConfigurationError, Reason
-from prefect_docjobs.models import Document
+from prefect_docjobs.models import Document, Outcome, Phase
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
@@ -28,6 +30,7 @@ from prefect_docjobs.tasks.fallback import (
     aextract_with_fallback,
     extract_with_fallback,
 )
+from prefect_docjobs.tasks.fallback.attempts import billed
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -200,6 +203,56 @@ async def test_a_job_that_takes_too_long_is_cancelled_where_the_service_can(
     again = await aextract_with_fallback(jobs, [invoice(1)], document_timeout=1.0)
     assert [reason for _, reason in trail(again.tried[0])] == ["delivered"]  # the one that is paid for
     assert (submits(slow), submits(good)) == (1, 1)
+
+
+async def test_a_late_job_that_another_run_waits_for_is_not_cancelled(serve: Callable[..., Running]) -> None:
+    slow, good = serve(duration={"seconds": 6.0}), serve()
+    jobs = [make_job("numind", slow.base_url), make_job("mindee", good.base_url)]
+    other = asyncio.create_task(aextract_documents(jobs[0], [invoice(1)]))
+    await until(lambda: submits(slow) == 1)
+    done = await aextract_with_fallback(jobs, [invoice(1)], document_timeout=1.0)
+    assert [reason for _, reason in trail(done.tried[0])] == ["timeout", "delivered"]
+    assert [job.cancelled_at for job in slow.world.all_jobs()] == [None]
+    assert [row.reason for row in await other] == [None]
+    assert submits(slow) == 1
+
+
+@pytest.mark.parametrize("timeout", [4.0, None])
+async def test_a_cancel_that_hangs_does_not_hold_up_the_call(
+    timeout: float | None, serve: Callable[..., Running]
+) -> None:
+    slow, good = serve(duration={"seconds": 600.0}), serve()
+    async with in_front(slow, hangs="/cancel") as url:
+        jobs = [make_job("numind", url), make_job("mindee", good.base_url)]
+        with anyio.fail_after(30):
+            done = await aextract_with_fallback(jobs, [invoice(1)], timeout=timeout, document_timeout=1.0)
+        assert (str(done.tried[0][0].reason), done.tried[0][0].billed) == ("timeout", "yes")
+        assert [row.ok for row in done.batch] == [timeout is None]  # else the time of the call is over
+        await aextract_documents(jobs[0], [invoice(1)], timeout=0.5)
+        assert submits(slow) == 1  # it is waited for again
+
+
+@pytest.mark.parametrize("name", ["mindee", "numind"])
+async def test_a_job_that_was_accepted_is_billed_also_when_its_key_is_refused_later(
+    name: str, serve: Callable[..., Running]
+) -> None:
+    first, good = serve(), serve()
+    async with in_front(first, refuses=["/"]) as url:
+        jobs = [make_job(name, url), make_job("unsiloed", good.base_url)]
+        done = await aextract_with_fallback(jobs, [invoice(1)])
+        assert submits(first) == 1
+        assert (done.tried[0][0].reason, done.tried[0][0].billed) == (Reason.UNAUTHORIZED, "yes")
+
+
+REFUSED = [Reason.UNAUTHORIZED, Reason.QUOTA, Reason.BUDGET, Reason.THROTTLED, Reason.UNAVAILABLE]
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_is_refused_is_billed_once_there_is_a_job(reason: Reason) -> None:
+    for phase in (Phase.WAIT, Phase.FETCH):
+        outcome = Outcome(document="a.pdf", ref=ref(), phase=phase, reason=reason, error="Said.")
+        assert billed(outcome) == "yes"
+    assert billed(Outcome(document="a.pdf", phase=Phase.SUBMIT, reason=reason, error="Said.")) == "no"
 
 
 async def test_a_job_that_cannot_be_cancelled_is_billed_and_the_next_run_waits_for_it(

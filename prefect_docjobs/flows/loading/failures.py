@@ -11,7 +11,7 @@ from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
 from prefect_docjobs.loading import SourceFile
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.models.escapes import escaped
-from prefect_docjobs.tasks.redrivable import Again, what_again
+from prefect_docjobs.tasks.redrivable import Again, fate_of, what_again
 
 _LEFT = "It failed in an earlier load, and the table documents has the error."
 _RESUBMIT = "load again with resubmit=True."
@@ -22,8 +22,8 @@ _BY_REASON: Mapping[Reason, str] = MappingProxyType(
         Reason.REJECTED: f"Mend the request or the plan, then {_RESUBMIT}",
         Reason.INVALID_DOCUMENT: "Mend the document: a file that has changed is looked at by the next load.",
         Reason.UNREADABLE: "Load again: the result is fetched again, and nothing is bought.",
-        Reason.UNAUTHORIZED: "Correct the credentials block, then load again: nothing was sent.",
-        Reason.QUOTA: "Raise the quota of the account, then load again: nothing was sent.",
+        Reason.UNAUTHORIZED: "Correct the credentials block, then load again: {fate}.",
+        Reason.QUOTA: "Raise the quota of the account, then load again: {fate}.",
         Reason.CANCELLED: f"Leave it, or {_RESUBMIT}",
         Reason.BUDGET: "Load again: each load has a budget of its own.",
     }
@@ -76,4 +76,4 @@ def _of_load(letter: DeadLetter, file: SourceFile) -> DeadLetter:
 
 def _how(outcome: Outcome) -> str:
     told = _BY_REASON.get(outcome.reason) if outcome.reason else None
-    return told or _BY_STEP[what_again(outcome)]
+    return told.format(fate=fate_of(outcome)) if told else _BY_STEP[what_again(outcome)]

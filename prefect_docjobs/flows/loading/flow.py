@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: a flow that is served is loaded by its path, and Prefect 3.8 does
 # not find the types of its parameters then.
 
+import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -33,7 +34,9 @@ from prefect_docjobs.flows.run_report import RunReport
 from prefect_docjobs.flows.tagging import tag_run
 from prefect_docjobs.loading import SourceFile, SourceFolder, Store, open_store
 from prefect_docjobs.loading.kinds import in_utc
+from prefect_docjobs.models import Document
 from prefect_docjobs.pipeline import OnUncertain
+from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks import cancel_remote_jobs
 from prefect_docjobs.tasks.arguments import the_job
 from prefect_docjobs.tasks.journal import run_log
@@ -122,7 +125,7 @@ async def load_documents(
     listed = await anyio.to_thread.run_sync(partial(source.files, pattern, recursive=recursive))
     found = await anyio.to_thread.run_sync(_documents, listed, store)
     files = [file for file in found if _is_recent(file, modified_since)]
-    limit = await budget_of_run(budget, price_per_page)
+    limit = await _budget(budget, price_per_page, source, found)
     terms = Terms(document_timeout, timeout, resubmit, on_uncertain, limit)
     writer, report = letter_writer(block, log), RunReport(price_per_page)
     load = Load(block, identity_of(block), source, store, terms, log, writer, report)
@@ -137,6 +140,20 @@ async def load_documents(
     announce(load, where, source=folder, job=told, is_well=is_well)
     # Prefect takes the run's state from here and hands the caller the state's data.
     return cast("dict[str, Any]", state_of(load, files, destination, is_well=is_well))
+
+
+async def _budget(
+    budget: float | None, price_per_page: float | None, source: SourceFolder, files: Sequence[SourceFile]
+) -> Budget | None:
+    """The budget of the run; what a retried run has bought is counted by the pages of its files."""
+    documents = [document for file in files if (document := source.document(file))]
+    by_name = {file.name: file for file in files}
+    with tempfile.TemporaryDirectory(prefix="docjobs-") as here:
+
+        def fetch(name: str) -> Document | None:
+            return source.fetch(by_name[name], Path(here)).document if name in by_name else None
+
+        return await budget_of_run(budget, price_per_page, documents, fetch=fetch)
 
 
 def _documents(files: Sequence[SourceFile], store: Store) -> list[SourceFile]:

@@ -35,7 +35,7 @@ from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks import aextract_documents, aredrive
 from prefect_docjobs.tasks.journal import Log
-from prefect_docjobs.tasks.redrivable import Again, allowed
+from prefect_docjobs.tasks.redrivable import Again, allowed, what_again
 
 _FETCHED_AT_A_TIME = 8
 # Another run has another budget, and perhaps another key or quota.
@@ -93,7 +93,12 @@ class _Item:
     @property
     def is_new(self) -> bool:
         """Whether it is extracted from as if for the first time: there is no job of it to go on with."""
-        return self.before is None or self.before.reason in (*_OF_A_RUN, *_WHEN_TOLD)
+        before = self.before
+        return before is None or (before.reason in (*_OF_A_RUN, *_WHEN_TOLD) and not _has_job(before))
+
+
+def _has_job(before: Outcome) -> bool:
+    return before.ref is not None and what_again(before) is Again.WAIT
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from prefect_docjobs.comparison import Doubt, sentence_of
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.models import Batch, JobRef, Outcome
+from prefect_docjobs.models import Batch, JobRef, Outcome, Phase
 from prefect_docjobs.models.jobs import Frozen
 
 Billed: TypeAlias = Literal["no", "maybe", "yes"]
@@ -34,6 +34,8 @@ _BILLED: Mapping[Reason, Billed] = MappingProxyType(
         Reason.BUDGET: "no",
     }
 )
+
+_REFUSED = (Reason.THROTTLED, Reason.UNAVAILABLE, Reason.UNAUTHORIZED, Reason.QUOTA, Reason.BUDGET)
 
 FALL_BACK_ON: frozenset[Reason] = frozenset(Reason) - {Reason.BUDGET, Reason.CANCELLED}
 """The reasons after which a document goes on to the next job, unless told otherwise.
@@ -107,4 +109,6 @@ def billed(outcome: Outcome, *, is_cancelled: bool = False) -> Billed:
         if outcome.ref is None:
             return "no"  # it was never submitted
         return "maybe" if is_cancelled else "yes"
+    if outcome.ref is not None and outcome.phase in (Phase.WAIT, Phase.FETCH) and outcome.reason in _REFUSED:
+        return "yes"  # a later question about a job that was accepted
     return _BILLED[outcome.reason]

@@ -79,19 +79,33 @@ class Service:
     @classmethod
     @asynccontextmanager
     async def opened(
-        cls, stage: Stage, terms: Terms, ledger: Ledger | None, log: Log, **options: Any
+        cls,
+        stage: Stage,
+        terms: Terms,
+        ledger: Ledger | None,
+        log: Log,
+        *,
+        deadline: float | None,
+        **options: Any,
     ) -> AsyncIterator[Service]:
-        """Open the account of a job; `options` as for `extracting`."""
+        """Open the account of a job; `deadline` and `options` as for `extracting`."""
         provider, credentials = stage.job.provider(), stage.job.credentials
         account = {"base_url": credentials.base_url, "tenant": credentials.tenant_id}
         async with (
             credentials.get_client() as http,
             Journal(log, has_ledger=ledger is not None) as journal,
             extracting(
-                provider, http, terms=terms, ledger=ledger, observe=journal.observe, **options
+                provider,
+                http,
+                deadline=deadline,
+                terms=terms,
+                ledger=ledger,
+                observe=journal.observe,
+                **options,
             ) as extract,
         ):
-            service = cls(stage.label, provider, account, extract, LateJobs(provider, http, ledger, log), log)
+            late = LateJobs(provider, http, ledger, log, deadline)
+            service = cls(stage.label, provider, account, extract, late, log)
             try:
                 yield service
             finally:
