@@ -22,6 +22,7 @@ _FLOW_STEPS = (
     "after submitted",
     "received, not kept",
 )  # each with a Prefect server of its own
+_OVER_TLS = ("numind", "mindee")  # one that lists its jobs, and one that does not
 _COLUMNS = (
     "documents", "kills", "delivered", "duplicates", "uncertain", "window", "crossed", "lost",
 )  # fmt: skip
@@ -92,6 +93,8 @@ def _disturbances(service: str) -> Iterator[Scenario]:
     yield partial(disturbances.restarted_database, service)
     yield partial(disturbances.garbled_results, service)
     yield partial(disturbances.slow_rate, service)
+    if service in _OVER_TLS:
+        yield partial(disturbances.damaged_tls, service)
     yield partial(disturbances.changing_files, service)
 
 

@@ -8,8 +8,10 @@ import random
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from bench import postgres
 from bench.documents import invoice, written
 from torture.arena import Arena, Verdict, arena
 from torture.scenarios import FEW, settings_of
+from torture.tls_front import EVERY, self_signed, tls_front
 
 _STOPS = 5
 _AWAY = 4.0  # seconds that a database is away
+_DAMAGED_RUNS = 4
 _OTHERS = 1_000  # a file is exchanged for the invoice whose number is so much greater
 
 
@@ -100,6 +104,24 @@ def slow_rate(service: str, kills: int = 6) -> Verdict:
     return (
         verdict if verdict.uncertain <= most else verdict.blamed("Intents were open that had not been sent.")
     )
+
+
+def damaged_tls(service: str, documents: int = 60) -> Verdict:
+    """TLS breaks after the submit: a bad record, a reset, or an end without close_notify, in four runs."""
+    with tempfile.TemporaryDirectory() as place:
+        context, trusted = self_signed(Path(place))
+        with (
+            arena(service, documents, environment={"SSL_CERT_FILE": str(trusted)}) as ground,
+            tls_front(ground.simulator.base_url, context) as front,
+        ):
+            ground.work = replace(ground.work, base_url=front.base_url)
+            ends = [row["reason"] for _ in range(_DAMAGED_RUNS) for row in ground.start().rows() or ()]
+            front.damaging = False
+            verdict = ground.verdict("TLS damaged after every third submit")
+    wrong = set(ends) - {None, "uncertain"}
+    if wrong or "uncertain" not in ends or front.damaged < documents // EVERY:
+        return verdict.blamed(f"{front.damaged} answers damaged, reasons meanwhile: {Counter(ends)}")
+    return verdict
 
 
 def changing_files(service: str) -> Verdict:

@@ -20,6 +20,11 @@ def test_workers_that_are_killed_lose_nothing_and_buy_nothing_twice(service: str
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
+def test_a_worker_that_is_stopped_for_longer_than_its_lease_takes_its_own_records_back() -> None:
+    ended = torture("--only", "alone", "--services", "numind")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 def test_the_harness_sees_what_is_bought_twice() -> None:
     ended = torture("--only", "amnesia", "--services", "unsiloed")
     assert ended.returncode == 1
