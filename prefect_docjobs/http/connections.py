@@ -133,7 +133,7 @@ class _Stream(httpcore.AsyncNetworkStream):
             while not is_over:
                 try:
                     is_over = self._has_ended(await self._inner.read(PIECE))
-                except Exception:  # noqa: BLE001 (whatever it is, httpcore's own read tells it)
+                except Exception:  # noqa: BLE001, PERF203 (httpcore's own read tells what it is)
                     is_over = True
             scope.cancel()
 

@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 import resource
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -84,10 +85,10 @@ def test_a_document_is_not_at_fault_when_too_many_files_are_open(tmp_path: Path)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 5, hard))
     try:
-        with pytest.raises(OSError, match="Too many"):
+        with suppress(OSError):
             while True:
                 held.append(os.open(os.devnull, os.O_RDONLY))
-        with pytest.raises(Unavailable, match="cannot be read now: .*; nothing was sent"):
+        with pytest.raises(Unavailable, match=r"cannot be read now: .*; nothing was sent"):
             document.read()
     finally:
         for one in held:
@@ -121,7 +122,12 @@ def test_what_may_pass_is_unavailable_and_what_lasts_is_the_documents_fault(ask:
 
     document = Document(name="a.pdf", path=Broken("/a.pdf"))
     with pytest.raises(Unavailable if number in PASSING else InvalidDocument):
-        asked = getattr(document, ask)
+        _asked(document, ask)
+
+
+def _asked(document: Document, what: str) -> None:
+    asked = getattr(document, what)
+    if callable(asked):
         asked()
 
 

@@ -278,11 +278,11 @@ async def test_a_load_that_is_retried_counts_all_pages_of_what_it_has_bought(
     }
     retried = flows.load_documents.with_options(retries=1, retry_delay_seconds=0)
     async with get_client() as client:
-        first = await retried(**call, return_state=True)
+        first: Any = await retried(**call, return_state=True)
         assert first.is_scheduled()  # as a worker sees it, which starts the run again
         run = await client.read_flow_run(first.state_details.flow_run_id)
     assert given.submits == 2
-    again = await run_flow_async(retried, flow_run=run, parameters=call, return_type="state")
+    again: Any = await run_flow_async(retried, flow_run=run, parameters=call, return_type="state")
     assert again.is_failed()
     assert given.submits == 2  # of 5 pages each
 
