@@ -42,7 +42,7 @@ def test_memory_is_flat(scenario: str) -> None:
     documents = EACH * (BATCHES - SOME)
     grown = {file: count - before["files"].get(file, 0) for file, count in after["files"].items()}
     assert {
-        file: more for file, more in grown.items() if more > 0.4 * documents and file not in BOUNDED
+        file: more for file, more in grown.items() if more > 0.8 * documents and file not in BOUNDED
     } == {}
     if BATCHES < 500:  # until then caches fill, the simulator's among them
         return
