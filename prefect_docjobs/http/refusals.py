@@ -56,7 +56,8 @@ def redirected(url: str, answer: Answer, *, provider: str) -> Rejected | None:
     if answer.status not in {*_MOVED, 302, 303}:
         return None
     asked, target = httpx.URL(url), _target(url, answer.location)
-    if answer.status not in _MOVED and (target is None or target.path != asked.path):
+    is_same = bool(answer.location) and target is not None and target.path == asked.path
+    if answer.status not in _MOVED and not is_same:
         return None
     place, advice = "an address that cannot be used", ""
     if target is not None:
@@ -79,7 +80,7 @@ def _target(url: str, location: str | None) -> httpx.URL | None:
         target = httpx.URL(url).join(quote(location or "", safe=_IN_URLS))
     except (httpx.InvalidURL, ValueError):
         return None
-    return target if location and target.scheme in {"http", "https"} and target.host else None
+    return target if target.scheme in {"http", "https"} and target.host else None
 
 
 def _origin(url: httpx.URL) -> str:
