@@ -67,7 +67,8 @@ def redirected(url: str, answer: Answer, *, provider: str) -> Rejected | None:
         if origin != _origin(asked):
             advice = f" If the service is there, give {answer.mask(origin)} as base_url."
     return Rejected(
-        f"The submit was redirected to {place}. Redirects are not followed, and nothing was accepted.{advice}",
+        f"The submit was redirected to {place}. Redirects are not followed, and nothing was accepted."
+        + advice,
         provider=provider,
         status=answer.status,
         request_id=answer.request_id,
