@@ -130,11 +130,11 @@ class _Stream(httpcore.AsyncNetworkStream):
 
         async def listen(scope: anyio.CancelScope) -> None:
             nonlocal is_over
-            while not is_over:
-                try:
+            try:
+                while not is_over:
                     is_over = self._has_ended(await self._inner.read(PIECE))
-                except Exception:  # noqa: BLE001, PERF203 (httpcore's own read tells what it is)
-                    is_over = True
+            except Exception:  # noqa: BLE001 (whatever it is, httpcore's own read tells it)
+                is_over = True
             scope.cancel()
 
         async with anyio.create_task_group() as tasks:

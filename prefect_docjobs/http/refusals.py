@@ -56,7 +56,8 @@ def redirected(url: str, answer: Answer, *, provider: str) -> Rejected | None:
     if answer.status not in {*_MOVED, 302, 303}:
         return None
     asked, target = httpx.URL(url), _target(url, answer.location)
-    if answer.status not in _MOVED and (target is None or target.path != asked.path):
+    is_same = bool(answer.location) and target is not None and target.path == asked.path
+    if answer.status not in _MOVED and not is_same:
         return None
     place, advice = "an address that cannot be used", ""
     if target is not None:
@@ -66,7 +67,8 @@ def redirected(url: str, answer: Answer, *, provider: str) -> Rejected | None:
         if origin != _origin(asked):
             advice = f" If the service is there, give {answer.mask(origin)} as base_url."
     return Rejected(
-        f"The submit was redirected to {place}. That is not followed, and nothing was accepted.{advice}",
+        f"The submit was redirected to {place}. Redirects are not followed, and nothing was accepted."
+        + advice,
         provider=provider,
         status=answer.status,
         request_id=answer.request_id,
@@ -79,7 +81,7 @@ def _target(url: str, location: str | None) -> httpx.URL | None:
         target = httpx.URL(url).join(quote(location or "", safe=_IN_URLS))
     except (httpx.InvalidURL, ValueError):
         return None
-    return target if location and target.scheme in {"http", "https"} and target.host else None
+    return target if target.scheme in {"http", "https"} and target.host else None
 
 
 def _origin(url: httpx.URL) -> str:
