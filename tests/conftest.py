@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from prefect_docjobs.cli.quiet import QUIET
 from prefect_docjobs.http import pace
 
 # A busy machine is no failing test; a red build is one that everybody can repeat.
@@ -27,6 +28,14 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 def _own_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test has bought must not be there for the next one."""
     monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "ledger" / "ledger.db"))
+
+
+@pytest.fixture(autouse=True)
+def _messages_of_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that was run in a test keeps no message away from the processes of later tests."""
+    for name in QUIET:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)  # and so it is again after the test
 
 
 @pytest.fixture(autouse=True)
