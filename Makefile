@@ -47,7 +47,7 @@ format: $(DEV)  ## Format the code
 bench: $(DEV) $(SDKS)  ## Measure; prints a table and writes JSON
 	$(BIN)/python -m bench $(ARGS)
 
-torture: $(DEV)  ## Kill workers at every step and at 100 random instants; shows that nothing is bought twice
+torture: $(DEV)  ## Kill and stop workers, damage TLS, disks and databases; shows that nothing is bought twice
 	$(BIN)/python -m torture $(ARGS)
 
 soak: $(DEV)  ## Run 2,000 batches of each kind in one process; shows that its memory stays flat (40 minutes)

@@ -31,7 +31,7 @@ ENDED = frozenset({None, "uncertain", "lost_result"})
 """Reasons with which a document's way is at its end: another run would change nothing."""
 
 _FETCHES = 8  # GETs at a time: so many results that can be had only once are on their way to a worker
-_PATIENCE = 150.0  # seconds for one run
+_PATIENCE = 240.0  # seconds for one run: a call and its grace may take 150, as they do behind a full disk
 
 
 class Worker:
