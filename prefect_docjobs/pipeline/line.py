@@ -179,7 +179,7 @@ class Line:
                 purchase = await self.purchases.regain(purchase, self._until(started))
                 async with self.fetches:
                     with self.purchases.phase(Phase.FETCH, purchase.ref):
-                        result, purchase = await self.purchases.fetch(purchase)
+                        result, purchase = await self.purchases.fetch(purchase, keep_until=self._keep_until())
         except Unfinished:
             raise
         except DocJobsError as error:
@@ -192,6 +192,10 @@ class Line:
     def _until(self, started: float) -> float:
         limit = math.inf if self.document_timeout is None else started + self.document_timeout
         return min(limit, math.inf if self.deadline is None else self.deadline)
+
+    def _keep_until(self) -> float:
+        """A result that is here is delivered before the call ends, kept or not."""
+        return math.inf if self.deadline is None else self.deadline + _FETCH_GRACE / 2
 
     def _in_time(self) -> AbstractContextManager[object]:
         """What is done is paid for, so all results together may be fetched a little past the deadline."""

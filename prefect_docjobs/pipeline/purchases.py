@@ -162,10 +162,14 @@ class Purchases(ABC):
         """
         return purchase
 
-    async def fetch(self, purchase: Purchase) -> tuple[Result, Purchase]:
+    async def fetch(self, purchase: Purchase, *, keep_until: float = math.inf) -> tuple[Result, Purchase]:
         """The result. Its bytes are kept before they are read, where there is a ledger.
 
         An answer that is not this job's result is asked for again a few times, which costs nothing.
+
+        Args:
+            purchase: The job.
+            keep_until: When, on the loop's clock, a result that cannot be kept is delivered all the same.
 
         Raises:
             Unfinished: The job still runs.
@@ -174,7 +178,7 @@ class Purchases(ABC):
         """
         unread: Unreadable | None = None
         try:
-            kept, purchase = await self._kept_answer(purchase)
+            kept, purchase = await self._kept_answer(purchase, keep_until)
             if kept is not None:
                 return await self._read(purchase, kept)
         except (Unreadable, Unfinished) as problem:
@@ -182,7 +186,7 @@ class Purchases(ABC):
             unread = problem if isinstance(problem, Unreadable) else None
         for pause in (*_PAUSES, None):
             try:
-                answer, purchase = await self._asked(purchase)
+                answer, purchase = await self._asked(purchase, keep_until)
                 return await self._read(purchase, answer)
             except ResultLost:
                 if unread is None:
@@ -203,11 +207,15 @@ class Purchases(ABC):
                 self.http.telemetry.billed(purchase.ref, result.usage)
         return result, await self._is_read(purchase, result.usage)
 
-    async def _kept_answer(self, purchase: Purchase) -> tuple[Answer | None, Purchase]:
+    async def _kept_answer(
+        self,
+        purchase: Purchase,
+        keep_until: float,  # noqa: ARG002
+    ) -> tuple[Answer | None, Purchase]:
         """What is kept of the result, if anything is. Raises `Unreadable` where it cannot be had."""
         return None, purchase
 
-    async def _asked(self, purchase: Purchase) -> tuple[Answer, Purchase]:
+    async def _asked(self, purchase: Purchase, keep_until: float) -> tuple[Answer, Purchase]:  # noqa: ARG002
         """The service's answer, kept."""
         return await self.provider.fetch(self.http, purchase.ref), purchase
 

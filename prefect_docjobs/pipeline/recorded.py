@@ -418,7 +418,7 @@ class Recorded(Purchases):
             return purchase
         return replace(taken, reused=purchase.reused)
 
-    async def _kept_answer(self, purchase: Purchase) -> tuple[Answer | None, Purchase]:
+    async def _kept_answer(self, purchase: Purchase, keep_until: float) -> tuple[Answer | None, Purchase]:
         record = purchase.record
         try:
             if record is not None and record.has_body:
@@ -427,13 +427,13 @@ class Recorded(Purchases):
         except LedgerUnavailable as problem:  # damaged, or its store is gone: the service may have it
             raise Unreadable(str(problem), provider=self.provider.name) from None
         if pushed is not None and record is not None and record.mine:
-            purchase = replace(purchase, record=await self._kept(record, purchase.ref, pushed))
+            purchase = replace(purchase, record=await self._kept(record, purchase.ref, pushed, keep_until))
         return pushed, purchase
 
-    async def _asked(self, purchase: Purchase) -> tuple[Answer, Purchase]:
-        return await seen_through(self._fetched(purchase))
+    async def _asked(self, purchase: Purchase, keep_until: float) -> tuple[Answer, Purchase]:
+        return await seen_through(self._fetched(purchase, keep_until))
 
-    async def _fetched(self, purchase: Purchase) -> tuple[Answer, Purchase]:
+    async def _fetched(self, purchase: Purchase, keep_until: float) -> tuple[Answer, Purchase]:
         record = purchase.record and self._now(purchase.record)
         try:
             answer = await self.provider.fetch(self.http, purchase.ref)
@@ -444,16 +444,17 @@ class Recorded(Purchases):
             record = replace(now, mine=record is not None and now.claim == record.claim)
             return kept_answer(record, await self._ledger.body(record)), replace(purchase, record=record)
         if record is not None and record.mine:
-            record = await self._kept(record, purchase.ref, answer)
+            record = await self._kept(record, purchase.ref, answer, keep_until)
         return answer, replace(purchase, record=record)
 
-    async def _kept(self, record: Record, ref: JobRef, answer: Answer) -> Record:
+    async def _kept(self, record: Record, ref: JobRef, answer: Answer, keep_until: float) -> Record:
         kind = answer.headers.get("content-type")
         keep = partial(self._ledger.kept, record, ref, answer.body, content_type=kind)
         began = anyio.current_time()
         try:
-            # One wait for an outage, not one for each result.
-            kept = await retry_write(keep, until=min(began, self._away_since) + self._ledger.wait)
+            # One wait for an outage, not one for each result; and none that would cost the result itself.
+            waited_for = min(began, self._away_since) + self._ledger.wait
+            kept = await retry_write(keep, until=min(waited_for, keep_until))
         except Exception as problem:  # noqa: BLE001 (bookkeeping costs no result)
             self._away_since = min(began, self._away_since)
             _log.error("%s: the result could not be kept, it is only in memory: %s", ref, problem)

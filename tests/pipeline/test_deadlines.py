@@ -132,3 +132,15 @@ async def test_one_row_that_cannot_be_read_is_one_documents_trouble(tmp_path: Pa
         assert at.submits == 3
         states = [record.state for record in await at.ledger.find(states=[State.FETCHED])]
         assert states == [State.FETCHED] * 2
+
+
+@pytest.mark.parametrize("timeout", [12.0, 30.0, None])
+@patient_time
+async def test_a_result_that_is_here_is_delivered_although_it_cannot_be_kept(
+    timeout: float | None, tmp_path: Path
+) -> None:
+    async with shop("mindee", tmp_path, single_use_results=True) as at:
+        await at.extract(invoice(0))
+        async with at.refusing("UPDATE OF body_size"):
+            outcomes = await at.extract(*(invoice(number) for number in range(1, 4)), timeout=timeout)
+        assert [outcome.error for outcome in outcomes if not outcome.ok] == []
