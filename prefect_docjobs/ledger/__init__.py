@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from prefect_docjobs.ledger.errors import AccountPaused, ClaimLost, LedgerUnavailable
+from prefect_docjobs.ledger.errors import AccountPaused, ClaimLost, JobKnown, LedgerUnavailable
 from prefect_docjobs.ledger.keys import entry_for
 from prefect_docjobs.ledger.records import Entry, Record, State, Step, Totals, next_step
 
@@ -18,6 +18,7 @@ __all__ = [
     "Entry",
     "FileBodies",
     "Inbox",
+    "JobKnown",
     "Kept",
     "Ledger",
     "LedgerUnavailable",

@@ -8,10 +8,24 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar
 
-from sqlalchemy import Delete, Update, and_, bindparam, case, delete, func, or_, update
+from sqlalchemy import (
+    Delete,
+    String,
+    Text,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from typing_extensions import override
 
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.ledger.errors import JobKnown
 from prefect_docjobs.ledger.records import Record, State
 from prefect_docjobs.ledger.rows import record_of
 from prefect_docjobs.ledger.schema import MAX_ALIAS, jobs, now
@@ -64,6 +78,58 @@ def _advance(target: State) -> Update:
     stamp = {} if target is State.FAILED else {f"{target}_at": now()}
     lease = {"lease_until": LEASE if target.is_open else 0.0}
     return update(jobs).where(AS_READ).values(state=target.value, **NEXT, **stamp, **lease)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted(Advance):
+    """The job of a record that the caller holds, unless another document has that job."""
+
+    @property
+    @override
+    def statement(self) -> Update:
+        return _SUBMITTED
+
+    @override
+    def values(self, holder: Holder) -> Values:
+        record = self.record
+        account = {
+            "row_provider": record.provider,
+            "row_base_url": record.base_url,
+            "row_tenant": record.tenant,
+        }
+        content = {"row_sha256": record.document_sha256, "row_name": record.document_name}
+        return {**Advance.values(self, holder), **account, **content, "row_job_id": self.news["job_id"]}
+
+    @override
+    def judge(self, after: After) -> Record:
+        row, record = after.by_id.get(self.record.id), self.record
+        as_read = (record.claim, record.version, record.state)
+        if row is not None and (row.claim, row.version, row.state) == as_read:
+            raise JobKnown(f"The service answered with the job of another document, {self.news['job_id']}.")
+        return Advance.judge(self, after)
+
+
+_other = jobs.alias("other")
+_ANOTHER_HAS_THE_JOB = (
+    select(_other.c.id)
+    .where(
+        _other.c.job_id == bindparam("row_job_id", type_=Text),
+        _other.c.id != jobs.c.id,
+        _other.c.provider == bindparam("row_provider"),
+        _other.c.base_url == bindparam("row_base_url"),
+        _other.c.tenant == bindparam("row_tenant"),
+        or_(
+            _other.c.document_sha256 != bindparam("row_sha256", type_=String),
+            # A document that the service fetches from a URL has no hash here; its name has to do.
+            and_(
+                func.coalesce(_other.c.document_sha256, bindparam("row_sha256", type_=String)).is_(None),
+                _other.c.document_name != bindparam("row_name", type_=Text),
+            ),
+        ),
+    )
+    .exists()
+)
+_SUBMITTED = _advance(State.SUBMITTED).where(~_ANOTHER_HAS_THE_JOB)
 
 
 @dataclass(frozen=True, slots=True)

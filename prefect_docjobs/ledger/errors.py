@@ -25,3 +25,9 @@ class ClaimLost(DocJobsError):
     """Somebody else took the record over, or it was written since it was read. Read it again."""
 
     reason = Reason.UNAVAILABLE
+
+
+class JobKnown(DocJobsError):
+    """The ledger has the job under another document: the service answered with the id of that one's job."""
+
+    reason = Reason.UNCERTAIN

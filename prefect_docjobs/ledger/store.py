@@ -204,9 +204,13 @@ class Ledger(Reader):
 
         When the record was taken over meanwhile, the job is kept in a history row of its own (`retired`),
         which is returned and is mine: the caller goes on with it.
+
+        Raises:
+            JobKnown: The job is another document's. The intent stays as it is.
         """
         try:
-            return await self._advance(record, State.SUBMITTED, changes.ref_values(ref))
+            submitted = changes.Submitted(record, State.SUBMITTED, changes.ref_values(ref))
+            return _sure(await self._write(submitted))
         except ClaimLost:
             now = await self.record(record.id)
             if now is not None and now.job_id == ref.job_id:

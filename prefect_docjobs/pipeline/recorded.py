@@ -30,6 +30,7 @@ from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.ledger import (
     ClaimLost,
     Entry,
+    JobKnown,
     LedgerUnavailable,
     Record,
     State,
@@ -255,9 +256,10 @@ class Recorded(Purchases):
         assert intent is not None  # noqa: S101 (an attempt succeeded)
         try:
             self.check_is_new(ref, document)
-        except SubmitUncertain as wrong:
+            return Purchase(ref, await self._submitted(intent, ref, deadline))
+        except (SubmitUncertain, JobKnown) as wrong:
+            self._late.pop(intent.id, None)
             return _Unsure(intent, str(wrong), (ref.job_id,))
-        return Purchase(ref, await self._submitted(intent, ref, deadline))
 
     async def _submitted(self, intent: Record, ref: JobRef, until: float) -> Record:
         """Write down a job that is paid for; while the database is away, its document goes on."""
@@ -265,11 +267,15 @@ class Recorded(Purchases):
         self._late[intent.id] = writing
         self._in_hand[intent.id] = intent
         await asyncio.wait([writing], timeout=_SOON)
+        if writing.done() and not writing.cancelled():
+            writing.result()  # raises `JobKnown`
         return self._now(replace(intent, state=State.SUBMITTED, ref=ref, job_id=ref.job_id))
 
     async def _written(self, intent: Record, ref: JobRef, until: float) -> Record | None:
         try:
             return await retry_write(partial(self._ledger.submitted, intent, ref), until=until)
+        except JobKnown:
+            raise
         except (Exception, asyncio.CancelledError) as problem:  # whatever it is, the job is paid for
             told = ref.model_dump_json(exclude_none=True)
             _log.error("%s is submitted, but could not be written down: %s Its ref: %s", ref, problem, told)
@@ -491,7 +497,8 @@ class Recorded(Purchases):
         if outcome.reason is Reason.UNREADABLE:
             ended = await best_effort(self._ledger.set_aside(record, told))
         else:
-            ended = await best_effort(self._ledger.failed(record, outcome.reason, told, ref=outcome.ref))
+            ref = None if outcome.reason is Reason.UNCERTAIN else outcome.ref  # it is another document's
+            ended = await best_effort(self._ledger.failed(record, outcome.reason, told, ref=ref))
         await self._put_down(record, ended)
 
 

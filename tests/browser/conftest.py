@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from playwright.async_api import Page, Route, async_playwright
+from playwright.async_api import Page, Route, async_playwright, expect
 from support.own_server import PrefectServer
 from support.processes import until
 
@@ -30,6 +30,8 @@ QUIET = [
     "--disable-sync",
 ]
 WIDTH = 1200
+HANGS = 120_000  # milliseconds; what takes so long on a busy machine does not come
+expect.set_options(timeout=HANGS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.prefect)
             item.add_marker(pytest.mark.xdist_group("browser"))
-            item.add_marker(pytest.mark.timeout(600))
+            item.add_marker(pytest.mark.timeout(1200))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ async def page(chromium: str) -> AsyncIterator[Page]:
         browser = await playwright.chromium.launch(executable_path=chromium, args=QUIET)
         try:
             page = await browser.new_page(viewport={"width": WIDTH, "height": 1000})
-            page.set_default_timeout(30_000)
+            page.set_default_timeout(HANGS)
             await page.route("**/*", _loopback_only)
             yield page
         finally:

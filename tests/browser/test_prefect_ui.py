@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.async_api import Page, Response, expect
+from playwright.async_api import Page, Request, Response, expect
+from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 from support.own_server import PrefectServer
 from support.processes import until
 from support.screens import photograph
@@ -83,9 +84,9 @@ async def test_blocks_made_in_forms_are_used_by_name_in_a_run_started_from_the_r
         await _make_job(page, server)
         await _edit_job(page, server)
         await _edit_account(page, server)
-        assert deploying.wait(timeout=120) == 0
+        assert deploying.wait(timeout=400) == 0
         run_id = await _run(page, server)
-        await until(lambda: _has_ended(server, run_id), within=150)
+        await until(lambda: _has_ended(server, run_id), within=400)
         state = (await _flow_run(server, run_id))["state"]
         printed = (server.folder / "worker.txt").read_text("utf-8")
         assert state["type"] == "COMPLETED", (state, printed)
@@ -197,20 +198,23 @@ async def _click(page: Page, button: str, path: str) -> Response:
     """Click a button that sends a form; give the server's answer.
 
     A busy server on SQLite answers 503 when its database is locked (Prefect's client tries that again, the UI
-    does not), and a person clicks once more.
+    does not), and a busy browser may lose a click while it draws the form: a person clicks once more.
     """
 
-    def is_answer(response: Response) -> bool:
-        return bool(re.search(path, response.url)) and response.request.method in ("POST", "PATCH")
+    def is_sent(request: Request) -> bool:
+        return bool(re.search(path, request.url)) and request.method in ("POST", "PATCH")
 
     for _ in range(10):
-        async with page.expect_response(is_answer) as answered:
-            await page.get_by_role("button", name=button).click()
-        answer = await answered.value
-        if answer.status != 503:
-            break
-    assert answer.ok, f"{answer.status} {await answer.text()}"
-    return answer
+        try:
+            async with page.expect_request(is_sent, timeout=20_000) as sent:
+                await page.get_by_role("button", name=button).click()
+        except PlaywrightTimeoutError:
+            continue
+        answer = await (await sent.value).response()
+        if answer is not None and answer.status != 503:
+            assert answer.ok, f"{answer.status} {await answer.text()}"
+            return answer
+    raise AssertionError(f"{button} was never answered")
 
 
 async def _flow_run(server: PrefectServer, run_id: str) -> dict[str, Any]:

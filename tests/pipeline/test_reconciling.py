@@ -18,7 +18,7 @@ from prefect_docjobs.errors import Reason
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger, State
 from prefect_docjobs.models import Document, JobRef
-from prefect_docjobs.pipeline import submit_many
+from prefect_docjobs.pipeline import Terms, submit_many
 from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.providers.base import JobPage
 from prefect_docjobs.providers.numind import NuMind
@@ -212,6 +212,26 @@ async def test_an_answer_that_names_another_documents_job_is_uncertain_and_not_s
         assert asked == ["POST", "POST"]
         failed = await ledger.find(states=[State.FAILED])
         assert [record.candidates for record in failed] == [("7",)]
+
+
+@patient_time
+async def test_a_job_that_the_ledger_has_under_another_document_is_not_taken_for_a_new_one(
+    tmp_path: Path,
+) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json={"id": "7"}))
+    http = Http(provider="toy", base_url="https://toy.test", headers={}, tenant="acme", transport=transport)
+    async with http, Ledger(str(tmp_path / "ledger.db")) as ledger:
+
+        async def reason(number: int, **terms: Any) -> Reason | None:
+            outcomes = submit_many(Toy(), http, [invoice(number)], ledger=ledger, terms=Terms(**terms))
+            (found,) = [outcome.reason async for _, outcome in outcomes]
+            return found
+
+        assert await reason(1) is None
+        assert await reason(2) is Reason.UNCERTAIN
+        (failed,) = await ledger.find(states=[State.FAILED])
+        assert (failed.candidates, failed.job_id) == (("7",), None)
+        assert await reason(1, reuse_for=0) is None  # the service may give a document its own job again
 
 
 @patient_time
