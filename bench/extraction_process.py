@@ -17,9 +17,9 @@ from bench.extraction import BATCH, FOLDER, MAPPED, RECORDED, TASK_EACH
 from bench.processes import answer, memory_peak
 from bench.services import KEY, TEMPLATE
 from prefect_docjobs.blocks import NuMindCredentials, NuMindJob
+from prefect_docjobs.extraction import fetch_one, submit_one, wait_one
 from prefect_docjobs.flows import extract_folder
 from prefect_docjobs.models import Document, Result
-from prefect_docjobs.pipeline import fetch_one, submit_one, wait_one
 from prefect_docjobs.tasks import aextract_documents, fetch_result, submit_document, wait_for_job
 
 Work = Callable[[NuMindJob, Sequence[Document]], int]

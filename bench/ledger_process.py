@@ -13,9 +13,9 @@ from bench.documents import invoices
 from bench.ledger import CPU, WALL
 from bench.processes import answer
 from bench.services import client, provider
+from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger
-from prefect_docjobs.pipeline import extract_many
 from prefect_docjobs.simulator.sightings import summary
 
 _SERVICE = "numind"

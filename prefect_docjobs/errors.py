@@ -32,7 +32,7 @@ DocJobsError
 └── DestinationUnavailable    a database or folder cannot be written to; what was paid is in the ledger
 ```
 
-The last five are in `prefect_docjobs.ledger`, `prefect_docjobs.pipeline` and `prefect_docjobs.loading`.
+The last five are in `prefect_docjobs.ledger`, `prefect_docjobs.extraction` and `prefect_docjobs.loading`.
 
 No exception ever carries a secret, and all of them survive pickling.
 """

@@ -14,10 +14,10 @@ from typing import Any
 
 from bench.documents import invoices, name_of
 from bench.services import client, provider
+from prefect_docjobs.extraction import OnUncertain, Terms, extract_many, lost_submits
 from prefect_docjobs.http import Kind, Paces
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import Document, Outcome
-from prefect_docjobs.pipeline import OnUncertain, Terms, extract_many, lost_submits
 from torture.steps import STEPS, Trap
 
 

@@ -34,10 +34,10 @@ from prefect_docjobs.blocks.forms import Secrets, is_empty, title_of, without_nu
 from prefect_docjobs.blocks.run import DocJobRun
 from prefect_docjobs.blocks.sharing import SharedRates, ledger_name
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.extraction import OnUncertain, submit_one
+from prefect_docjobs.extraction.budget import Budget, budget_of
 from prefect_docjobs.http import Http, Kind, Limits, Paces, normalize_base_url, shared_paces
 from prefect_docjobs.models import Document, JobRef, Result
-from prefect_docjobs.pipeline import OnUncertain, submit_one
-from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.providers import Provider, provider_class
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from prefect.transactions import get_transaction
 
 from prefect_docjobs.blocks.sharing import lending
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.extraction import OnUncertain, Terms
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.ledger.bodies import RESULT_STORAGE
 from prefect_docjobs.ledger.setting import open_ledger
-from prefect_docjobs.pipeline import OnUncertain, Terms
-from prefect_docjobs.pipeline.budget import Budget
 
 if TYPE_CHECKING:
     from prefect_docjobs.blocks.base import DocJob

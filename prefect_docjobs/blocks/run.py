@@ -10,9 +10,9 @@ from prefect.blocks.abstract import JobRun
 
 from prefect_docjobs.blocks.buying import the_ledger
 from prefect_docjobs.errors import JobError
+from prefect_docjobs.extraction import fetch_one, wait_one
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, JobStatus, Result
-from prefect_docjobs.pipeline import fetch_one, wait_one
 
 if TYPE_CHECKING:
     from prefect_docjobs.blocks.base import DocJob

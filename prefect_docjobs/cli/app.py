@@ -186,7 +186,7 @@ def extract(
     """
     from prefect_docjobs.cli.extract import run_extract
     from prefect_docjobs.cli.planning import run_plan
-    from prefect_docjobs.pipeline.budget import budget_of
+    from prefect_docjobs.extraction.budget import budget_of
 
     limit = budget_of(budget, max_documents, price_per_page)
     if dry_run:

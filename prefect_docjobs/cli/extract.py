@@ -11,8 +11,8 @@ from prefect_docjobs.cli.exits import FAILED, WRONG_USE, CommandFailed
 from prefect_docjobs.cli.quiet import quiet_prefect
 from prefect_docjobs.cli.report import outcome_table
 from prefect_docjobs.cli.screen import Advance, messages, output, print_json, progress_bar
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Batch, Document, Outcome
-from prefect_docjobs.pipeline.budget import Budget
 
 
 def run_extract(

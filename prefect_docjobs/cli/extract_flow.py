@@ -8,9 +8,9 @@ from prefect import flow
 
 from prefect_docjobs.cli.fanout import Ended, extract_in_steps
 from prefect_docjobs.cli.prefect_api import check_prefect_api
+from prefect_docjobs.extraction import Foresee
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Document
-from prefect_docjobs.pipeline import Foresee
-from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks.arguments import the_job
 
 

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from prefect_docjobs.blocks import DocJob
+from prefect_docjobs.extraction import Foresee
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Batch, Document
-from prefect_docjobs.pipeline import Foresee
-from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks import aextract_documents
 from prefect_docjobs.tasks.journal import foreseeing
 from prefect_docjobs.waiter import Forecast

@@ -18,10 +18,10 @@ from prefect_docjobs.cli.accounts import described_pause, say_paused
 from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
 from prefect_docjobs.cli.screen import messages, output, print_json, printable
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction.imports import Imported, import_refs, read_refs_file
 from prefect_docjobs.ledger import Pause, Record, State
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import JobRef
-from prefect_docjobs.pipeline.imports import Imported, import_refs, read_refs_file
 from prefect_docjobs.providers import PROVIDERS
 
 _AGO = re.compile(r"(\d+)\s*([smhd])")

@@ -15,11 +15,11 @@ from prefect_docjobs.cli.extract import check_job_name, documents_of
 from prefect_docjobs.cli.prefect_api import check_prefect_api
 from prefect_docjobs.cli.quiet import quiet_prefect
 from prefect_docjobs.cli.screen import messages, output, print_json, printable
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Document
-from prefect_docjobs.pipeline.budget import Budget
 
 if TYPE_CHECKING:
-    from prefect_docjobs.pipeline.plan import Plan
+    from prefect_docjobs.extraction.plan import Plan
 
 
 def run_plan(files: Iterable[str | Path], job: str, budget: Budget | None, *, as_json: bool) -> int:

@@ -10,10 +10,10 @@ from prefect import runtime
 
 from prefect_docjobs.blocks.buying import the_ledger
 from prefect_docjobs.errors import InvalidDocument, Reason, Unavailable
+from prefect_docjobs.extraction.budget import Budget, budget_of
+from prefect_docjobs.extraction.pages import pages_of
 from prefect_docjobs.ledger import Record
 from prefect_docjobs.models import Document
-from prefect_docjobs.pipeline.budget import Budget, budget_of
-from prefect_docjobs.pipeline.pages import pages_of
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger

@@ -27,6 +27,7 @@ from prefect_docjobs.comparison import (
     compare_results,
     decide,
 )
+from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.flows.artifacts import artifact_key, not_fatal
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.files import COMPARISON, CONFLICTS
@@ -45,7 +46,6 @@ from prefect_docjobs.flows.parameters import (
 from prefect_docjobs.flows.report import TABLE_ROWS, plain
 from prefect_docjobs.flows.tables import cell
 from prefect_docjobs.models import Batch, Document, Outcome
-from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import cancel_remote_jobs
 from prefect_docjobs.tasks.journal import Log, run_log
 from prefect_docjobs.tasks.names import count

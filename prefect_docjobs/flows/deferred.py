@@ -12,6 +12,7 @@ from prefect import flow, runtime
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import REUSE_DAYS
+from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.chunks import Chunk, ChunkedRun, chunks_of, item_numbers, side_by_side
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
@@ -27,7 +28,6 @@ from prefect_docjobs.flows.parameters import (
     job_label,
 )
 from prefect_docjobs.models import Batch, Document, Outcome
-from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import afetch_results, asubmit_documents, cancel_remote_jobs, sense_jobs
 from prefect_docjobs.tasks.arguments import the_job
 from prefect_docjobs.tasks.journal import run_log

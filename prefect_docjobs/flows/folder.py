@@ -15,6 +15,8 @@ from prefect.utilities.annotations import quote
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import REUSE_DAYS
+from prefect_docjobs.extraction import OnUncertain
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
@@ -30,8 +32,6 @@ from prefect_docjobs.flows.parameters import (
     job_label,
 )
 from prefect_docjobs.models import Batch, Document
-from prefect_docjobs.pipeline import OnUncertain
-from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks import aextract_documents, cancel_remote_jobs
 from prefect_docjobs.tasks.arguments import the_job
 from prefect_docjobs.tasks.journal import run_log

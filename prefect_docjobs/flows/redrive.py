@@ -14,6 +14,7 @@ from prefect import flow, runtime
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter, read_dead_letters
@@ -30,7 +31,6 @@ from prefect_docjobs.flows.parameters import (
     job_label,
 )
 from prefect_docjobs.models import Batch
-from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import aredrive, cancel_remote_jobs
 from prefect_docjobs.tasks.accounts import destination_of
 from prefect_docjobs.tasks.arguments import the_job

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Batch, Outcome, Phase
-from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks.journal import Log
 from prefect_docjobs.tasks.names import count
 

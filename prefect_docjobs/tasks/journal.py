@@ -19,8 +19,8 @@ from prefect.logging import get_logger
 from typing_extensions import Self
 
 from prefect_docjobs.cancellation import cancelled
+from prefect_docjobs.extraction import Foresee
 from prefect_docjobs.models import Batch, JobRef, Outcome, Phase
-from prefect_docjobs.pipeline import Foresee
 from prefect_docjobs.tasks.events import Events
 from prefect_docjobs.tasks.names import count
 from prefect_docjobs.waiter import Forecast

@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.extraction import OnUncertain, extract_many, fetch_many, submit_many, wait_many
+from prefect_docjobs.extraction.budget import Budget, budget_of
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome
 from prefect_docjobs.models.batches import BatchBuilder
-from prefect_docjobs.pipeline import OnUncertain, extract_many, fetch_many, submit_many, wait_many
-from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.tasks.arguments import Job, Ref, open_refs, the_documents, the_job, the_outcomes
 from prefect_docjobs.tasks.costs import log_costs
 from prefect_docjobs.tasks.journal import Journal, Progress, run_log

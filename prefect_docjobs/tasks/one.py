@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
+from prefect_docjobs.extraction import OnUncertain, fetch_one, submit_one, wait_one
+from prefect_docjobs.extraction.budget import Budget, budget_of
 from prefect_docjobs.models import Document, JobRef, JobStatus, Result
-from prefect_docjobs.pipeline import OnUncertain, fetch_one, submit_one, wait_one
-from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.tasks.arguments import Job, Ref, the_document, the_job, the_ref
 from prefect_docjobs.tasks.journal import log_ref, run_log
 from prefect_docjobs.tasks.names import about

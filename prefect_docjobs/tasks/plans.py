@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
+from prefect_docjobs.extraction import OnUncertain
+from prefect_docjobs.extraction.budget import Budget
+from prefect_docjobs.extraction.plan import Account, Plan, plan_many
 from prefect_docjobs.models import Document
-from prefect_docjobs.pipeline import OnUncertain
-from prefect_docjobs.pipeline.budget import Budget
-from prefect_docjobs.pipeline.plan import Account, Plan, plan_many
 from prefect_docjobs.tasks.arguments import Job, the_documents, the_job
 from prefect_docjobs.tasks.journal import run_log
 from prefect_docjobs.tasks.names import counting

@@ -7,8 +7,8 @@ from enum import Enum
 from types import MappingProxyType
 
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.models import Outcome
-from prefect_docjobs.pipeline import OnUncertain
 
 
 class Again(str, Enum):

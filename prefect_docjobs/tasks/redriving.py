@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.extraction import OnUncertain, Terms, extract_many, fetch_many, wait_many
+from prefect_docjobs.extraction.budget import Budget, budget_of
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome
 from prefect_docjobs.models.batches import BatchBuilder
-from prefect_docjobs.pipeline import OnUncertain, Terms, extract_many, fetch_many, wait_many
-from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.tasks.arguments import Job, the_document, the_job
 from prefect_docjobs.tasks.costs import log_costs

@@ -13,10 +13,10 @@ from prefect.flow_runs import asuspend_flow_run
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction.known import completed
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.ledger.setting import address
 from prefect_docjobs.models import Outcome, Phase
-from prefect_docjobs.pipeline.known import completed
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger

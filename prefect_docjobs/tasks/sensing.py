@@ -14,11 +14,11 @@ import anyio
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import the_ledger
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.extraction import wait_many
+from prefect_docjobs.extraction.imports import import_refs
+from prefect_docjobs.extraction.line import age_of
 from prefect_docjobs.ledger import LedgerUnavailable
 from prefect_docjobs.models import Batch, JobRef, Outcome
-from prefect_docjobs.pipeline import wait_many
-from prefect_docjobs.pipeline.imports import import_refs
-from prefect_docjobs.pipeline.line import age_of
 from prefect_docjobs.schedule import Schedule, shared_durations
 from prefect_docjobs.schedule.suspending import suspend_after
 from prefect_docjobs.tasks.arguments import Job, open_refs, the_job, the_outcomes

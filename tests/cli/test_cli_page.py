@@ -16,8 +16,8 @@ from support.pages import ROOT, column, table
 from prefect_docjobs.cli import exits, main
 from prefect_docjobs.cli.app import app
 from prefect_docjobs.cli.jobs import described
+from prefect_docjobs.extraction.plan import PlannedDocument, Verdict
 from prefect_docjobs.ledger import Ledger
-from prefect_docjobs.pipeline.plan import PlannedDocument, Verdict
 
 PAGE = ROOT / "docs" / "cli.md"
 COMMANDS = [name for name in app if not name.startswith("-")]

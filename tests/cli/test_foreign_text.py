@@ -19,9 +19,9 @@ from prefect_docjobs.cli.quiet import debugging
 from prefect_docjobs.cli.report import outcome_table
 from prefect_docjobs.cli.screen import output, print_json, printable
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction.plan import Plan, PlannedDocument, Verdict
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import Field, Outcome, Result
-from prefect_docjobs.pipeline.plan import Plan, PlannedDocument, Verdict
 
 # It would set a colour and ring, break a row, and hide what follows.
 HOSTILE = "a\x1b[31mb\x07c\nd\x9d8mi\x7f"

@@ -10,8 +10,8 @@ from support.services import connected, invoice, says
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.models import Batch, Outcome
-from prefect_docjobs.pipeline import extract_many
 from prefect_docjobs.providers import PROVIDERS
 
 pytestmark = pytest.mark.parametrize("name", list(PROVIDERS))

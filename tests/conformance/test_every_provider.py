@@ -32,9 +32,9 @@ from prefect_docjobs.errors import (
     Unavailable,
     Unsupported,
 )
+from prefect_docjobs.extraction import Terms, extract_many, fetch_one, submit_many, submit_one, wait_one
 from prefect_docjobs.http import Limits, Request
 from prefect_docjobs.models import Document, JobRef, JobState, Phase
-from prefect_docjobs.pipeline import Terms, extract_many, fetch_one, submit_many, submit_one, wait_one
 from prefect_docjobs.providers import PROVIDERS, provider_class
 from prefect_docjobs.providers.base import sign
 from prefect_docjobs.simulator import samples

@@ -12,9 +12,9 @@ from support.services import connected, invoice, says
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import ForeignOrigin, Reason, Unreadable
+from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.http import Answer, Http, Limits, Request, parse_retry_after
 from prefect_docjobs.models import Document, JobRef, Outcome, Phase
-from prefect_docjobs.pipeline import extract_many
 from prefect_docjobs.providers.base import Provider
 
 HUGE_ZONE = "Mon, 01 Jan 2024 00:00:00 +99999999999999999999"

@@ -16,9 +16,9 @@ from support.toy import Account, Listed, ListedAndStreamed, LookedAt, Streamed, 
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import DocJobsError, JobTimeout
+from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.http import Http, Paces
 from prefect_docjobs.models import JobRef, JobState, JobStatus, Phase
-from prefect_docjobs.pipeline import extract_many
 from prefect_docjobs.providers.base import JobPage
 from prefect_docjobs.schedule import Durations
 from prefect_docjobs.telemetry import Operation, Telemetry

@@ -12,10 +12,10 @@ import pytest
 from support.services import Connected, connected, invoice
 
 from prefect_docjobs.errors import ConfigurationError, Reason
+from prefect_docjobs.extraction import Terms, submit_many
+from prefect_docjobs.extraction.budget import Budget, OverBudget, budget_of
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import Document, Outcome
-from prefect_docjobs.pipeline import Terms, submit_many
-from prefect_docjobs.pipeline.budget import Budget, OverBudget, budget_of
 
 
 def document(pages: int, *, number: int = 0) -> Document:

@@ -12,10 +12,10 @@ from support.ledgers import ref
 from support.services import connected, invoice
 
 from prefect_docjobs.errors import ConfigurationError, Reason
+from prefect_docjobs.extraction import extract_many, fetch_many, wait_many
+from prefect_docjobs.extraction.imports import entry_of_job, import_refs, read_refs, read_refs_file
 from prefect_docjobs.ledger import Ledger, State
 from prefect_docjobs.models import Outcome, Phase
-from prefect_docjobs.pipeline import extract_many, fetch_many, wait_many
-from prefect_docjobs.pipeline.imports import entry_of_job, import_refs, read_refs, read_refs_file
 
 
 @pytest_asyncio.fixture

@@ -13,11 +13,11 @@ from support.services import Connected, connected, invoice
 from support.toy import BEGAN, URL, Account, Listed
 
 from prefect_docjobs.errors import Reason, Unsupported
+from prefect_docjobs.extraction import Terms, fetch_many, submit_many, wait_many
+from prefect_docjobs.extraction.orphans import Action, Reconciliation, Standing, reconcile
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger, State, entry_for
 from prefect_docjobs.models import JobRef
-from prefect_docjobs.pipeline import Terms, fetch_many, submit_many, wait_many
-from prefect_docjobs.pipeline.orphans import Action, Reconciliation, Standing, reconcile
 
 
 @pytest_asyncio.fixture

@@ -12,8 +12,8 @@ import pytest
 from support.services import png
 
 from prefect_docjobs.errors import InvalidDocument
+from prefect_docjobs.extraction.pages import Pages, pages_of
 from prefect_docjobs.models import Document
-from prefect_docjobs.pipeline.pages import Pages, pages_of
 
 UNKNOWN = Pages(1, counted=False)
 

@@ -10,11 +10,11 @@ from support.ledgers import dead
 from support.services import Connected, connected, invoice
 
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction import Terms, submit_many
+from prefect_docjobs.extraction.budget import Budget
+from prefect_docjobs.extraction.plan import Account, Plan, Verdict, plan_many
 from prefect_docjobs.ledger import Entry, Ledger, entry_for
 from prefect_docjobs.models import Document, JobRef
-from prefect_docjobs.pipeline import Terms, submit_many
-from prefect_docjobs.pipeline.budget import Budget
-from prefect_docjobs.pipeline.plan import Account, Plan, Verdict, plan_many
 
 
 @pytest_asyncio.fixture

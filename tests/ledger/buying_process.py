@@ -15,9 +15,9 @@ from typing import Any
 from support.services import KEY, SETTINGS, invoice, says
 
 import prefect_docjobs
+from prefect_docjobs.extraction import Terms, extract_many
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger
-from prefect_docjobs.pipeline import Terms, extract_many
 from prefect_docjobs.providers.mindee import Mindee
 
 

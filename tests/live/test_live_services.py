@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from support.services import SETTINGS
 
+from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import Document, Field, Outcome
-from prefect_docjobs.pipeline import extract_many
 from prefect_docjobs.providers import PROVIDERS, Provider, provider_class
 from prefect_docjobs.simulator.samples import SAMPLES
 

@@ -34,7 +34,7 @@ print(point.load().__file__)
 _IMPORT = """
 import sys, time
 start = time.process_time()
-import prefect_docjobs.models, prefect_docjobs.providers, prefect_docjobs.pipeline
+import prefect_docjobs.models, prefect_docjobs.providers, prefect_docjobs.extraction
 print(time.process_time() - start, "prefect" in sys.modules)
 """
 

@@ -28,8 +28,8 @@ from support.services import invoice
 from prefect_docjobs import Batch, Document, Outcome, flows, tasks
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction.budget import Budget, OverBudget
 from prefect_docjobs.models import Phase
-from prefect_docjobs.pipeline.budget import Budget, OverBudget
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
 

@@ -22,9 +22,9 @@ from support.services import invoice
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason, Unsupported
+from prefect_docjobs.extraction import submit_many
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.flows.reconcile import reconcile_jobs
-from prefect_docjobs.pipeline import submit_many
-from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings

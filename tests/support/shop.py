@@ -14,10 +14,10 @@ from sqlalchemy import text
 from support.ledgers import dead
 from support.services import KEY, ORIGIN, Recorder, provider
 
+from prefect_docjobs.extraction import Terms, extract_many
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Entry, Ledger, Record, entry_for
 from prefect_docjobs.models import Document, Outcome
-from prefect_docjobs.pipeline import Terms, extract_many
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.simulator.app import create_app
 from prefect_docjobs.simulator.engine import World

@@ -29,7 +29,7 @@ def set_up(what: str) -> None:
 async def telemetry_of_a_batch() -> str:
     from support.services import connected, invoice
 
-    from prefect_docjobs.pipeline import extract_many
+    from prefect_docjobs.extraction import extract_many
 
     async with connected("mindee", duration={"law": "fixed", "seconds": 0.0}) as at:
         async for _, outcome in extract_many(at.provider, at.http, [invoice(1)]):

@@ -18,8 +18,8 @@ from support.shop import shop
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import JobFailed
+from prefect_docjobs.extraction import extract_many, fetch_one, submit_one, wait_one
 from prefect_docjobs.models import Document, Outcome, Phase
-from prefect_docjobs.pipeline import extract_many, fetch_one, submit_one, wait_one
 from prefect_docjobs.telemetry.exporting import Exporting
 
 TEN_SECONDS = {"law": "fixed", "seconds": 10.0}

@@ -28,10 +28,10 @@ from support.suspended import town
 
 import prefect_docjobs
 from prefect_docjobs.blocks import MindeeCredentials
+from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Account, Ledger
 from prefect_docjobs.models import JobState
-from prefect_docjobs.pipeline import extract_many
 from prefect_docjobs.providers import provider_class
 
 PACKAGE = Path(prefect_docjobs.__file__).parent

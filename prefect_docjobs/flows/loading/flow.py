@@ -14,6 +14,8 @@ import anyio.to_thread
 from prefect import flow, runtime, tags
 
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.extraction import OnUncertain
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.flows.artifacts import artifact_key
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.ending import letter_writer, too_many
@@ -35,8 +37,6 @@ from prefect_docjobs.flows.tagging import tag_run
 from prefect_docjobs.loading import SourceFile, SourceFolder, Store, open_store
 from prefect_docjobs.loading.kinds import in_utc
 from prefect_docjobs.models import Document
-from prefect_docjobs.pipeline import OnUncertain
-from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks import cancel_remote_jobs
 from prefect_docjobs.tasks.arguments import the_job
 from prefect_docjobs.tasks.journal import run_log

@@ -15,6 +15,8 @@ from prefect.utilities.annotations import quote
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction import OnUncertain
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.flows.chunks import RunBar, item_numbers, through_chunks
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
 from prefect_docjobs.flows.loading.failures import Tried, left_letters, letters_of
@@ -31,8 +33,6 @@ from prefect_docjobs.loading import (
     source_sha256,
 )
 from prefect_docjobs.models import Batch, Document, Outcome, Phase
-from prefect_docjobs.pipeline import OnUncertain
-from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.tasks import aextract_documents, aredrive
 from prefect_docjobs.tasks.journal import Log
 from prefect_docjobs.tasks.redrivable import Again, allowed, what_again

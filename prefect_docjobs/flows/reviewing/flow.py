@@ -15,6 +15,7 @@ from pydantic import Field
 from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.comparison import Acceptance, ComparatorName, VotingRule, check_settings
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.files import REVIEWS
 from prefect_docjobs.flows.lines import LineFiles
@@ -25,7 +26,6 @@ from prefect_docjobs.flows.reviewing.decisions import Decisions
 from prefect_docjobs.flows.reviewing.queue import FILES, Examination, ReviewQueue
 from prefect_docjobs.flows.reviewing.waiting import Waiting, WaitMode, can_suspend
 from prefect_docjobs.models import BatchBuilder, Document
-from prefect_docjobs.pipeline import OnUncertain
 from prefect_docjobs.tasks import cancel_remote_jobs
 from prefect_docjobs.tasks.journal import run_log
 from prefect_docjobs.tasks.names import count

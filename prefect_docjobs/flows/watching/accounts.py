@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError
+from prefect_docjobs.extraction.batches import purchases
+from prefect_docjobs.extraction.line import age_of
+from prefect_docjobs.extraction.purchases import Purchases
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, Outcome, Phase
-from prefect_docjobs.pipeline.batches import purchases
-from prefect_docjobs.pipeline.line import age_of
-from prefect_docjobs.pipeline.purchases import Purchases
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.schedule import Durations, shared_durations
 from prefect_docjobs.tasks.sense_points import has_ended

@@ -14,12 +14,12 @@ import anyio.to_thread
 from prefect_docjobs.blocks.buying import terms_of, the_ledger
 from prefect_docjobs.comparison import Acceptance, Names
 from prefect_docjobs.errors import DocJobsError, Reason
+from prefect_docjobs.extraction import Foresee, OnUncertain
+from prefect_docjobs.extraction.batches import completed
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.ledger import Step, next_step
 from prefect_docjobs.models import Document, Outcome
 from prefect_docjobs.models.batches import BatchBuilder
-from prefect_docjobs.pipeline import Foresee, OnUncertain
-from prefect_docjobs.pipeline.batches import completed
-from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.providers.base import SMALL
 from prefect_docjobs.tasks.costs import cost_line
 from prefect_docjobs.tasks.fallback.attempts import Attempt, FallbackBatch, billed

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.comparison import Acceptance, Names, check_settings
 from prefect_docjobs.errors import ConfigurationError, Reason
+from prefect_docjobs.extraction import OnUncertain
+from prefect_docjobs.extraction.budget import Budget, budget_of
 from prefect_docjobs.models import Document
-from prefect_docjobs.pipeline import OnUncertain
-from prefect_docjobs.pipeline.budget import Budget, budget_of
 from prefect_docjobs.tasks.arguments import Job, the_documents, the_job
 from prefect_docjobs.tasks.fallback.attempts import FALL_BACK_ON, FallbackBatch
 from prefect_docjobs.tasks.fallback.course import Course

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from prefect_docjobs.errors import DocJobsError, Reason
+from prefect_docjobs.extraction import fetch_many
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, JobState, Outcome
-from prefect_docjobs.pipeline import fetch_many
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.tasks.journal import Log
 

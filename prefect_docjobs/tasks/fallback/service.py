@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.extraction import Terms
+from prefect_docjobs.extraction.batches import Extract, extracting
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.models import Document, Outcome
 from prefect_docjobs.models.batches import BatchBuilder
-from prefect_docjobs.pipeline import Terms
-from prefect_docjobs.pipeline.batches import Extract, extracting
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.tasks.fallback.late import LateJobs
 from prefect_docjobs.tasks.journal import Journal, Log

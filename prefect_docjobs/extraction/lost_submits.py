@@ -10,9 +10,9 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from prefect_docjobs.errors import DocJobsError
+from prefect_docjobs.extraction.listing import PAGE, JobListing
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Record
-from prefect_docjobs.pipeline.listing import PAGE, JobListing
 from prefect_docjobs.providers.base import Provider
 
 if TYPE_CHECKING:

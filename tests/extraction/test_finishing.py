@@ -8,7 +8,7 @@ import anyio
 import pytest
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.pipeline.finishing import GRACE, seen_through
+from prefect_docjobs.extraction.finishing import GRACE, seen_through
 
 
 class Work:

@@ -13,9 +13,9 @@ from datetime import datetime, timezone
 import anyio
 
 from prefect_docjobs.errors import DocJobsError, JobTimeout, SubmitUncertain, Unfinished
+from prefect_docjobs.extraction.finishing import GRACE
+from prefect_docjobs.extraction.purchases import Purchase, Purchases
 from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase
-from prefect_docjobs.pipeline.finishing import GRACE
-from prefect_docjobs.pipeline.purchases import Purchase, Purchases
 from prefect_docjobs.telemetry.names import REUSED
 from prefect_docjobs.waiter import Waiter
 

@@ -6,8 +6,8 @@ import asyncio
 import math
 
 from prefect_docjobs.errors import ConfigurationError, DocJobsError, Reason
+from prefect_docjobs.extraction.pages import Pages, pages_of
 from prefect_docjobs.models import Document
-from prefect_docjobs.pipeline.pages import Pages, pages_of
 
 
 class OverBudget(DocJobsError):

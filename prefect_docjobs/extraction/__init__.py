@@ -3,10 +3,10 @@
 Prefect stays outside; `tasks` and `blocks` bring the account, the ledger and the terms.
 """
 
-from prefect_docjobs.pipeline.batches import Foresee, extract_many, fetch_many, submit_many, wait_many
-from prefect_docjobs.pipeline.line import Observe
-from prefect_docjobs.pipeline.purchases import MONTH, OnUncertain, Terms
-from prefect_docjobs.pipeline.single import fetch_one, submit_one, wait_one
+from prefect_docjobs.extraction.batches import Foresee, extract_many, fetch_many, submit_many, wait_many
+from prefect_docjobs.extraction.line import Observe
+from prefect_docjobs.extraction.purchases import MONTH, OnUncertain, Terms
+from prefect_docjobs.extraction.single import fetch_one, submit_one, wait_one
 
 __all__ = [
     "MONTH",

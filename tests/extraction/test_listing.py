@@ -9,9 +9,9 @@ import pytest
 from support.toy import BEGAN, URL, Account, Listed
 from support.virtual_time import virtual_time
 
+from prefect_docjobs.extraction.listing import JobListing
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobState
-from prefect_docjobs.pipeline.listing import JobListing
 from prefect_docjobs.providers.base import JobPage, JobRow
 
 LATELY = BEGAN - timedelta(minutes=90)  # `Account.add_old` ends its jobs at 61 minutes before the clock began

@@ -15,11 +15,11 @@ from support.shop import Shop, shop
 from support.toy import Toy
 
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction import Terms, submit_many
+from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger, State
 from prefect_docjobs.models import Document, JobRef
-from prefect_docjobs.pipeline import Terms, submit_many
-from prefect_docjobs.pipeline.budget import Budget
 from prefect_docjobs.providers.base import JobPage
 from prefect_docjobs.providers.numind import NuMind
 

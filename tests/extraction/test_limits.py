@@ -14,9 +14,9 @@ from support.services import invoice
 from support.shop import Shop, shop
 
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.ledger import Ledger, State
 from prefect_docjobs.models import Outcome
-from prefect_docjobs.pipeline import extract_many
 
 
 def now() -> float:

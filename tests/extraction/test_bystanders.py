@@ -10,8 +10,8 @@ from support.ledgers import dead, entry, ref
 from support.patient_time import patient_time
 
 from prefect_docjobs.errors import JobTimeout
+from prefect_docjobs.extraction.bystanders import Bystanders
 from prefect_docjobs.ledger import Ledger
-from prefect_docjobs.pipeline.bystanders import Bystanders
 
 
 @patient_time

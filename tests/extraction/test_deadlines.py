@@ -13,11 +13,11 @@ from support.services import invoice
 from support.shop import shop
 
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction import extract_many, submit_many
+from prefect_docjobs.extraction.budget import Budget
+from prefect_docjobs.extraction.purchases import Terms
 from prefect_docjobs.ledger import State
 from prefect_docjobs.models import Outcome
-from prefect_docjobs.pipeline import extract_many, submit_many
-from prefect_docjobs.pipeline.budget import Budget
-from prefect_docjobs.pipeline.purchases import Terms
 
 
 def now() -> float:

@@ -14,11 +14,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefect_docjobs.errors import DocJobsError, Reason, Unsupported
+from prefect_docjobs.extraction.imports import import_refs
+from prefect_docjobs.extraction.listing import JobListing
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Record
 from prefect_docjobs.models import JobRef, JobState
-from prefect_docjobs.pipeline.imports import import_refs
-from prefect_docjobs.pipeline.listing import JobListing
 from prefect_docjobs.providers.base import JobRow, Provider
 
 if TYPE_CHECKING:

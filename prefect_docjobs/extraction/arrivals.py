@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError
+from prefect_docjobs.extraction.known import answer_of
 from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus
-from prefect_docjobs.pipeline.known import answer_of
 from prefect_docjobs.providers.base import Provider
 
 if TYPE_CHECKING:

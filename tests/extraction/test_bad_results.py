@@ -13,9 +13,9 @@ from support.services import invoice, says
 from support.shop import Shop, shop
 
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction import extract_many, fetch_many, submit_many, wait_many
 from prefect_docjobs.ledger import Account, State
 from prefect_docjobs.models import JobState, Outcome
-from prefect_docjobs.pipeline import extract_many, fetch_many, submit_many, wait_many
 
 ROUTES = {
     "mindee": "/results/",

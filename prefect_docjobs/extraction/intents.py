@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from prefect_docjobs.errors import DocJobsError, Reason, SubmitUncertain
+from prefect_docjobs.extraction.finishing import retry_write
 from prefect_docjobs.ledger import AccountPaused, ClaimLost, Entry, LedgerUnavailable, Record, State
-from prefect_docjobs.pipeline.finishing import retry_write
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Account, Ledger

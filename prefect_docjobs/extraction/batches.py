@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import anyio
 
 from prefect_docjobs.cancellation import cancelled
+from prefect_docjobs.extraction.line import Line, Observe
+from prefect_docjobs.extraction.purchases import Purchases, Terms, Unrecorded
+from prefect_docjobs.extraction.recorded import Recorded
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef, Outcome, Phase
-from prefect_docjobs.pipeline.line import Line, Observe
-from prefect_docjobs.pipeline.purchases import Purchases, Terms, Unrecorded
-from prefect_docjobs.pipeline.recorded import Recorded
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.schedule import shared_durations
 from prefect_docjobs.waiter import Forecast, Patience, Waiter

@@ -26,6 +26,14 @@ from prefect_docjobs.errors import (
     Unavailable,
     Unreadable,
 )
+from prefect_docjobs.extraction.arrivals import Arrivals
+from prefect_docjobs.extraction.bystanders import Bystanders
+from prefect_docjobs.extraction.finishing import GRACE, before, retry_write, seen_through
+from prefect_docjobs.extraction.imports import entry_of_job
+from prefect_docjobs.extraction.intents import Intents, best_effort, new_token
+from prefect_docjobs.extraction.known import completed, kept_answer, recorded_failure
+from prefect_docjobs.extraction.lost_submits import LostSubmits
+from prefect_docjobs.extraction.purchases import Purchase, Purchases, Terms
 from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.ledger import (
     ClaimLost,
@@ -39,14 +47,6 @@ from prefect_docjobs.ledger import (
     next_step,
 )
 from prefect_docjobs.models import Document, JobRef, Outcome, Usage
-from prefect_docjobs.pipeline.arrivals import Arrivals
-from prefect_docjobs.pipeline.bystanders import Bystanders
-from prefect_docjobs.pipeline.finishing import GRACE, before, retry_write, seen_through
-from prefect_docjobs.pipeline.imports import entry_of_job
-from prefect_docjobs.pipeline.intents import Intents, best_effort, new_token
-from prefect_docjobs.pipeline.known import completed, kept_answer, recorded_failure
-from prefect_docjobs.pipeline.lost_submits import LostSubmits
-from prefect_docjobs.pipeline.purchases import Purchase, Purchases, Terms
 from prefect_docjobs.providers.base import SMALL, Provider
 from prefect_docjobs.waiter import Waiter
 

@@ -18,8 +18,8 @@ from support.services import ORIGIN, invoice, says
 from support.shop import TENANT, Shop, shop
 
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction import fetch_one, submit_one, wait_one
 from prefect_docjobs.ledger import Account, AccountPaused, State
-from prefect_docjobs.pipeline import fetch_one, submit_one, wait_one
 from prefect_docjobs.simulator.server import run_in_thread
 from prefect_docjobs.simulator.settings import Settings
 
@@ -111,7 +111,7 @@ async def test_what_was_refused_for_now_is_not_sent_again(tmp_path: Path) -> Non
 
 @patient_time
 async def test_the_budget_is_not_spent_by_what_is_not_sent(tmp_path: Path) -> None:
-    from prefect_docjobs.pipeline.budget import Budget
+    from prefect_docjobs.extraction.budget import Budget
 
     budget = Budget(documents=1)
     limits = {"submit": {"per_second": 0.05}}

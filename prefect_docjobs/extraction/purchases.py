@@ -25,13 +25,13 @@ from prefect_docjobs.errors import (
     Unfinished,
     Unreadable,
 )
+from prefect_docjobs.extraction.budget import Budget
+from prefect_docjobs.extraction.finishing import before, bookkeeping, seen_through
+from prefect_docjobs.extraction.pages import Pages
+from prefect_docjobs.extraction.refusals import Refusals
 from prefect_docjobs.http import Answer, Http, InDoubt
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Outcome, Phase, Result, Usage
-from prefect_docjobs.pipeline.budget import Budget
-from prefect_docjobs.pipeline.finishing import before, bookkeeping, seen_through
-from prefect_docjobs.pipeline.pages import Pages
-from prefect_docjobs.pipeline.refusals import Refusals
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.telemetry import Operation
 from prefect_docjobs.waiter import Waiter

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from prefect_docjobs.errors import DocJobsError
+from prefect_docjobs.extraction.batches import OTHERS, purchases, waiter
+from prefect_docjobs.extraction.line import age_of
+from prefect_docjobs.extraction.purchases import Purchase, Purchases, Terms
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase, Result
-from prefect_docjobs.pipeline.batches import OTHERS, purchases, waiter
-from prefect_docjobs.pipeline.line import age_of
-from prefect_docjobs.pipeline.purchases import Purchase, Purchases, Terms
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.telemetry.names import REUSED
 

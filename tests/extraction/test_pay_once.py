@@ -14,9 +14,9 @@ from support.services import invoice, says
 from support.shop import Shop, shop
 
 from prefect_docjobs.errors import Reason
+from prefect_docjobs.extraction import fetch_one, submit_many, submit_one, wait_one
 from prefect_docjobs.ledger import State
 from prefect_docjobs.models import Document, Outcome
-from prefect_docjobs.pipeline import fetch_one, submit_many, submit_one, wait_one
 
 SERVICES = pytest.mark.parametrize("service", ["mindee", "mindee_v1", "numind", "unsiloed"])
 
