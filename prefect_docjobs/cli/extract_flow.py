@@ -8,7 +8,7 @@ from prefect import flow
 
 from prefect_docjobs.cli.fanout import Ended, extract_in_steps
 from prefect_docjobs.cli.prefect_api import check_prefect_api
-from prefect_docjobs.extraction import Foresee
+from prefect_docjobs.extraction import OnForecast
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Document
 from prefect_docjobs.tasks.arguments import the_job
@@ -20,7 +20,7 @@ async def extract_with(
     ended: Ended,
     *,
     timeout: float | None = None,
-    foresee: Foresee | None = None,
+    foresee: OnForecast | None = None,
     budget: Budget | None = None,
 ) -> None:
     """Extract in a flow run of its own, so that Prefect shows what was done.

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.extraction import Foresee
+from prefect_docjobs.extraction import OnForecast
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Batch, Document
 from prefect_docjobs.tasks import aextract_documents
@@ -29,7 +29,7 @@ async def extract_in_steps(
     ended: Ended,
     *,
     timeout: float | None = None,
-    foresee: Foresee | None = None,
+    foresee: OnForecast | None = None,
     budget: Budget | None = None,
 ) -> None:
     """Run one task for each chunk, a few at a time. Chunks are single documents if there are few.

@@ -18,9 +18,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import httpx
+
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError
-from prefect_docjobs.extraction.known import answer_of
 from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus
 from prefect_docjobs.providers.base import Provider
@@ -153,7 +154,10 @@ class Arrivals:
         if arrival is None or not arrival.has_body:
             return None
         body = await self._inbox.body(arrival.id)
-        return None if body is None else answer_of(body, "application/json", arrival.received_at)
+        if body is None:
+            return None
+        headers = httpx.Headers({"content-type": "application/json"})
+        return Answer(status=200, headers=headers, body=body, received_at=arrival.received_at)
 
     # -- the loop
 

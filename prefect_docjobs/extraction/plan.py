@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from prefect_docjobs.errors import DocJobsError, Reason
 from prefect_docjobs.extraction.budget import Budget, OverBudget
-from prefect_docjobs.extraction.purchases import Terms
+from prefect_docjobs.extraction.call import Terms
 from prefect_docjobs.ledger import Entry, Record, Step, entry_for, next_step
 from prefect_docjobs.models import Document
 from prefect_docjobs.providers.base import Provider

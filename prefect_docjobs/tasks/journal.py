@@ -19,7 +19,7 @@ from prefect.logging import get_logger
 from typing_extensions import Self
 
 from prefect_docjobs.cancellation import cancelled
-from prefect_docjobs.extraction import Foresee
+from prefect_docjobs.extraction import OnForecast
 from prefect_docjobs.models import Batch, JobRef, Outcome, Phase
 from prefect_docjobs.tasks.events import Events
 from prefect_docjobs.tasks.names import count
@@ -51,7 +51,7 @@ def log_ref(log: Log, ref: JobRef) -> None:
 class _Listener:
     """Somebody beside a batch who follows it."""
 
-    foresee: Foresee
+    foresee: OnForecast
     ended: Callable[[], None] | None
 
 
@@ -59,7 +59,7 @@ _listening: ContextVar[_Listener | None] = ContextVar("docjobs_listening", defau
 
 
 @contextmanager
-def foreseeing(foresee: Foresee, *, ended: Callable[[], None] | None = None) -> Iterator[None]:
+def foreseeing(foresee: OnForecast, *, ended: Callable[[], None] | None = None) -> Iterator[None]:
     """Tell others, too, of the batches that run in this context.
 
     Args:

@@ -111,7 +111,7 @@ async def await_for_jobs(
             document_timeout=document_timeout,
             ledger=ledger,
             observe=journal.observe,
-            foresee=journal.foresee,
+            on_forecast=journal.foresee,
         )
         return await _continued(rows, waiting, outcomes, journal)
 
@@ -214,7 +214,7 @@ async def aextract_documents(
             terms=terms,
             ledger=ledger,
             observe=journal.observe,
-            foresee=both,
+            on_forecast=both,
         )
         batch = await _batch(outcomes, len(given), journal, progress)
     log_costs(log, batch, limit, is_shared=limit is budget)

@@ -13,7 +13,7 @@ from prefect.flow_runs import asuspend_flow_run
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.extraction.known import completed
+from prefect_docjobs.extraction.record import completed_ref
 from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.ledger.setting import address
 from prefect_docjobs.models import Outcome, Phase
@@ -135,4 +135,4 @@ def _told(row: Outcome, records: dict[str, Record], *, is_over: bool, waited_for
     if record is None or record.state is not State.FAILED or not (is_over or has_ended(record)):
         return row
     told = {"phase": Phase.WAIT, "reason": record.reason, "error": record.error}
-    return row.model_copy(update={**told, "ref": completed(row.ref, record)})
+    return row.model_copy(update={**told, "ref": completed_ref(row.ref, record)})

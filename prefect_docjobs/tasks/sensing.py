@@ -15,8 +15,8 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import the_ledger
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import wait_many
+from prefect_docjobs.extraction.document import age_of
 from prefect_docjobs.extraction.imports import import_refs
-from prefect_docjobs.extraction.line import age_of
 from prefect_docjobs.ledger import LedgerUnavailable
 from prefect_docjobs.models import Batch, JobRef, Outcome
 from prefect_docjobs.schedule import Schedule, shared_durations

@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 from typing_extensions import ParamSpec
 
-from prefect_docjobs.extraction.finishing import GRACE
+from prefect_docjobs.extraction.durable import GRACE
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -78,7 +78,7 @@ async def test_a_batch_whose_forecast_breaks_is_delivered() -> None:
 
     async with connected("mindee") as at:
         documents = [invoice(number) for number in range(3)]
-        rows = [row async for _, row in extract_many(at.provider, at.http, documents, foresee=broken)]
+        rows = [row async for _, row in extract_many(at.provider, at.http, documents, on_forecast=broken)]
     assert [row.phase for row in rows] == [Phase.DONE] * 3
 
 

@@ -15,7 +15,7 @@ from support.shop import shop
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.extraction import extract_many, submit_many
 from prefect_docjobs.extraction.budget import Budget
-from prefect_docjobs.extraction.purchases import Terms
+from prefect_docjobs.extraction.call import Terms
 from prefect_docjobs.ledger import State
 from prefect_docjobs.models import Outcome
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError
-from prefect_docjobs.extraction.batches import purchases
-from prefect_docjobs.extraction.line import age_of
-from prefect_docjobs.extraction.purchases import Purchases
+from prefect_docjobs.extraction.call import Call
+from prefect_docjobs.extraction.document import age_of
+from prefect_docjobs.extraction.record import JobRecord
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, Outcome, Phase
 from prefect_docjobs.providers import Provider
@@ -59,14 +59,14 @@ class Account:
         service: Opened.
         waiter: Running.
         ledger: Opened.
-        buying: Opened; it tells the waiter of pushes, and is told of ends, so that missing pushes are seen.
+        call: Opened; it reports pushes to the waiter, and sees ends, so that missing pushes are noticed.
     """
 
-    def __init__(self, service: Service, waiter: Waiter, ledger: Ledger, buying: Purchases) -> None:
+    def __init__(self, service: Service, waiter: Waiter, ledger: Ledger, call: Call) -> None:
         self._service = service
         self._waiter = waiter
         self._ledger = ledger
-        self._buying = buying
+        self._call = call
 
     @property
     def is_broken(self) -> bool:
@@ -114,18 +114,20 @@ class Account:
 
     async def _write(self, ended: Sequence[Outcome]) -> None:
         jobs = [(outcome.ref, outcome) for outcome in ended if outcome.ref is not None]
-        await self._buying.look_up(ref for ref, _ in jobs)
+        await self._call.look_up(ref for ref, _ in jobs)
         await asyncio.gather(*(self._write_one(ref, outcome) for ref, outcome in jobs))
 
     async def _write_one(self, ref: JobRef, ended: Outcome) -> None:
-        purchase = await self._buying.take_up(ref, to_fetch=False)
+        job = JobRecord(self._call, ref)
+        await job.take_up(ref, to_fetch=False)
         try:
             if not ended.ok:
-                await self._buying.failed(purchase, ended)
-            elif purchase.status is None:
-                await self._buying.done(purchase, ref)
+                await job.failed(ended)
+            elif job.end is None:
+                await job.done(ref)
         finally:
-            await self._buying.let_go(purchase)
+            self._call.known.pop(ref.job_id, None)
+            await job.release()
 
 
 @dataclass
@@ -185,8 +187,8 @@ class Accounts:
             http = await opening.enter_async_context(service.http)
             waiter = Waiter(provider, http, patience, self.durations)
             await opening.enter_async_context(waiter)
-            buying = await opening.enter_async_context(purchases(provider, http, None, self.ledger))
-            await opening.enter_async_context(buying.told_to(waiter))
-            opened = _Open(Account(service, waiter, self.ledger, buying), opening.pop_all())
+            call = await opening.enter_async_context(Call(provider, http, self.ledger))
+            await opening.enter_async_context(call.pushes.told_to(waiter))
+            opened = _Open(Account(service, waiter, self.ledger, call), opening.pop_all())
         self._open[service.key] = opened
         return opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ import anyio.to_thread
 from prefect_docjobs.blocks.buying import terms_of, the_ledger
 from prefect_docjobs.comparison import Acceptance, Names
 from prefect_docjobs.errors import DocJobsError, Reason
-from prefect_docjobs.extraction import Foresee, OnUncertain
-from prefect_docjobs.extraction.batches import completed
+from prefect_docjobs.extraction import OnForecast, OnUncertain
+from prefect_docjobs.extraction.batch import completed
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.ledger import Step, next_step
 from prefect_docjobs.models import Document, Outcome
@@ -119,15 +120,15 @@ class Course:
                 progress.advance()
         return self._collected([ways[index] for index in range(total)], journal)
 
-    def _opened(self, stage: Stage, foresee: Foresee) -> AbstractAsyncContextManager[Service]:
+    def _opened(self, stage: Stage, foresee: OnForecast) -> AbstractAsyncContextManager[Service]:
         return Service.opened(
             stage,
             terms_of(stage.job, self.on_uncertain, self.reuse_days, self.budget),
             self._ledger,
             self.log,
-            deadline=None if self.timeout is None else self.started + self.timeout,
+            deadline=math.inf if self.timeout is None else self.started + self.timeout,
             document_timeout=self.document_timeout,
-            foresee=foresee,
+            on_forecast=foresee,
         )
 
     def _foresee(self, number: int, journal: Journal, progress: Progress, forecast: Forecast) -> None:

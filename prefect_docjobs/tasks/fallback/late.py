@@ -36,14 +36,14 @@ class LateJobs:
         http: The account.
         ledger: Where a cancelled job is noted.
         log: For those that cannot be cancelled.
-        deadline: When the call ends, on the loop's clock; None for no limit.
+        deadline: When the call ends, on the loop's clock.
     """
 
     provider: Provider
     http: Http
     ledger: Ledger | None
     log: Log
-    deadline: float | None = None
+    deadline: float = math.inf
 
     async def given_up(self, late: Outcome) -> tuple[Outcome, bool]:
         """Cancel a job where the service can; if it ended meanwhile its result is fetched, not bought again.
@@ -66,8 +66,6 @@ class LateJobs:
         return late, state is JobState.CANCELLED
 
     def _left(self, grace: float) -> float:
-        if self.deadline is None:
-            return math.inf
         return max(0.0, self.deadline - anyio.current_time()) + grace
 
     async def _state(self, late: Outcome, ref: JobRef) -> JobState | None:

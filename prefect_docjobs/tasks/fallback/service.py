@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import Terms
-from prefect_docjobs.extraction.batches import Extract, extracting
+from prefect_docjobs.extraction.batch import Extract, extracting
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.models import Document, Outcome
 from prefect_docjobs.models.batches import BatchBuilder
@@ -85,7 +85,7 @@ class Service:
         ledger: Ledger | None,
         log: Log,
         *,
-        deadline: float | None,
+        deadline: float,
         **options: Any,
     ) -> AsyncIterator[Service]:
         """Open the account of a job; `deadline` and `options` as for `extracting`."""

@@ -1,4 +1,4 @@
-"""Standing by: somebody else is at work on the same document, and his result will do."""
+"""Waiting for another worker that is at work on the same document: its result will do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from prefect_docjobs.cancellation import cancelled
@@ -17,73 +16,68 @@ if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
 
 _log = logging.getLogger(__name__)
-_EVERY = 0.5  # seconds between two questions, each for all records that are stood by for
-_LOGGED_EVERY = 60.0
+_READ_EVERY = 0.5  # seconds between two reads, each of all records that are waited for
+_LOG_EVERY = 60.0
 
 
-class Bystanders:
-    """Tells when records were written, or their holders' leases ran out: one question for all of them."""
+class OwnerWait:
+    """Waits until records are written by their owners, or their leases run out: one read for all of them."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._waiting: dict[asyncio.Event, Record] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     async def wait(self, record: Record, until: float = math.inf) -> None:
-        """Return when `record` is no longer as it is here.
+        """Return when the owner of `record` has written it, or has lost it.
 
         Args:
             record: As it was read.
             until: On the loop's clock.
 
         Raises:
-            JobTimeout: It is then.
+            JobTimeout: `until` has passed.
         """
-        news = asyncio.Event()
-        self._waiting[news] = record
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask(), name="docjobs-bystanders")
+        changed = asyncio.Event()
+        self._waiting[changed] = record
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(), name="docjobs-owners")
         left = None if until == math.inf else max(0.0, until - asyncio.get_running_loop().time())
         try:
-            await asyncio.wait_for(news.wait(), left)
+            await asyncio.wait_for(changed.wait(), left)
         except (asyncio.TimeoutError, TimeoutError):
             raise JobTimeout(
                 f"{record.document_name}: {record.owner} is at work on the same document, and took too long.",
                 ref=record.ref,
             ).about(record.document_name) from None
         finally:
-            self._waiting.pop(news, None)
+            del self._waiting[changed]
 
     async def aclose(self) -> None:
-        """Stop asking."""
-        if self._asking is not None:
-            await cancelled(self._asking)
+        """Stop reading."""
+        if self._reading is not None:
+            await cancelled(self._reading)
 
-    async def _ask(self) -> None:
+    async def _read(self) -> None:
         clock = asyncio.get_running_loop().time
-        log_at = clock() + _LOGGED_EVERY
+        log_at = clock() + _LOG_EVERY
         while self._waiting:
-            await asyncio.sleep(_EVERY)
+            await asyncio.sleep(_READ_EVERY)
             if clock() >= log_at:
-                log_at += _LOGGED_EVERY
+                log_at += _LOG_EVERY
                 self._log_owners()
             try:
                 now = await self._ledger.records({record.id for record in self._waiting.values()})
-            except Exception as problem:  # noqa: BLE001 (whoever waits must not wait for ever)
-                _log.debug("The ledger cannot be asked: %s", problem)
-                continue  # the database is away; those who wait have their own patience
-            for news, record in self._waiting.items():
-                if _has_changed(record, now):
-                    news.set()
+            except Exception as problem:  # noqa: BLE001 (each who waits has a limit of its own)
+                _log.debug("The ledger cannot be read: %s", problem)
+                continue
+            for changed, record in self._waiting.items():
+                seen = now.get(record.id)
+                if seen is None or seen.version != record.version or seen.lease_left <= 0.0:
+                    changed.set()
 
     def _log_owners(self) -> None:
-        """Say, once a minute, who is waited for."""
         owners = Counter(record.owner for record in self._waiting.values())
         for owner, number in owners.items():
             example = next(it.document_name for it in self._waiting.values() if it.owner == owner)
             _log.info("Waiting for %s, which is at work on %s (%d in all)", owner, example, number)
-
-
-def _has_changed(record: Record, now: Mapping[int, Record]) -> bool:
-    seen = now.get(record.id)
-    return seen is None or seen.version != record.version or seen.lease_left <= 0.0

@@ -10,7 +10,7 @@ from support.ledgers import dead, entry, ref
 from support.patient_time import patient_time
 
 from prefect_docjobs.errors import JobTimeout
-from prefect_docjobs.extraction.bystanders import Bystanders
+from prefect_docjobs.extraction.owners import OwnerWait
 from prefect_docjobs.ledger import Ledger
 
 
@@ -18,7 +18,7 @@ from prefect_docjobs.ledger import Ledger
 async def test_who_loses_patience_does_not_take_the_others_along(tmp_path: Path) -> None:
     async with Ledger(str(tmp_path / "ledger.db")) as ledger:
         record = await ledger.claim(entry("a"))
-        bystanders = Bystanders(ledger)
+        bystanders = OwnerWait(ledger)
         patient = asyncio.create_task(bystanders.wait(record))
         with pytest.raises(JobTimeout, match="took too long"):
             await bystanders.wait(record, until=asyncio.get_running_loop().time() + 3.0)
@@ -31,7 +31,7 @@ async def test_who_loses_patience_does_not_take_the_others_along(tmp_path: Path)
 async def test_a_record_that_is_written_released_or_free_is_news(tmp_path: Path) -> None:
     async with Ledger(str(tmp_path / "ledger.db")) as ledger:
         records = [await ledger.claim(entry(name)) for name in ("written", "released", "free", "still")]
-        bystanders = Bystanders(ledger)
+        bystanders = OwnerWait(ledger)
         waiting = [asyncio.create_task(bystanders.wait(record)) for record in records]
         await asyncio.sleep(2.0)
         assert not any(task.done() for task in waiting)

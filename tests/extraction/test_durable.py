@@ -8,7 +8,7 @@ import anyio
 import pytest
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.extraction.finishing import GRACE, seen_through
+from prefect_docjobs.extraction.durable import GRACE, shield_with_grace
 
 
 class Work:
@@ -40,13 +40,13 @@ async def cancelled_at(task: asyncio.Task[str], *moments: float) -> float:
 
 @virtual_time
 async def test_without_a_cancel_it_is_the_work_itself() -> None:
-    assert await seen_through(Work(3.0).run()) == "result"
+    assert await shield_with_grace(Work(3.0).run()) == "result"
 
     async def broken() -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        await seen_through(broken())
+        await shield_with_grace(broken())
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ async def test_a_cancelled_caller_ends_with_the_work_or_when_the_grace_ends_or_w
     seconds: float, cancels: list[float], ended: str, at: float
 ) -> None:
     work = Work(seconds)
-    assert await cancelled_at(asyncio.create_task(seen_through(work.run())), *cancels) == at
+    assert await cancelled_at(asyncio.create_task(shield_with_grace(work.run())), *cancels) == at
     await asyncio.sleep(0.0)
     assert work.ended == ended
 
@@ -70,7 +70,7 @@ async def test_a_cancelled_caller_ends_with_the_work_or_when_the_grace_ends_or_w
 @virtual_time
 async def test_work_that_does_not_matter_is_cancelled_at_once() -> None:
     work = Work(3.0)
-    task = asyncio.create_task(seen_through(work.run(), matters=lambda: False))
+    task = asyncio.create_task(shield_with_grace(work.run(), may_stop=lambda: True))
     assert await cancelled_at(task, 1.0) == 1.0
     assert work.ended == "cancelled"
 
@@ -79,6 +79,6 @@ async def test_work_that_does_not_matter_is_cancelled_at_once() -> None:
 async def test_a_deadline_of_anyio_waits_for_it_too() -> None:
     work = Work(3.0)
     with anyio.move_on_after(1.0) as scope:
-        await seen_through(work.run())
+        await shield_with_grace(work.run())
     assert scope.cancelled_caught
     assert (work.ended, now()) == ("done", 3.0)
