@@ -380,5 +380,5 @@ class DocJob(DocJobsBlock, _JobBlock, ABC):
         Raises:
             RefMismatch: The job belongs to another service, host, account or product.
         """
-        self.provider().claim(self.credentials.get_client(), ref)
+        self.provider().check_ref(self.credentials.get_client(), ref)
         return DocJobRun(self, ref)

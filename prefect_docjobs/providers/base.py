@@ -216,7 +216,7 @@ class Provider(ABC):
 
     async def status(self, http: Http, ref: JobRef, *, once: bool = False) -> JobStatus:
         """Look at a job. `once` is for poll loops: one request, in a turn that the caller has taken."""
-        self.claim(http, ref)
+        self.check_ref(http, ref)
         ask = http.look if once else http.send
         answer = await ask(self.request_for(self.status_request, ref))
         return await self.aread_status(ref, answer)
@@ -237,7 +237,7 @@ class Provider(ABC):
             ResultLost: The service no longer has it (some delete a result when it is read).
             Unfinished: The job still runs.
         """
-        self.claim(http, ref)
+        self.check_ref(http, ref)
         if self.needs_status(ref):
             status = await self.status(http, ref)
             if not status.state.is_terminal:
@@ -300,7 +300,7 @@ class Provider(ABC):
 
     # -- shared checks
 
-    def claim(self, http: Http, ref: JobRef) -> None:
+    def check_ref(self, http: Http, ref: JobRef) -> None:
         """Raise `RefMismatch` unless this provider, with this client, made `ref`."""
         ours = (self.name, http.base_url, http.tenant, self.product)
         theirs = (ref.provider, ref.base_url, ref.tenant, ref.product)

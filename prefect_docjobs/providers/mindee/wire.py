@@ -245,7 +245,7 @@ class Mindee(Provider):
 
     async def webhook_deliveries(self, http: Http, ref: JobRef) -> tuple[webhooks.WebhookDelivery, ...]:
         """How the calls to `webhook_ids` went, with one status request; empty until the job is processed."""
-        self.claim(http, ref)
+        self.check_ref(http, ref)
         answer = await http.send(self.request_for(self.status_request, ref))
         with self.reading(answer):
             payload = answer.json()

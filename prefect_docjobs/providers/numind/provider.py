@@ -226,7 +226,7 @@ class NuMind(NuMindSettings, Provider):
 
     async def cancel(self, http: Http, ref: JobRef) -> None:
         """Ask the service to stop a job; it stops within one heartbeat. May be repeated."""
-        self.claim(http, ref)
+        self.check_ref(http, ref)
         await http.send(self.request_for(self.cancel_request, ref))
 
     async def list_jobs(self, http: Http, *, skip: int = 0, limit: int = 100, once: bool = False) -> JobPage:
@@ -258,7 +258,7 @@ class NuMind(NuMindSettings, Provider):
 
     async def _events(self, http: Http, ref: JobRef) -> AsyncGenerator[JobStatus | None, None]:
         """What each event of the job's stream says, None for a ping."""
-        self.claim(http, ref)
+        self.check_ref(http, ref)
         request = self.request_for(self.stream_request, ref)
         async with http.stream(request) as response:
             async for event in read_events(response, http.limits.answer_bytes):
