@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from prefect_docjobs.errors import Unreadable
+from prefect_docjobs.errors import ConfigurationError, Unreadable
 from prefect_docjobs.http import Answer
 
 MAX_ID = 512
@@ -34,6 +35,12 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 # ------------------------------------------------------------------------------------------------ settings
+
+
+def check_choice(field: str, value: object, choices: Iterable[str]) -> None:
+    """Raise `ConfigurationError` unless `value` is one of `choices`."""
+    if value not in tuple(choices):
+        raise ConfigurationError(f"{field} must be one of {', '.join(choices)}, not {value!r}.")
 
 
 def parsed(value: object) -> object:
