@@ -36,6 +36,7 @@ def _described(service: type[Provider]) -> dict[str, Any]:
         "products": list(service.products),
         "base_url": service.default_base_url,
         "api_key_variable": service.env_key,
+        "api_key_required": service.key_required,
         **{ability: getattr(able, ability) for ability in _ABILITIES},
         "media_types": None if able.media_types is None else sorted(able.media_types),
         "max_bytes": able.max_bytes,
