@@ -12,7 +12,7 @@ from typing import Any
 from prefect_docjobs.errors import JobFailed
 from prefect_docjobs.models import Field, JobRef, Problem, Result, Usage
 from prefect_docjobs.providers.numind.errors import problem
-from prefect_docjobs.providers.values import index
+from prefect_docjobs.providers.values import index, markdown_blocks
 
 TRUNCATED = "The model stopped at a token limit; the result may be incomplete."
 PARTIAL = "The service reports an inference error (HTTP 206) without a message."
@@ -31,6 +31,7 @@ def map_output(ref: JobRef, output: Mapping[str, Any], *, raw: Any) -> Result:
         ref=ref,
         text=found if isinstance(found, str) else None,
         fields=_fields(found),
+        blocks=markdown_blocks(found) if isinstance(found, str) else (),
         usage=Usage(
             input_tokens=index(output.get("inputTokens")),
             output_tokens=index(output.get("outputTokens")),

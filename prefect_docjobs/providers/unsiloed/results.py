@@ -7,13 +7,15 @@ route `/jobs/{id}/result` with the result alone (Unsiloed docs of 2025-06, resul
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from prefect_docjobs.models import Field, JobRef, Location, Page, Result, Usage
+from prefect_docjobs.models import Field, JobRef, Location, Page, Result, TextBlock, Usage
 from prefect_docjobs.providers.values import (
+    elements,
     list_of,
     mapping,
     number,
@@ -22,6 +24,7 @@ from prefect_docjobs.providers.values import (
     page_number,
     share,
     text,
+    unmarked,
     whole,
 )
 
@@ -34,6 +37,9 @@ _LOWEST_SCORE = "min_confidence_score"
 # Of a segment's renderings, the first that is there. The newer OpenAPI's response_profile "slim" gives
 # tables as HTML only.
 _RENDERINGS = ("markdown", "content", "html")
+# Unsiloed docs, get-parse-job-status.mdx: PascalCase types; those that have another name here.
+_KINDS = {"section_header": "heading", "page": "text"}
+_NEW_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|\W+")
 # "File type (always 'file')", Unsiloed docs, get-split-status.mdx: it tells nothing about the document.
 _ANY_FILE = "file"
 _REVIEW = "review"
@@ -46,11 +52,17 @@ def extracted(ref: JobRef, payload: dict[str, Any]) -> Result:
 
 
 def parsed(ref: JobRef, payload: dict[str, Any]) -> Result:
-    """A parse: the markdown of all segments in the service's order, and the same by page."""
-    pieces = list(_pieces(payload["chunks"]))
-    numbers = sorted({page for page, _ in pieces if page is not None})
-    pages = tuple(Page(number=number, text=_joined(pieces, number)) for number in numbers)
-    return _result(ref, payload, text=_joined(pieces), pages=pages)
+    """A parse: the segments in the service's order, and their markdown as text, whole and by page."""
+    markdown: list[str] = []
+    by_page: dict[int, list[str]] = {}
+    blocks: list[TextBlock] = []
+    for piece, kind, segment in _pieces(payload["chunks"]):
+        blocks.append(_block(piece, kind, segment))
+        markdown.append(piece)
+        if where := blocks[-1].location:
+            by_page.setdefault(where.page, []).append(piece)
+    pages = tuple(Page(number=number, text="\n\n".join(by_page[number])) for number in sorted(by_page))
+    return _result(ref, payload, text="\n\n".join(markdown), pages=pages, blocks=tuple(blocks))
 
 
 def classified(ref: JobRef, payload: dict[str, Any]) -> Result:
@@ -225,19 +237,34 @@ def relative_polygon(box: Any, width: Any, height: Any) -> tuple[tuple[float, fl
 # ------------------------------------------------------------------------------------------------- parse
 
 
-def _pieces(chunks: Any) -> Iterator[tuple[int | None, str]]:
-    """Page and text of each segment; of the whole chunk where it has none (generic route)."""
+def _pieces(chunks: Any) -> Iterator[tuple[str, object, dict[str, Any]]]:
+    """Text and type of each segment; of the whole chunk where it has none (generic route)."""
     for chunk in objects(list_of(chunks)):
         segments = objects(chunk.get("segments"))
         for segment in segments:
             if words := next(filter(None, (text(segment.get(key)) for key in _RENDERINGS)), None):
-                yield page_number(segment.get("page_number")), words
+                yield words.strip(), segment.get("segment_type"), segment
         if not segments and (words := text(chunk.get("text")) or text(chunk.get("embed"))):
-            yield page_number(chunk.get("page_number")), words
+            types = elements(chunk.get("element_types"))
+            yield words.strip(), types[0] if len(types) == 1 else None, chunk
 
 
-def _joined(pieces: list[tuple[int | None, str]], page: int | None = None) -> str:
-    return "\n\n".join(words.strip() for on, words in pieces if page is None or on == page)
+def _block(piece: str, kind: object, segment: dict[str, Any]) -> TextBlock:
+    """`bbox` is `{left, top, width, height}` in the units of `page_width` and `page_height`."""
+    word = _NEW_WORD.sub("_", text(kind) or "text").lower()
+    name, page, box = _KINDS.get(word, word), page_number(segment.get("page_number")), segment.get("bbox")
+    left, top, wide, high = (number(mapping(box).get(side)) for side in ("left", "top", "width", "height"))
+    right = None if left is None or wide is None else left + wide
+    bottom = None if top is None or high is None else top + high
+    sides = [left, top, right, bottom]
+    corners = relative_polygon(sides, segment.get("page_width"), segment.get("page_height"))
+    marks = len(piece) - len(piece.lstrip("#")) if name in {"title", "heading"} else 0
+    return TextBlock(
+        kind=name,
+        text=unmarked(piece, name),
+        location=Location(page=page, polygon=corners) if page else None,
+        level=marks or (1 if name == "title" else None),
+    )
 
 
 # ---------------------------------------------------------------------------------------------- classify
