@@ -18,7 +18,7 @@ LINES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "prefect_docjobs/providers/__init__.py": {
             '"mindee": "Mindee",': '"acme": "Acme", "mindee": "Mindee",'
         },
-        "prefect_docjobs/simulator/app.py": {
+        "prefect_docjobs/simulator/server.py": {
             "import mindee,": "import acme, mindee,",
             "half in (mindee,": "half in (acme, mindee,",
         },
