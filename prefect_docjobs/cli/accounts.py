@@ -231,7 +231,7 @@ async def _with_ledger(work: Callable[[Ledger], Awaitable[_T]]) -> _T:
     from prefect_docjobs.ledger.setting import open_ledger
 
     async with open_ledger() as ledger:
-        if ledger is None:
+        if ledger.in_memory:
             raise CommandFailed("There is no ledger: PREFECT_DOCJOBS_LEDGER is empty.", WRONG_USE)
         return await work(ledger)
 

@@ -168,8 +168,9 @@ def extract(
     json: _Switch = False,
     timeout: float | None = None,
     dry_run: _Switch = False,
-    budget: float | None = None,
     max_documents: int | None = None,
+    budget: float | None = None,
+    max_submits: int | None = None,
     price_per_page: float | None = None,
 ) -> int:
     """Extract from documents with a job block that is saved in Prefect.
@@ -180,18 +181,20 @@ def extract(
         json: A line of JSON for each document as it ends, instead of a table at the end.
         timeout: Seconds for all documents. A job that still runs then is not lost: --json shows its ref.
         dry_run: Send nothing; tell what would be submitted, what is paid for, and what it would cost.
+        max_documents: Take so many documents at most, in the order in which they are named.
         budget: Pages that may be bought, or with --price-per-page what they may cost.
-        max_documents: Documents that may be bought. What is paid for already does not count.
+        max_submits: Documents that may be submitted. What is reused does not count.
         price_per_page: What a page costs, in any currency.
     """
     from prefect_docjobs.cli.extract import run_extract
     from prefect_docjobs.cli.planning import run_plan
-    from prefect_docjobs.extraction.budget import budget_of
+    from prefect_docjobs.extraction.options import Options
 
-    limit = budget_of(budget, max_documents, price_per_page)
+    chosen = Options(budget=budget, max_submits=max_submits, price_per_page=price_per_page)
+    limit = chosen.spending()
     if dry_run:
-        return run_plan(files, job, limit, as_json=json)
-    return run_extract(files, job, as_json=json, timeout=timeout, budget=limit)
+        return run_plan(files, job, limit, as_json=json, max_documents=max_documents)
+    return run_extract(files, job, as_json=json, timeout=timeout, budget=limit, max_documents=max_documents)
 
 
 @app.command(sort_key=5)

@@ -22,6 +22,7 @@ def run_extract(
     as_json: bool,
     timeout: float | None,
     budget: Budget | None = None,
+    max_documents: int | None = None,
 ) -> int:
     """Extract, and show what came out.
 
@@ -31,6 +32,7 @@ def run_extract(
         as_json: Print a whole `Outcome` per line as documents end, instead of a table at the end.
         timeout: Seconds for all documents; None for no limit.
         budget: What all of them may cost; None for no limit.
+        max_documents: How many are taken at most; None for all.
 
     Returns:
         0, or 1 when a document has no result.
@@ -40,7 +42,7 @@ def run_extract(
         ConfigurationError: There is no such job.
     """
     check_job_name(job)
-    documents = documents_of(files)
+    documents = documents_of(files)[:max_documents]
     if timeout is not None and not timeout > 0:
         raise CommandFailed("--timeout needs a number of seconds above 0.", WRONG_USE)
     quiet_prefect()

@@ -11,7 +11,7 @@ from prefect_docjobs.cli.prefect_api import check_prefect_api
 from prefect_docjobs.extraction import OnForecast
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Document
-from prefect_docjobs.tasks.arguments import the_job
+from prefect_docjobs.tasks._run import resolve_job
 
 
 async def extract_with(
@@ -38,7 +38,7 @@ async def extract_with(
         ConfigurationError: There is no such job.
     """
     await check_prefect_api()
-    block = await the_job(job)
+    block = await resolve_job(job)
 
     @flow(name="extract-from-terminal", flow_run_name="{count} through {job}")
     async def extract_from_terminal(job: str, count: int) -> None:  # noqa: ARG001 (shown in Prefect)

@@ -13,7 +13,7 @@ from prefect_docjobs.extraction import OnForecast
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Batch, Document
 from prefect_docjobs.tasks import aextract_documents
-from prefect_docjobs.tasks.journal import foreseeing
+from prefect_docjobs.tasks._run import followed_by
 from prefect_docjobs.waiter import Forecast
 
 Ended = Callable[[int, Batch], Awaitable[None]]
@@ -57,7 +57,7 @@ async def extract_in_steps(
         async with at_a_time:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             task = aextract_documents.with_options(task_run_name=_name(job, chunk))
-            with foreseeing(partial(foreseen, first)):
+            with followed_by(partial(foreseen, first)):
                 batch = await task(job, chunk, timeout=left, budget=budget)
             forecasts.pop(first, None)
         await ended(first, batch)

@@ -128,7 +128,7 @@ async def _found(
     filters: Filters, refs: Sequence[JobRef] | None
 ) -> tuple[list[Record], Imported | None, list[Pause]]:
     async with open_ledger() as ledger:
-        if ledger is None:
+        if ledger.in_memory:
             raise CommandFailed("There is no ledger: PREFECT_DOCJOBS_LEDGER is empty.", WRONG_USE)
         imported = None if refs is None else await import_refs(ledger, refs)
         records = await ledger.find(

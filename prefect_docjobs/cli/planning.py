@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from prefect_docjobs.extraction.plan import Plan
 
 
-def run_plan(files: Iterable[str | Path], job: str, budget: Budget | None, *, as_json: bool) -> int:
+def run_plan(
+    files: Iterable[str | Path],
+    job: str,
+    budget: Budget | None,
+    *,
+    as_json: bool,
+    max_documents: int | None = None,
+) -> int:
     """Show what `extract` would do; nothing is sent.
 
     Args:
@@ -30,6 +37,7 @@ def run_plan(files: Iterable[str | Path], job: str, budget: Budget | None, *, as
         job: Name of a saved job block.
         budget: What may be bought; None for no limit.
         as_json: A line of JSON for each document instead of a table.
+        max_documents: How many are taken at most; None for all.
 
     Returns:
         0; a plan has no failures.
@@ -39,7 +47,7 @@ def run_plan(files: Iterable[str | Path], job: str, budget: Budget | None, *, as
         ConfigurationError: There is no such job.
     """
     check_job_name(job)
-    documents = documents_of(files)
+    documents = documents_of(files)[:max_documents]
     quiet_prefect()
     plan = asyncio.run(_planned(job, documents, budget or Budget()))
     if as_json:
@@ -52,7 +60,7 @@ def run_plan(files: Iterable[str | Path], job: str, budget: Budget | None, *, as
 
 
 async def _planned(job: str, documents: list[Document], budget: Budget) -> Plan:
-    from prefect_docjobs.tasks.plans import aplan_documents
+    from prefect_docjobs.tasks.extract import aplan_documents
 
     await check_prefect_api()
     # The function of the task: a look needs no task run.
@@ -60,7 +68,7 @@ async def _planned(job: str, documents: list[Document], budget: Budget) -> Plan:
         job,
         documents,
         budget=budget.most,
-        max_documents=budget.documents,
+        max_submits=budget.max_submits,
         price_per_page=budget.price_per_page,
     )
 

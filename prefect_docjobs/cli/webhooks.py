@@ -92,11 +92,11 @@ async def _receive(
     limits: ReceiverLimits,
     trusted_proxies: Sequence[str],
 ) -> None:
-    from prefect_docjobs.blocks.buying import the_ledger
+    from prefect_docjobs.blocks.buying import open_ledger
 
     await check_prefect_api()
     accounts = [await _account(name, path_token) for name in blocks]
-    async with the_ledger() as ledger:
+    async with open_ledger() as ledger:
         app = create_app(accounts, ledger=ledger, insecure=insecure, limits=limits)
         server = Receiver(app, host, port, partial(told, accounts), trusted_proxies=trusted_proxies)
         try:

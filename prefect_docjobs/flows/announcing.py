@@ -18,7 +18,7 @@ from prefect.variables import Variable
 
 from prefect_docjobs.flows.listing import documents_in
 from prefect_docjobs.flows.parameters import AtLeastOne, Seconds
-from prefect_docjobs.tasks.journal import run_log
+from prefect_docjobs.tasks._run import run_log
 
 ARRIVED = "docjobs.documents.arrived"
 """The event: about a folder, with the names of the files that are new in it."""

@@ -10,8 +10,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
 from prefect_docjobs.flows.outputs import Outputs
 from prefect_docjobs.flows.tables import FailureTable, ResultTable
-from prefect_docjobs.tasks.journal import Log
-from prefect_docjobs.tasks.names import count
+from prefect_docjobs.tasks._run import Log, count
 
 
 def artifact_key(*parts: str) -> str:

@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect_docjobs.flows.artifacts import not_fatal
 from prefect_docjobs.flows.files import FAILURES, RESULTS, ROWS, ResultFiles
 from prefect_docjobs.flows.report import Tally
-from prefect_docjobs.tasks.journal import Log
+from prefect_docjobs.tasks._run import Log
 
 _MOST = 512  # characters of a key that Prefect takes
 _REFUSED = re.compile(r"""[\s\x00#?&%"'<>\[\]{}|\\^`]""")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from prefect import runtime
 
-from prefect_docjobs.blocks.buying import the_ledger
+from prefect_docjobs.blocks.buying import open_ledger
 from prefect_docjobs.errors import InvalidDocument, Reason, Unavailable
-from prefect_docjobs.extraction.budget import Budget, budget_of
+from prefect_docjobs.extraction.budget import Budget
+from prefect_docjobs.extraction.options import Options
 from prefect_docjobs.extraction.pages import pages_of
 from prefect_docjobs.ledger import Record
 from prefect_docjobs.models import Document
@@ -26,7 +27,7 @@ async def budget_of_run(
     price_per_page: float | None,
     documents: Iterable[Document] = (),
     *,
-    max_documents: int | None = None,
+    max_submits: int | None = None,
     fetch: Callable[[str], Document | None] | None = None,
 ) -> Budget | None:
     """The budget of the flow run that is going on; what it has bought already, by its ledger, is spent.
@@ -35,16 +36,17 @@ async def budget_of_run(
         budget: As for `Budget`.
         price_per_page: What a page costs.
         documents: Those of the run, to count the pages of what is spent as they were counted before.
-        max_documents: Documents that may be bought.
+        max_submits: Documents that may be submitted.
         fetch: Gets a document by its name, in a thread, where it is none of `documents` and nobody knows its
             pages.
     """
-    limit = budget_of(budget, max_documents, price_per_page)
-    if limit is None or (budget is None and max_documents is None):
+    options = Options(budget=budget, max_submits=max_submits, price_per_page=price_per_page)
+    limit = options.spending()
+    if limit is None or (budget is None and max_submits is None):
         return limit
     named = {document.name: document for document in documents}
-    async with the_ledger() as ledger:
-        if ledger is not None:
+    async with open_ledger() as ledger:
+        if not ledger.in_memory:
             async for record in _bought(ledger, str(runtime.flow_run.id)):
                 document = named.get(record.document_name)
                 if document is None and record.pages is None and fetch is not None:

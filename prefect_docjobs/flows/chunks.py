@@ -17,7 +17,7 @@ from prefect_docjobs.flows.files import ResultFiles
 from prefect_docjobs.flows.forecasts import RunForecast
 from prefect_docjobs.flows.run_report import RunReport
 from prefect_docjobs.models import Batch
-from prefect_docjobs.tasks.journal import Log, Progress, foreseeing
+from prefect_docjobs.tasks._run import Log, Progress, followed_by
 from prefect_docjobs.waiter import Forecast
 
 _CHUNKS_AT_A_TIME = 4
@@ -110,10 +110,10 @@ class RunBar:
 
         def foresee(forecast: Forecast) -> None:
             self.forecast.foresee(chunk, forecast)
-            self.progress.foresee(self.forecast.whole())
+            self.progress.on_forecast(self.forecast.whole())
 
         self.forecast.begin(chunk)
-        with foreseeing(foresee, ended=advance):
+        with followed_by(foresee, ended=advance):
             yield
         self.forecast.end(chunk)
         for _ in left:

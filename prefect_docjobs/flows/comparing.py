@@ -15,7 +15,6 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.comparison import (
     ComparatorName,
     Comparators,
@@ -28,6 +27,7 @@ from prefect_docjobs.comparison import (
     decide,
 )
 from prefect_docjobs.extraction import OnUncertain
+from prefect_docjobs.extraction.options import REUSE_DAYS
 from prefect_docjobs.flows.artifacts import artifact_key, not_fatal
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.files import COMPARISON, CONFLICTS
@@ -47,8 +47,7 @@ from prefect_docjobs.flows.report import TABLE_ROWS, plain
 from prefect_docjobs.flows.tables import cell
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.tasks import cancel_remote_jobs
-from prefect_docjobs.tasks.journal import Log, run_log
-from prefect_docjobs.tasks.names import count
+from prefect_docjobs.tasks._run import Log, count, run_log
 
 _COLUMNS = ("delivered", "fields", "with the majority", "seconds (p50)", "seconds (p95)", "pages", "credits")
 _UNTOLD = "not told"

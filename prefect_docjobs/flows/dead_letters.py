@@ -12,15 +12,15 @@ import anyio.to_thread
 from typing_extensions import Self
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import the_ledger
+from prefect_docjobs.blocks.buying import open_ledger
 from prefect_docjobs.errors import DocJobsError, Reason
 from prefect_docjobs.flows.lines import read_lines
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome, Phase
 from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.models.jobs import Frozen
-from prefect_docjobs.tasks.accounts import destination_of
-from prefect_docjobs.tasks.journal import Log
+from prefect_docjobs.tasks._run import Log
+from prefect_docjobs.tasks.cancel import destination_of
 from prefect_docjobs.tasks.redrivable import Again, how_again, what_again
 
 
@@ -169,8 +169,8 @@ class LetterWriter:
             return {}
         keys = [self._key(digest) for digest in digests]
         try:
-            async with the_ledger() as ledger:
-                found = await ledger.find(keys=keys) if ledger else []
+            async with open_ledger() as ledger:
+                found = await ledger.find(keys=keys)
         except DocJobsError as problem:
             self.log.warning("The candidates of uncertain submits are not known: %s", problem)
             return {}

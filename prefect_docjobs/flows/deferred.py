@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 from prefect import flow, runtime
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.extraction import OnUncertain
+from prefect_docjobs.extraction.options import REUSE_DAYS
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.chunks import Chunk, ChunkedRun, chunks_of, item_numbers, side_by_side
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
@@ -29,10 +29,8 @@ from prefect_docjobs.flows.parameters import (
 )
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.tasks import afetch_results, asubmit_documents, cancel_remote_jobs, sense_jobs
-from prefect_docjobs.tasks.arguments import the_job
-from prefect_docjobs.tasks.journal import run_log
-from prefect_docjobs.tasks.names import count
-from prefect_docjobs.tasks.sensing import SUSPEND_COST, SenseMode
+from prefect_docjobs.tasks._run import count, resolve_job, run_log
+from prefect_docjobs.tasks.suspend import SUSPEND_COST, SenseMode
 
 _Item: TypeAlias = tuple[Document, Outcome]
 """A document, and what became of it so far."""
@@ -106,7 +104,7 @@ async def extract_folder_deferred(
         OSError: The output folder cannot be made.
         ConfigurationError: There is no such job, or the run cannot be suspended although it has to be.
     """
-    log, block = run_log(), await the_job(job)
+    log, block = run_log(), await resolve_job(job)
     listed = await list_documents_once(folder, pattern, recursive=recursive, at_most=max_documents)
     documents = [Document.from_path(path, name=name) for name, path in listed]
     log.info("Found %s in %s", count(len(documents), "document"), folder)

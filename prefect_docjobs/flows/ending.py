@@ -21,7 +21,7 @@ from prefect_docjobs.flows.parameters import output_folder
 from prefect_docjobs.flows.report import Tally, summary
 from prefect_docjobs.flows.run_report import RunReport
 from prefect_docjobs.flows.tagging import tag_run
-from prefect_docjobs.tasks.journal import Log
+from prefect_docjobs.tasks._run import Log
 
 _Item = TypeVar("_Item")
 

@@ -14,9 +14,9 @@ from prefect import flow, runtime
 from prefect.utilities.annotations import quote
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.extraction.budget import Budget
+from prefect_docjobs.extraction.options import REUSE_DAYS
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
@@ -33,9 +33,7 @@ from prefect_docjobs.flows.parameters import (
 )
 from prefect_docjobs.models import Batch, Document
 from prefect_docjobs.tasks import aextract_documents, cancel_remote_jobs
-from prefect_docjobs.tasks.arguments import the_job
-from prefect_docjobs.tasks.journal import run_log
-from prefect_docjobs.tasks.names import count
+from prefect_docjobs.tasks._run import count, resolve_job, run_log
 
 
 def _run_name() -> str:
@@ -103,7 +101,7 @@ async def extract_folder(
         InvalidDocument: The folder is not there or cannot be listed.
         ConfigurationError: There is no such job.
     """
-    log, block = run_log(), await the_job(job)
+    log, block = run_log(), await resolve_job(job)
     list_documents = partial(documents_in, folder, pattern, recursive=recursive, names=names)
     documents = (await anyio.to_thread.run_sync(list_documents))[:max_documents]
     log.info("Found %s in %s", count(len(documents), "document"), folder)

@@ -14,8 +14,8 @@ from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.flows.chunks import Chunk, all_ended, chunks_of, item_numbers, side_by_side
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.tasks import aextract_documents
-from prefect_docjobs.tasks.arguments import Job, the_job
-from prefect_docjobs.tasks.fallback.service import labelled
+from prefect_docjobs.tasks._run import Job, resolve_job
+from prefect_docjobs.tasks.fallback import labelled
 
 Answered: TypeAlias = Callable[[int, Sequence[Document], Mapping[str, Batch]], Awaitable[None]]
 """What is done with a chunk: the number of its first document, its documents, a batch of each service."""
@@ -42,11 +42,11 @@ class Panel:
         Raises:
             ConfigurationError: There is none, one of them is no job, or one is there twice.
         """
-        stages = labelled([await the_job(job) for job in jobs])
+        named = labelled([await resolve_job(job) for job in jobs])
         names = [job for job in jobs if isinstance(job, str)]
         if len(set(names)) < len(names):
             raise ConfigurationError("A job is named twice; each service answers once.")
-        return cls({stage.label: stage.job for stage in stages}, timeout)
+        return cls(dict(named), timeout)
 
     @property
     def elapsed(self) -> float:

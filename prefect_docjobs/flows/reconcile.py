@@ -13,7 +13,7 @@ from prefect.artifacts import acreate_table_artifact
 from prefect.states import Completed
 from pydantic import Field
 
-from prefect_docjobs.blocks.buying import the_ledger
+from prefect_docjobs.blocks.buying import open_ledger
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction.imports import import_refs, read_refs_file
 from prefect_docjobs.extraction.orphans import SETTLED_AFTER, Action, Reconciliation, Standing, reconcile
@@ -22,8 +22,7 @@ from prefect_docjobs.flows.parameters import JobParameter, job_label
 from prefect_docjobs.flows.report import TABLE_ROWS
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import JobRef
-from prefect_docjobs.tasks.arguments import the_job
-from prefect_docjobs.tasks.journal import Log, run_log
+from prefect_docjobs.tasks._run import Log, resolve_job, run_log
 
 _ORDER = (Standing.ORPHANED, Standing.CANCELLED, Standing.ADOPTED, Standing.NEW, Standing.KNOWN)
 
@@ -63,10 +62,10 @@ async def reconcile_jobs(
         Unsupported: The service has no list of jobs, or cannot cancel.
         ConfigurationError: There is no such job, no ledger, or the file holds something else.
     """
-    log, block = run_log(), await the_job(job)
+    log, block = run_log(), await resolve_job(job)
     given = await anyio.to_thread.run_sync(read_refs_file, Path(refs)) if refs else []
     since = None if hours is None else datetime.now(timezone.utc) - timedelta(hours=hours)
-    async with block.credentials.get_client() as http, the_ledger() as ledger:
+    async with block.credentials.get_client() as http, open_ledger() as ledger:
         imported = await _imported(ledger, given, log)
         found = await reconcile(
             block.provider(), http, _needed(ledger), since=since, action=action, settled_after=settled_after
@@ -76,7 +75,7 @@ async def reconcile_jobs(
     return cast("dict[str, Any]", _state(found, imported))
 
 
-async def _imported(ledger: Ledger | None, refs: Sequence[JobRef], log: Log) -> int:
+async def _imported(ledger: Ledger, refs: Sequence[JobRef], log: Log) -> int:
     if not refs:
         return 0
     imported = await import_refs(_needed(ledger), refs)
@@ -84,8 +83,8 @@ async def _imported(ledger: Ledger | None, refs: Sequence[JobRef], log: Log) -> 
     return len(imported.new)
 
 
-def _needed(ledger: Ledger | None) -> Ledger:
-    if ledger is None:
+def _needed(ledger: Ledger) -> Ledger:
+    if ledger.in_memory:
         raise ConfigurationError("There is no ledger to hold jobs against: PREFECT_DOCJOBS_LEDGER is empty.")
     return ledger
 

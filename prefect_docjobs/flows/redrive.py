@@ -12,9 +12,9 @@ import anyio.to_thread
 from prefect import flow, runtime
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import OnUncertain
+from prefect_docjobs.extraction.options import REUSE_DAYS
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.chunks import ChunkedRun
 from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter, read_dead_letters
@@ -31,10 +31,9 @@ from prefect_docjobs.flows.parameters import (
     job_label,
 )
 from prefect_docjobs.models import Batch
-from prefect_docjobs.tasks import aredrive, cancel_remote_jobs
-from prefect_docjobs.tasks.accounts import destination_of
-from prefect_docjobs.tasks.arguments import the_job
-from prefect_docjobs.tasks.journal import run_log
+from prefect_docjobs.tasks import aretry_failures, cancel_remote_jobs
+from prefect_docjobs.tasks._run import resolve_job, run_log
+from prefect_docjobs.tasks.cancel import destination_of
 from prefect_docjobs.tasks.redrivable import Again, allowed
 
 
@@ -63,7 +62,7 @@ async def redrive_failures(
     max_failures: MaxFailures | None = None,
     reuse_days: Days | None = REUSE_DAYS,
     budget: Amount | None = None,
-    max_documents: Number | None = None,
+    max_submits: Number | None = None,
     price_per_page: Amount | None = None,
 ) -> dict[str, Any]:
     """Drive the failures of an earlier run again: exactly those whose reasons allow it.
@@ -87,7 +86,7 @@ async def redrive_failures(
         reuse_days: Days for which a content that was bought is not bought again; 0 never. Empty: for ever.
         budget: Pages that may be bought, or with a price what they may cost. Documents that do not fit are
             lines of the new failures.jsonl. Waiting costs nothing. Empty: no limit.
-        max_documents: Documents that may be bought. Empty: no limit.
+        max_submits: Documents that may be submitted. Empty: no limit.
         price_per_page: What a page costs, in any currency.
 
     Returns:
@@ -97,13 +96,13 @@ async def redrive_failures(
         ConfigurationError: There is no such job, the dead letters cannot be read or are of another service
             or account, or `output` is where they are.
     """
-    log, block = run_log(), await the_job(job)
+    log, block = run_log(), await resolve_job(job)
     files = result_files(output)
     letters = await anyio.to_thread.run_sync(_read, Path(dead_letter), files)
     for letter in letters:
         _check_account(letter, block)
     sources = [source for letter in letters if (source := letter.source())]
-    limit = await budget_of_run(budget, price_per_page, sources, max_documents=max_documents)
+    limit = await budget_of_run(budget, price_per_page, sources, max_submits=max_submits)
     options = {"document_timeout": document_timeout, "reuse_days": reuse_days, "budget": limit}
     work = _Redrive(block, resubmit, on_uncertain, options, letter_writer(block, log))
     run = ChunkedRun(work, files, timeout, price_per_page)
@@ -130,7 +129,7 @@ class _Redrive:
     writer: LetterWriter
 
     async def drive(self, items: Sequence[DeadLetter], *, numbers: str, timeout: float | None) -> Batch:
-        batch: Batch = await aredrive.with_options(task_run_name=f"redrive {numbers}")(
+        batch: Batch = await aretry_failures.with_options(task_run_name=f"redrive {numbers}")(
             self.job,
             [letter.outcome() for letter in items],
             [letter.source() for letter in items],

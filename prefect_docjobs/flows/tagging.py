@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import get_client, runtime
 
-from prefect_docjobs.tasks.journal import Log
+from prefect_docjobs.tasks._run import Log
 
 
 async def tag_run(*names: str, log: Log) -> None:

@@ -22,7 +22,7 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.flows import extract_folder_deferred
 from prefect_docjobs.flows.watching import watch
-from prefect_docjobs.ledger import Ledger, Wait, WaitState
+from prefect_docjobs.ledger import Wait, WaitState
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import JobState, Phase
 from prefect_docjobs.simulator.server import Running, run_in_thread
@@ -67,15 +67,8 @@ async def senses(
     return len(batch)
 
 
-@asynccontextmanager
-async def the_ledger() -> AsyncIterator[Ledger]:
-    async with open_ledger() as ledger:
-        assert ledger
-        yield ledger
-
-
 async def waits_of(run: DeployedRun) -> list[Wait]:
-    async with the_ledger() as ledger:
+    async with open_ledger() as ledger:
         return await ledger.waits.find(str(run.id))
 
 
@@ -151,7 +144,7 @@ async def test_a_run_that_a_person_resumes_after_the_jobs_have_ended_goes_on(ser
     await other.leg()
     async with watched():
         await until_resumed(run)
-    async with the_ledger() as ledger:  # as if no watcher had got to it yet
+    async with open_ledger() as ledger:  # as if no watcher had got to it yet
         (wait,) = await ledger.waits.find(str(other.id))
         await ledger.waits.forget([str(other.id)])
         await ledger.waits.register(wait.id, flow_run_id=wait.flow_run_id, job=wait.job, refs=wait.refs)

@@ -38,8 +38,7 @@ from prefect_docjobs.loading import SourceFile, SourceFolder, Store, open_store
 from prefect_docjobs.loading.kinds import in_utc
 from prefect_docjobs.models import Document
 from prefect_docjobs.tasks import cancel_remote_jobs
-from prefect_docjobs.tasks.arguments import the_job
-from prefect_docjobs.tasks.journal import run_log
+from prefect_docjobs.tasks._run import resolve_job, run_log
 
 _DATABASES = (".duckdb", ".duckdb.wal")
 
@@ -115,7 +114,7 @@ async def load_documents(
         DestinationUnavailable: The destination cannot be reached or written. Before anything is sent, if
             that was so from the start.
     """
-    log, block = run_log(), await the_job(job)
+    log, block = run_log(), await resolve_job(job)
     address = await the_address(destination)
     store = open_store(address, table_schema)
     source = await anyio.to_thread.run_sync(SourceFolder, folder)

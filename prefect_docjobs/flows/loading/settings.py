@@ -13,7 +13,7 @@ from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.flows.parameters import job_label
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.loading import JobIdentity, refuse_password
-from prefect_docjobs.tasks.accounts import destination_of
+from prefect_docjobs.tasks.cancel import destination_of
 
 _SECRET, _VARIABLE = "secret/", "env:"
 _NO_CONTENT = "0" * 64

@@ -33,8 +33,8 @@ from prefect_docjobs.loading import (
     source_sha256,
 )
 from prefect_docjobs.models import Batch, Document, Outcome, Phase
-from prefect_docjobs.tasks import aextract_documents, aredrive
-from prefect_docjobs.tasks.journal import Log
+from prefect_docjobs.tasks import aextract_documents, aretry_failures
+from prefect_docjobs.tasks._run import Log
 from prefect_docjobs.tasks.redrivable import Again, allowed, what_again
 
 _FETCHED_AT_A_TIME = 8
@@ -251,7 +251,7 @@ class Load:
     async def _redriven(self, items: Sequence[_Item], numbers: str) -> Iterable[Outcome]:
         if not items:
             return ()
-        return await aredrive.with_options(task_run_name=f"redrive among {numbers}")(
+        return await aretry_failures.with_options(task_run_name=f"redrive among {numbers}")(
             self.job,
             [item.before for item in items if item.before],
             quote([item.document for item in items]),

@@ -12,10 +12,10 @@ from prefect import flow, runtime
 from prefect.context import FlowRunContext
 from pydantic import Field
 
-from prefect_docjobs.blocks.buying import REUSE_DAYS
 from prefect_docjobs.comparison import Acceptance, ComparatorName, VotingRule, check_settings
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import OnUncertain
+from prefect_docjobs.extraction.options import REUSE_DAYS
 from prefect_docjobs.flows.budgets import budget_of_run
 from prefect_docjobs.flows.files import REVIEWS
 from prefect_docjobs.flows.lines import LineFiles
@@ -27,8 +27,7 @@ from prefect_docjobs.flows.reviewing.queue import FILES, Examination, ReviewQueu
 from prefect_docjobs.flows.reviewing.waiting import Waiting, WaitMode, can_suspend
 from prefect_docjobs.models import BatchBuilder, Document
 from prefect_docjobs.tasks import cancel_remote_jobs
-from prefect_docjobs.tasks.journal import run_log
-from prefect_docjobs.tasks.names import count
+from prefect_docjobs.tasks._run import count, run_log
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

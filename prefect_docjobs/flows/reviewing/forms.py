@@ -22,7 +22,7 @@ from prefect_docjobs.comparison import Doubt
 from prefect_docjobs.comparison.numbers import read_number
 from prefect_docjobs.flows.reviewing.decisions import Decision, OpenDocument
 from prefect_docjobs.flows.tables import EXACT, cell
-from prefect_docjobs.tasks.names import count
+from prefect_docjobs.tasks._run import count
 
 _CONFIG = ConfigDict(extra="forbid")
 _SHOWN = 200  # characters of a value

@@ -34,8 +34,7 @@ from prefect_docjobs.flows.reviewing.forms import forms_of, queue_rows
 from prefect_docjobs.flows.reviewing.reviewed import ReviewedDocument
 from prefect_docjobs.flows.reviewing.waiting import Waiting
 from prefect_docjobs.models import Batch, BatchBuilder, Document, Outcome
-from prefect_docjobs.tasks.journal import Log
-from prefect_docjobs.tasks.names import count
+from prefect_docjobs.tasks._run import Log, count
 
 FILES = (RESULTS, ROWS, FIELDS, FAILURES)
 

@@ -16,8 +16,8 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.flows.reviewing.decisions import Decision
 from prefect_docjobs.flows.reviewing.forms import ReviewForm
-from prefect_docjobs.tasks.journal import Log
-from prefect_docjobs.tasks.sense_points import hindrance
+from prefect_docjobs.tasks._run import Log
+from prefect_docjobs.tasks.suspend import obstacle_to_suspending
 
 WaitMode: TypeAlias = Literal["auto", "suspend", "pause"]
 """Whether a run gives its process up while people work, keeps it, or the first where that is possible."""
@@ -34,7 +34,7 @@ def can_suspend(mode: WaitMode, jobs: Sequence[DocJob]) -> bool:
     """
     if mode == "pause":
         return False
-    obstacle = next((found for job in jobs if (found := hindrance(job))), None)
+    obstacle = next((found for job in jobs if (found := obstacle_to_suspending(job))), None)
     if obstacle and mode == "suspend":
         raise ConfigurationError(f"This run cannot be suspended: {obstacle}, or use wait='pause'.")
     return obstacle is None

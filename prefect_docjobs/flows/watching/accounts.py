@@ -17,7 +17,7 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, Outcome, Phase
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.schedule import Durations, shared_durations
-from prefect_docjobs.tasks.sense_points import has_ended
+from prefect_docjobs.tasks.suspend import has_ended
 from prefect_docjobs.waiter import Patience, Waiter
 
 if TYPE_CHECKING:

@@ -9,14 +9,13 @@ from contextlib import asynccontextmanager, suppress
 
 from prefect import flow
 
-from prefect_docjobs.blocks.buying import the_ledger
+from prefect_docjobs.blocks.buying import open_ledger
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.flows.parameters import Seconds
 from prefect_docjobs.flows.watching.accounts import Accounts, Service
 from prefect_docjobs.flows.watching.runs import FlowRuns, PrefectRuns
 from prefect_docjobs.flows.watching.watcher import Watcher
-from prefect_docjobs.tasks.arguments import the_job
-from prefect_docjobs.tasks.journal import Log, run_log
+from prefect_docjobs.tasks._run import Log, resolve_job, run_log
 
 
 @flow(name="watch-jobs")
@@ -55,13 +54,13 @@ async def opened_watcher(
     Raises:
         ConfigurationError: There is no ledger.
     """
-    async with the_ledger() as ledger:
-        if ledger is None:
+    async with open_ledger() as ledger:
+        if ledger.in_memory:
             raise ConfigurationError("There is nothing to watch: PREFECT_DOCJOBS_LEDGER is empty.")
         async with PrefectRuns() as runs:
             yield Watcher(ledger, Accounts(ledger, _service), seen(runs) if seen else runs, log)
 
 
 async def _service(job: str) -> Service:
-    block = await the_job(job)
+    block = await resolve_job(job)
     return Service(block.provider(), block.credentials.get_client())

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import SetStateStatus
 from typing_extensions import Self
 
-from prefect_docjobs.tasks.sense_points import waits_for
+from prefect_docjobs.tasks.suspend import waits_for
 
 _PAGE = 200
 

@@ -20,8 +20,7 @@ from prefect_docjobs.errors import ConfigurationError, DocJobsError
 from prefect_docjobs.flows.watching.accounts import Accounts
 from prefect_docjobs.flows.watching.runs import FlowRuns, RunState
 from prefect_docjobs.ledger import WaitState
-from prefect_docjobs.tasks.journal import Log
-from prefect_docjobs.tasks.names import count
+from prefect_docjobs.tasks._run import Log, count
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger, Wait

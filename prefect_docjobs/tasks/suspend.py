@@ -1,35 +1,35 @@
-"""Waiting for jobs in the body of a flow: in its process, or without one."""
+"""Waiting for jobs in the body of a flow: in its process, or suspended, without one."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import anyio
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.flow_runs import asuspend_flow_run
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import the_ledger
-from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.blocks.buying import open_ledger
+from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.extraction import wait_many
 from prefect_docjobs.extraction.document import age_of
 from prefect_docjobs.extraction.imports import import_refs
-from prefect_docjobs.ledger import LedgerUnavailable
-from prefect_docjobs.models import Batch, JobRef, Outcome
+from prefect_docjobs.extraction.record import completed_ref
+from prefect_docjobs.ledger import Ledger, LedgerUnavailable, Record, State, Wait
+from prefect_docjobs.ledger.setting import address
+from prefect_docjobs.models import Batch, JobRef, Outcome, Phase
 from prefect_docjobs.schedule import Schedule, shared_durations
 from prefect_docjobs.schedule.suspending import suspend_after
-from prefect_docjobs.tasks.arguments import Job, open_refs, the_job, the_outcomes
-from prefect_docjobs.tasks.journal import run_log
-from prefect_docjobs.tasks.many import Jobs, await_for_jobs
-from prefect_docjobs.tasks.names import count
-from prefect_docjobs.tasks.sense_points import SensePoint, all_have_ended, hindrance, recorded
+from prefect_docjobs.tasks._run import Job, count, open_refs, resolve_job, rows_of, run_log
+from prefect_docjobs.tasks.extract import Jobs, await_for_jobs
 from prefect_docjobs.waiter.watch import forecast
-
-if TYPE_CHECKING:
-    from prefect_docjobs.ledger import Ledger, Wait
 
 SenseMode: TypeAlias = Literal["poke", "suspend", "auto"]
 """Whether a wait keeps its process, gives it up, or decides that by what is expected."""
@@ -37,10 +37,10 @@ SenseMode: TypeAlias = Literal["poke", "suspend", "auto"]
 SUSPEND_COST = 20.0
 """Seconds of a worker that a suspension costs: the start of a process, and the replay of the flow."""
 
-_LAST_LOOKS = 60.0  # seconds for jobs that have ended, but of whose end nobody could write
-_LATE_LOOKS = 5.0  # the same when the time has passed
+_LAST_POLLS = 60.0  # seconds for jobs that have ended, but of whose end nobody could write
+_LATE_POLLS = 5.0  # the same when the time has passed
 
-_Known: TypeAlias = "tuple[Sequence[Outcome], _Patience]"
+_Known: TypeAlias = "tuple[Sequence[Outcome], _Limits]"
 
 
 async def sense_jobs(
@@ -76,26 +76,26 @@ async def sense_jobs(
             block that is not saved.
         LedgerUnavailable: The wait could not be written down; the run is not suspended.
     """
-    block, rows = await the_job(job), the_outcomes(refs)
-    patience = _Patience(timeout, document_timeout)
-    obstacle = None if mode == "poke" else hindrance(block)
+    block, rows = await resolve_job(job), rows_of(refs)
+    limits = _Limits(timeout, document_timeout)
+    obstacle = None if mode == "poke" else obstacle_to_suspending(block)
     if obstacle and mode == "suspend":
         raise ConfigurationError(f"This run cannot be suspended: {obstacle}, or use mode='poke'.")
     if mode == "poke" or obstacle:
-        return await patience.poke(block, rows)
+        return await limits.poke(block, rows)
     point = SensePoint.here(block, rows)
-    deferred = _Deferral(block, point, patience, suspend_cost if mode == "auto" else 0.0)
+    deferred = _Deferral(block, point, limits, suspend_cost if mode == "auto" else 0.0)
     known = await deferred.known(rows)
     if known is None:
         run_log().info("%s run; prefect-docjobs watch resumes this run", count(len(open_refs(rows)), "job"))
         await point.suspend()
-        return await patience.poke(block, rows)  # Prefect did not suspend it
-    told, last_looks = known
-    return await last_looks.poke(block, told)
+        return await limits.poke(block, rows)  # Prefect did not suspend it
+    seen, last_polls = known
+    return await last_polls.poke(block, seen)
 
 
 @dataclass(frozen=True)
-class _Patience:
+class _Limits:
     """The limits of one call.
 
     Attributes:
@@ -141,25 +141,25 @@ class _Deferral:
     Attributes:
         job: A saved block.
         point: Where.
-        patience: How long.
+        limits: How long.
         suspend_cost: For a wait that may begin in the process; 0 to suspend at once.
     """
 
     job: DocJob
     point: SensePoint
-    patience: _Patience
+    limits: _Limits
     suspend_cost: float
 
     async def known(self, rows: Sequence[Outcome]) -> _Known | None:
         """The rows with what the ledger knows, and the time for the rest; None to suspend."""
-        async with the_ledger() as ledger:
-            if ledger is None:
+        async with open_ledger() as ledger:
+            if ledger.in_memory:
                 raise LedgerUnavailable("There is no ledger any more.")
             wait = await ledger.waits.get(self.point.id)
             if wait is None:
                 rows = await self._begun(ledger, rows)
-                if await all_have_ended(ledger, self.job, rows) or _has_passed(self.patience.ends_in):
-                    return rows, self._to_the_end(self.patience.ends_in)
+                if await all_have_ended(ledger, self.job, rows) or _has_passed(self.limits.ends_in):
+                    return rows, self._to_the_end(self.limits.ends_in)
                 wait = await self._registered(ledger, rows)
             return await self._over(ledger, rows, wait)
 
@@ -172,7 +172,7 @@ class _Deferral:
             return rows
         running = list(open_refs(rows).values())
         seconds = suspend_after(_expected(self.job, running), self.suspend_cost)
-        left = self.patience.ends_in
+        left = self.limits.ends_in
         await self._watched(ledger, running, seconds if left is None else min(seconds, left))
         return await recorded(
             ledger, self.job, rows, is_over=False, waited_for={ref.job_id for ref in running}
@@ -200,8 +200,8 @@ class _Deferral:
             flow_run_id=self.point.flow_run_id,
             job=self.job.saved_name or "",
             refs=list(open_refs(rows).values()),
-            timeout=self.patience.left,
-            document_timeout=self.patience.document_left,
+            timeout=self.limits.left,
+            document_timeout=self.limits.document_left,
         )
 
     async def _over(self, ledger: Ledger, rows: Sequence[Outcome], wait: Wait) -> _Known | None:
@@ -212,10 +212,10 @@ class _Deferral:
         await ledger.waits.resumed(wait.id)
         return rows, self._to_the_end(wait.left)
 
-    def _to_the_end(self, left: float | None) -> _Patience:
+    def _to_the_end(self, left: float | None) -> _Limits:
         """For jobs of whose end nobody could write; of all others it is known."""
-        seconds = _LATE_LOOKS if _has_passed(left) else _LAST_LOOKS
-        return _Patience(seconds, self.patience.document_timeout)
+        seconds = _LATE_POLLS if _has_passed(left) else _LAST_POLLS
+        return _Limits(seconds, self.limits.document_timeout)
 
 
 def _has_passed(left: float | None) -> bool:
@@ -229,3 +229,124 @@ def _expected(job: DocJob, refs: Sequence[JobRef]) -> float | None:
     schedule = Schedule(provider.polling, kind, shared_durations())
     jobs = Counter((schedule.expected(ref.document_size), round(age_of(ref))) for ref in refs)
     return forecast((law, float(age), number) for (law, age), number in jobs.items()).likely
+
+
+# -------------------------------------------------------------------------------- where a flow is suspended
+
+_COUNTER = "docjobs-sense-points"
+_FINAL = frozenset(
+    {Reason.FAILED, Reason.EXPIRED, Reason.CANCELLED, Reason.LOST_JOB, Reason.LOST_RESULT}
+)  # what waiting again does not change
+
+
+def obstacle_to_suspending(job: DocJob) -> str | None:
+    """What there is to do before this run can be suspended for a job; None when it can be."""
+    context = FlowRunContext.get()
+    if TaskRunContext.get() is not None or context is None or context.flow_run is None:
+        return "call it in the body of a flow"
+    if context.flow_run.parent_task_run_id is not None:
+        return "call it in the flow that was deployed, not in a subflow"
+    if context.flow_run.deployment_id is None:
+        return "deploy the flow and run the deployment"
+    if address() is None:
+        return "have a ledger (PREFECT_DOCJOBS_LEDGER is empty)"
+    if job.saved_name is None:
+        return "save the job block and pass its name"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class SensePoint:
+    """One call of `sense_jobs` in a flow run; a replay of the flow comes to the same one.
+
+    Attributes:
+        id: Of its wait in the ledger.
+        flow_run_id: The run.
+    """
+
+    id: str
+    flow_run_id: str
+
+    @classmethod
+    def here(cls, job: DocJob, rows: Iterable[Outcome]) -> SensePoint:
+        """The next point of the flow run that is going on: the same jobs at the same place.
+
+        A failed job counts as any other does, for a replay hears of failures earlier than the first run did.
+        """
+        context = FlowRunContext.get()
+        if context is None or context.flow_run is None:
+            raise RuntimeError("There is no flow run here.")
+        passed = context.observed_flow_pauses  # begins anew with each replay
+        passed[_COUNTER] = passed.get(_COUNTER, 0) + 1
+        jobs = sorted(row.ref.job_id for row in rows if row.ref is not None)
+        identity = "\n".join([job.saved_name or "", str(passed[_COUNTER]), *jobs])
+        run_id = str(context.flow_run.id)
+        return cls(f"{run_id}.{hashlib.sha256(identity.encode()).hexdigest()[:32]}", run_id)
+
+    async def suspend(self) -> None:
+        """Suspend the run: Prefect's `Pause` is raised, and ends this process's part of it.
+
+        Every suspension has a key of its own: whether to suspend again is the ledger's to say, and Prefect
+        would let a run that a person resumed too early pass. The key begins with the point's id, by which a
+        watcher knows what it resumes.
+        """
+        await asuspend_flow_run(key=f"{self.id}.{secrets.token_hex(4)}", timeout=None)
+
+
+def waits_for(pause_key: str) -> str:
+    """The id of the sense point that a run is suspended at, from the key of its suspension."""
+    return pause_key.rpartition(".")[0]
+
+
+async def recorded(
+    ledger: Ledger, job: DocJob, rows: Sequence[Outcome], *, is_over: bool, waited_for: Collection[str]
+) -> list[Outcome]:
+    """The rows, with the failures that the ledger knows of: nobody has to ask the service for them again.
+
+    Args:
+        ledger: What knows.
+        job: The account.
+        rows: A row for each document.
+        is_over: The wait has ended, so what is written counts, whatever the reason; before that only what
+            waiting does not change.
+        waited_for: Ids of the jobs of this wait, which failed while it lasted and not before.
+    """
+    records = await _records(ledger, job, rows)
+    return [_recorded_row(row, records, is_over=is_over, waited_for=waited_for) for row in rows]
+
+
+async def all_have_ended(ledger: Ledger, job: DocJob, rows: Sequence[Outcome]) -> bool:
+    """Whether the ledger knows the end of all jobs, so that waiting for them would cost no time."""
+    records = await _records(ledger, job, rows)
+    known = [records.get(row.ref.job_id) for row in rows if row.ok and row.ref is not None]
+    return all(record is not None and has_ended(record) for record in known)
+
+
+def has_ended(record: Record) -> bool:
+    """Whether the job of a record has ended, in a way that waiting again does not change."""
+    return record.state in (State.DONE, State.FETCHED) or record.reason in _FINAL
+
+
+async def _records(ledger: Ledger, job: DocJob, rows: Sequence[Outcome]) -> dict[str, Record]:
+    account, provider = job.credentials, job.provider()
+    job_ids = [row.ref.job_id for row in rows if row.ref is not None]
+    found = await ledger.find(
+        job_ids=job_ids, limit=max(1, 2 * len(job_ids)),
+        provider=provider.name, base_url=account.base_url, tenant=account.tenant_id,
+    )  # fmt: skip
+    return {record.job_id: record for record in found if record.job_id}
+
+
+def _recorded_row(
+    row: Outcome, records: dict[str, Record], *, is_over: bool, waited_for: Collection[str]
+) -> Outcome:
+    if row.ref is None:
+        return row
+    if not row.ok:
+        is_ours = row.phase is Phase.SUBMIT and row.ref.job_id in waited_for
+        return row.model_copy(update={"phase": Phase.WAIT}) if is_ours else row
+    record = records.get(row.ref.job_id)
+    if record is None or record.state is not State.FAILED or not (is_over or has_ended(record)):
+        return row
+    end = {"phase": Phase.WAIT, "reason": record.reason, "error": record.error}
+    return row.model_copy(update={**end, "ref": completed_ref(row.ref, record)})
