@@ -14,7 +14,7 @@ from prefect_docjobs.ledger.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger.bodies import Bodies
-    from prefect_docjobs.ledger.store import Ledger
+    from prefect_docjobs.ledger.ledger import Ledger
 
 LEASE = 60.0
 """Seconds after which the work of a process that died may be taken over."""
@@ -71,7 +71,7 @@ async def open_ledger(bodies: Bodies | None = None, readable: Sequence[Bodies] =
         ConfigurationError: The settings are wrong.
         LedgerUnavailable: It cannot be opened.
     """
-    from prefect_docjobs.ledger.store import Ledger  # importing SQLAlchemy takes 0.2 s
+    from prefect_docjobs.ledger.ledger import Ledger  # importing SQLAlchemy takes 0.2 s
 
     where = address()
     async with AsyncExitStack() as stack:

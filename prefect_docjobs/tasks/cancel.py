@@ -256,10 +256,10 @@ async def _cancel(
     try:
         outcome = await _cancel_at_the_service(ledger, taken, taken.ref, service, why)
     except BaseException:
-        await ledger.let_go(taken)
+        await ledger.release_lease(taken)
         raise
     if outcome is CancelOutcome.ENDED:
-        await ledger.let_go(taken)
+        await ledger.release_lease(taken)
     return outcome
 
 
@@ -287,7 +287,7 @@ async def _taken(ledger: Ledger, record: Record, deadline: float) -> Record | No
     """The record as ours, once its owner has released it; None where it never does, or it has no job."""
     now = await release_of_the_dead(ledger, record)
     while now is not None and _is_open_job(now):
-        if now.lease_left <= 0.0 and (taken := await ledger.take_over(now, as_new=False)):
+        if now.lease_left <= 0.0 and (taken := await ledger.take_over(now)):
             return taken
         if anyio.current_time() >= deadline:
             return None
@@ -304,7 +304,7 @@ def _is_open_job(record: Record) -> bool:
 async def release_of_the_dead(ledger: Ledger, record: Record) -> Record | None:
     """The record as it is now, without the lease of a process of this machine that has died."""
     if record.lease_left > 0.0 and has_died(record.owner):
-        await ledger.let_go(record)
+        await ledger.release_lease(record)
     return await ledger.record(record.id)
 
 

@@ -392,7 +392,7 @@ class _Service:
                 job_ids=[ref.job_id], provider=ref.provider, base_url=ref.base_url, tenant=ref.tenant
             )
             for record in found:
-                taken = await self._ledger.take_over(record, as_new=False)
+                taken = await self._ledger.take_over(record)
                 if taken is None:
                     self.call.log.info("%s is not cancelled: another worker waits for it.", ref)
                     return None
@@ -413,7 +413,7 @@ class _Service:
                     message = "The job took too long, and was cancelled; another service was asked."
                     await self._ledger.failed(record, Reason.CANCELLED, message)
                 elif state is not None and state.is_terminal:
-                    await self._ledger.let_go(record)
+                    await self._ledger.release_lease(record)
                 else:
                     message = late.error or "The job took too long."
                     await self._ledger.failed(record, Reason.TIMEOUT, message)

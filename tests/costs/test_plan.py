@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest_asyncio
-from support.ledgers import dead
+from support.ledgers import dead, deliver
 from support.services import Connected, connected, invoice
 
 from prefect_docjobs.errors import Reason
@@ -69,7 +69,7 @@ async def test_each_document_is_told_as_the_ledger_knows_it(service: Connected, 
     ref = (await submit(service, [running], ledger))[0]
     record = await ledger.claim(entry(service, kept))
     record = await ledger.submitted(record, ref.model_copy(update={"job_id": "kept"}))
-    await ledger.fetched(record, record.ref or ref, b"{}")
+    await deliver(ledger, record, record.ref or ref, b"{}")
     record = await ledger.submitted(
         await ledger.claim(entry(service, failed)), ref.model_copy(update={"job_id": "failed"})
     )
@@ -95,9 +95,9 @@ async def test_a_result_that_is_too_old_to_be_used_again_would_be_bought(
 ) -> None:
     ref = (await submit(service, [invoice(1)], ledger))[0]
     [record] = await ledger.find(job_ids=[ref.job_id])
-    held = await ledger.take_over(await dead(ledger, record), as_new=False)
+    held = await ledger.take_over(await dead(ledger, record))
     assert held
-    await ledger.fetched(held, ref, b"{}")
+    await deliver(ledger, held, ref, b"{}")
     assert verdicts(await plan(service, [invoice(1)], ledger)) == [Verdict.PAID]
     assert verdicts(await plan(service, [invoice(1)], ledger, reuse_for=0.0)) == [Verdict.SUBMIT]
 

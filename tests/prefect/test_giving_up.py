@@ -148,7 +148,7 @@ async def test_jobs_that_another_run_is_at_work_on_are_kept(job: DocJob, slow: R
         assert other
         assert ledger
         (record,) = await other.find()
-        taken = await other.take_over(record, as_new=False)
+        taken = await other.take_over(record)
         assert taken
         outcomes = await cancel_jobs(ledger, [record], "Cancelled.", logging.getLogger("test"), patience=0.3)
         assert outcomes == {CancelOutcome.IN_USE: 1}

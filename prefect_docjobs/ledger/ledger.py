@@ -8,16 +8,17 @@ import os
 import secrets
 import socket
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import anyio
-from sqlalchemy import and_, select
+from sqlalchemy import Connection, and_, select
 from typing_extensions import Self
 
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.ledger import additions, changes
+from prefect_docjobs.ledger import jobs as transitions
 from prefect_docjobs.ledger.bodies import (
     INLINE,
     Bodies,
@@ -29,18 +30,18 @@ from prefect_docjobs.ledger.bodies import (
 )
 from prefect_docjobs.ledger.database import open_database, parse_address, shown
 from prefect_docjobs.ledger.errors import ClaimLost, LedgerUnavailable
+from prefect_docjobs.ledger.group_commit import GroupCommit, Transition
 from prefect_docjobs.ledger.holdings import Holdings
 from prefect_docjobs.ledger.inbox import Account, Inbox
+from prefect_docjobs.ledger.jobs import Holder, Values, new_claim
 from prefect_docjobs.ledger.migrate import migrate
 from prefect_docjobs.ledger.pauses import Pause, Pauses
 from prefect_docjobs.ledger.reading import Reader
-from prefect_docjobs.ledger.records import Entry, Record, State
+from prefect_docjobs.ledger.records import Entry, Record
 from prefect_docjobs.ledger.rows import chunks
 from prefect_docjobs.ledger.schema import jobs
 from prefect_docjobs.ledger.tokens import Tokens
 from prefect_docjobs.ledger.waits import Waits
-from prefect_docjobs.ledger.writer import Writer
-from prefect_docjobs.ledger.writes import Holder, Values, Write, new_claim
 from prefect_docjobs.models import JobRef
 
 _log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ class Ledger(Reader):
         self.wait = wait
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._holdings = Holdings(lease)
-        self._writer: Writer
+        self._commits: GroupCommit
+        self._holder = Holder(self.owner, lease)
         self._heart: asyncio.Task[None] | None
 
     def __repr__(self) -> str:
@@ -117,7 +119,7 @@ class Ledger(Reader):
             await self._database.aclose()
             raise
         self.pauses = Pauses(self._database)
-        self._writer = Writer(self._database, Holder(self.owner, self._lease), self._unclaimed)
+        self._commits = GroupCommit(self._database, self._unclaimed)
         self._heart = asyncio.create_task(self._beat()) if not self.in_memory else None
         return self
 
@@ -130,23 +132,23 @@ class Ledger(Reader):
             if tasks := [task for task in (self._heart, self._reading) if task is not None]:
                 await asyncio.wait(tasks)
             await self.pauses.aclose()
-            await self._writer.flush()
+            await self._commits.flush()
             for record in self._holdings.records:
-                self._post(changes.LetGo(record))
-            await self._writer.flush()
+                self._post(partial(transitions.release_lease, record=record), record)
+            await self._commits.flush()
             await self._database.aclose()
 
     # -- intents
 
     async def claim(self, entry: Entry, *, token: str | None = None) -> Record:
-        """Write the intent to buy, or learn who did.
+        """Commit the intent to submit, or learn who did.
 
         Of all callers, in this process and others, one gets a record that is `mine`: the key's first. It has
-        to end in `submitted`, `failed` or `released`. For the others `next_step` says what to do. A caller
-        who is cancelled while waiting leaves nothing behind.
+        to end in `submitted`, `failed` or `delete_intent`. For the others `next_step` says what to do. A
+        caller who is cancelled while waiting leaves nothing behind.
 
         Args:
-            entry: What is bought.
+            entry: What is submitted.
             token: From `new_claim`, the `claim` of the record; with it a claim whose answer was lost is
                 recognised when it is made again.
 
@@ -154,7 +156,8 @@ class Ledger(Reader):
             LedgerUnavailable: Nothing may be submitted.
         """
         for _ in range(_CLAIMS):
-            if record := await self._write(additions.Claim(entry, claim=token or new_claim())):
+            run = partial(transitions.claim, holder=self._holder, entry=entry, token=token or new_claim())
+            if record := await self._make(run, adds_key=True, is_intent=True):
                 return record
         raise LedgerUnavailable(f"{entry.document_name}: others claim and release its key all the time.")
 
@@ -166,31 +169,47 @@ class Ledger(Reader):
         """
         return record in self._holdings
 
-    async def take_over(
-        self, record: Record, *, as_new: bool, entry: Entry | None = None, token: str | None = None
-    ) -> Record | None:
+    async def take_over(self, record: Record, *, token: str | None = None) -> Record | None:
         """Go on with a record that nobody holds, exactly as it was read.
 
+        The state stays, but a failed record is open again (SUBMITTED with a job, INTENDED without).
+
         Args:
-            record: As it was read. One that is FETCHED can only be bought again.
-            as_new: Buy again: the record is retired (kept as history, under `<key>#<id>`), and the key gets a
-                new intent in the same transaction. Else its work is taken up: the state stays, but a failed
-                record is open again (SUBMITTED with a job, INTENDED without).
-            entry: For `as_new`: who buys now, and for which name; by default as in `record`.
+            record: As it was read; not one that is FETCHED.
             token: As for `claim`.
 
         Returns:
             The record that is now `mine`, or None when somebody else holds it, was faster, or wrote it since.
+        """
+        token = token or new_claim()
+        run = partial(transitions.take_over, holder=self._holder, record=record, token=token)
+        return await self._make(run, record, withdrawable=True)
+
+    async def renew(
+        self, record: Record, entry: Entry | None = None, *, token: str | None = None
+    ) -> Record | None:
+        """Submit again in the place of a record that nobody holds, exactly as it was read.
+
+        The record is retired (kept as history, under `<key>#<id>`), and the key gets a new intent in the same
+        transaction.
+
+        Args:
+            record: As it was read.
+            entry: Who submits now, and for which name; by default as in `record`.
+            token: As for `claim`.
+
+        Returns:
+            The intent, which is `mine`; None as for `take_over`.
 
         Raises:
-            ValueError: `as_new` for history, or with an `entry` of another key.
+            ValueError: The record is history, or `entry` has another key.
         """
-        if as_new and (record.retired or (entry or record).key != record.key):
-            raise ValueError(f"Record {record.id} cannot be bought again under that key.")
+        entry = entry or record
+        if record.retired or entry.key != record.key:
+            raise ValueError(f"Record {record.id} cannot be submitted again under that key.")
         token = token or new_claim()
-        if not as_new:
-            return await self._write(changes.TakeOver(record, claim=token))
-        return await self._write(additions.Renew(entry=entry or record, record=record, claim=token))
+        run = partial(transitions.renew, holder=self._holder, record=record, entry=entry, token=token)
+        return await self._make(run, record, is_intent=True)
 
     async def resume(self, record: Record) -> Record | None:
         """Go on with a record of mine whose lease may have run out meanwhile, as `holds` says.
@@ -198,23 +217,23 @@ class Ledger(Reader):
         Returns:
             The record as it now is, with a fresh lease; None when somebody else has taken it over.
         """
-        return await self._write(changes.Resume(record))
+        return await self._make(partial(transitions.resume, holder=self._holder, record=record), record)
 
-    async def released(self, record: Record) -> None:
-        """Strike an intent of mine that surely was not sent: the row is deleted.
+    async def delete_intent(self, record: Record) -> None:
+        """Delete an intent of mine that surely was not sent.
 
         Raises:
             ClaimLost: It is no longer mine, or no intent any more.
         """
         self._holdings.drop(record.id)
-        await self._write(changes.Release(record))
+        await self._make(partial(transitions.delete_intent, record=record), record)
 
-    async def let_go(self, record: Record) -> None:
+    async def release_lease(self, record: Record) -> None:
         """Give the lease back without an end: the state stays, and anybody may go on at once."""
         self._holdings.drop(record.id)
-        await self._write(changes.LetGo(record))
+        await self._make(partial(transitions.release_lease, record=record), record)
 
-    # -- news. All raise `ClaimLost` and `LedgerUnavailable`, and return the record as it now is.
+    # -- the job. All raise `ClaimLost` and `LedgerUnavailable`, and return the record as it now is.
 
     async def submitted(self, record: Record, ref: JobRef) -> Record:
         """The service accepted the document: the job is paid for.
@@ -226,17 +245,19 @@ class Ledger(Reader):
             JobKnown: The job is another document's. The intent stays as it is.
         """
         try:
-            submitted = changes.Submitted(record, State.SUBMITTED, changes.ref_values(ref))
-            return _sure(await self._write(submitted))
+            run = partial(transitions.submitted, holder=self._holder, record=record, ref=ref)
+            return _sure(await self._make(run, record))
         except ClaimLost:
             now = await self.record(record.id)
             if now is not None and now.job_id == ref.job_id:
                 raise  # somebody found the job and goes on with it
-        return _sure(await self._write(additions.Keep(record, ref)))
+        keep = partial(transitions.keep_job, holder=self._holder, record=record, ref=ref)
+        return _sure(await self._make(keep, record, adds_key=True))
 
     async def done(self, record: Record, ref: JobRef) -> Record:
         """The job has succeeded; `ref` is complete."""
-        return await self._advance(record, State.DONE, changes.ref_values(ref))
+        run = partial(transitions.done, holder=self._holder, record=record, ref=ref)
+        return _sure(await self._make(run, record))
 
     async def kept(
         self, record: Record, ref: JobRef, body: bytes, *, content_type: str | None = None
@@ -246,53 +267,47 @@ class Ledger(Reader):
         What was fetched after somebody took the record over is kept all the same, for the service may give it
         only once; whoever holds the record finds it there.
         """
-        body_values = await self._body_values(record, body)
-        news = {**changes.ref_values(ref), **body_values, "content_type": content_type}
+        columns = {**await self._body_values(record, body), "content_type": content_type}
+
+        def keep(record: Record) -> Callable[[Connection], Record]:
+            return partial(transitions.done, holder=self._holder, record=record, ref=ref, body=columns)
+
         try:
-            return await self._advance(record, State.DONE, news)
+            return _sure(await self._make(keep(record), record))
         except ClaimLost:
             now = await self.resume(record)
-            if now is not None and now.mine:  # only a push came in between
-                return await self._advance(now, State.DONE, news)
-            return _sure(await self._write(changes.Deliver(record, ref.job_id, news)))
+            if now is not None and now.mine and now.job_id == ref.job_id:  # only a push came in between
+                return _sure(await self._make(keep(now), now))
+            news = {**transitions.ref_values(ref), **columns}
+            deliver = partial(transitions.deliver, record=record, job_id=ref.job_id, news=news)
+            return _sure(await self._make(deliver, record))
 
     async def set_aside(self, record: Record, error: str) -> Record:
         """The bytes that are kept cannot be read as the job's result: the job is still done, and not mine."""
-        return _sure(await self._write(changes.SetAside(record, error)))
+        run = partial(transitions.set_aside, record=record, error=error)
+        return _sure(await self._make(run, record))
 
     async def fetched(
         self,
         record: Record,
         ref: JobRef,
-        body: bytes | None = None,
         *,
-        content_type: str | None = None,
         pages: int | None = None,
         credits: float | None = None,  # noqa: A002 (the services' own word)
         quota_remaining: float | None = None,
     ) -> Record:
-        """The result was read as that of this job. The record ends with it.
+        """The result, which is `kept`, was read as that of this job. The record ends with it.
 
         Args:
             record: Mine.
             ref: The job.
-            body: The result, unless it was `kept`. One that was fetched after somebody took the record over
-                is kept all the same: the service may give it only once.
-            content_type: Of `body`.
             pages: Pages that were billed.
             credits: Credits that were billed.
             quota_remaining: What the account has left.
         """
         figures = {"pages": pages, "credits": credits, "quota_remaining": quota_remaining}
-        news = {**changes.ref_values(ref), **figures, "reason": None, "error": None}
-        if body is not None:
-            news |= {**await self._body_values(record, body), "content_type": content_type}
-        try:
-            return await self._advance(record, State.FETCHED, news)
-        except ClaimLost:
-            if body is None:
-                raise
-            return _sure(await self._write(changes.Deliver(record, ref.job_id, news)))
+        run = partial(transitions.fetched, holder=self._holder, record=record, ref=ref, figures=figures)
+        return _sure(await self._make(run, record))
 
     async def failed(
         self,
@@ -312,8 +327,16 @@ class Ledger(Reader):
             ref: The job, where it is known now and was not before.
             candidates: Ids of jobs that may be this document's.
         """
-        news = changes.failure_values(reason, error, ref, candidates)
-        return await self._advance(record, State.FAILED, news)
+        run = partial(
+            transitions.failed,
+            holder=self._holder,
+            record=record,
+            reason=reason,
+            error=error,
+            ref=ref,
+            candidates=candidates,
+        )
+        return _sure(await self._make(run, record))
 
     # -- questions
 
@@ -349,44 +372,63 @@ class Ledger(Reader):
     @property
     def inbox(self) -> Inbox:
         """The pushes that were received."""
-        return Inbox(self._database, self._bodies, self.owner)
+        return Inbox(self._database, self._bodies)
 
     # -- how it is done
 
-    async def _advance(self, record: Record, target: State, news: Values) -> Record:
-        return _sure(await self._write(changes.Advance(record, target, news)))
-
-    async def _write(self, write: Write) -> Record | None:
-        answer = self._post(write)
+    async def _make(
+        self,
+        run: Callable[[Connection], Record | None],
+        record: Record | None = None,
+        *,
+        adds_key: bool = False,
+        withdrawable: bool = False,
+        is_intent: bool = False,
+    ) -> Record | None:
+        """Have a transition made; one that says that a job is paid for is made in any case."""
+        transition = self._post(
+            run, record, adds_key=adds_key, withdrawable=withdrawable, is_intent=is_intent
+        )
+        answer = transition.answer
         try:
             return await answer
         except asyncio.CancelledError:
-            if not (answer.cancelled() or answer.exception()):  # between the answer and its receipt
-                self._unclaimed(write, answer.result())
+            if not (answer.cancelled() or answer.exception()) and (made := answer.result()):
+                self._unclaimed(transition, made)  # between the answer and its receipt
             raise
 
-    def _post(self, write: Write) -> asyncio.Future[Record | None]:
+    def _post(
+        self,
+        run: Callable[[Connection], Record | None],
+        record: Record | None = None,
+        *,
+        adds_key: bool = False,
+        withdrawable: bool = False,
+        is_intent: bool = False,
+    ) -> Transition:
+        row_id = record.id if record else 0
+        transition = Transition(run, row_id, adds_key, withdrawable or is_intent, is_intent)
         asked_at = self._holdings.now()
-        answer = self._writer.post(write)
-        answer.add_done_callback(lambda done: self._note(write, done, asked_at))
-        return answer
+        transition.answer.add_done_callback(lambda answer: self._note(record, answer, asked_at))
+        self._commits.post(transition)
+        return transition
 
-    def _note(self, write: Write, done: asyncio.Future[Record | None], asked_at: float) -> None:
+    def _note(self, before: Record | None, answer: asyncio.Future[Record | None], asked_at: float) -> None:
         """Know what is held, so that the heart beats for it and for nothing else."""
-        if done.cancelled():
+        if answer.cancelled():
             return
-        error = done.exception()
-        if isinstance(error, ClaimLost) and write.row_id is not None:
-            self._holdings.drop(write.row_id)
-        elif error is None and (record := done.result()):
+        error = answer.exception()
+        if isinstance(error, ClaimLost) and before is not None:
+            self._holdings.drop(before.id)
+        elif error is None and (record := answer.result()):
             self._holdings.note(record, asked_at)
 
-    def _unclaimed(self, write: Write, record: Record | None) -> None:
-        """Whoever asked is gone: an intent that he never saw was not sent, anything else is for others."""
-        if record is not None and record.mine and record.state.is_open:
+    def _unclaimed(self, transition: Transition, record: Record) -> None:
+        """The caller is gone: an intent that it never saw was not sent, anything else is for others."""
+        if record.mine and record.state.is_open:
             self._holdings.drop(record.id)
-            intent = isinstance(write, (additions.Claim, additions.Renew))
-            self._post(changes.Release(record) if intent else changes.LetGo(record))
+            leave = transitions.delete_intent if transition.is_intent else transitions.release_lease
+            self._post(partial(leave, record=record), record)
 
     async def _beat(self) -> None:
         while True:
@@ -398,7 +440,7 @@ class Ledger(Reader):
             asked_at = self._holdings.now()
             kept = and_(jobs.c.id.in_(some), jobs.c.owner == self.owner)
             try:
-                await self._post(changes.Beat(tuple(some)))
+                await self._make(partial(transitions.extend_leases, holder=self._holder, ids=tuple(some)))
                 rows = await self._read(select(jobs.c.id).where(kept))
             except Exception as error:  # noqa: BLE001 (the heart must go on)
                 _log.warning("Leases could not be extended: %s", error)
