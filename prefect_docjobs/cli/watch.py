@@ -57,7 +57,7 @@ async def _in_lines(stop_after: float | None, warning: str | None) -> None:
 
 
 async def _in_log(stop_after: float | None, warning: str | None) -> None:
-    from prefect_docjobs.flows.watching import watch
+    from prefect_docjobs.flows.watch_jobs import watch
 
     if warning:
         messages().print(printable(warning), soft_wrap=True, markup=False)

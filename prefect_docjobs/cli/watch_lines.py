@@ -10,9 +10,7 @@ from datetime import datetime, timezone
 
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.cli.screen import print_json
-from prefect_docjobs.flows.watching.flow import opened_watcher
-from prefect_docjobs.flows.watching.runs import FlowRuns, RunState
-from prefect_docjobs.flows.watching.watcher import Watcher
+from prefect_docjobs.flows.watch_jobs import FlowRuns, RunState, Watcher, opened_watcher
 
 
 class WatchLines(logging.Handler):
@@ -75,7 +73,7 @@ class ToldRuns:
 
 
 async def watch_in_lines(stop_after: float | None, warning: str | None = None) -> None:
-    """Do what `prefect_docjobs.flows.watching.watch` does, and tell it.
+    """Do what `prefect_docjobs.flows.watch_jobs.watch` does, and tell it.
 
     Args:
         stop_after: Seconds after which it ends by itself; None for never.

@@ -19,8 +19,7 @@ from support.patient_time import patient_time
 from support.suspended import Town, town
 
 from prefect_docjobs.cli.watch_lines import ToldRuns, WatchLines, run_while_told
-from prefect_docjobs.flows.watching.accounts import Accounts
-from prefect_docjobs.flows.watching.watcher import Watcher
+from prefect_docjobs.flows.watch_jobs import Accounts, Watcher
 from prefect_docjobs.schedule import Durations
 
 COMMAND = (sys.executable, "-m", "prefect_docjobs.cli", "watch", "--json")

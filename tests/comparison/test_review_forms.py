@@ -14,9 +14,7 @@ from pydantic import ValidationError
 from support.answers import delivered, leaf, result
 
 from prefect_docjobs.comparison import Acceptance, Doubt, consensus_of
-from prefect_docjobs.flows.reviewing.decisions import Decision, OpenDocument
-from prefect_docjobs.flows.reviewing.forms import ReviewForm, forms_of
-from prefect_docjobs.flows.reviewing.reviewed import ReviewedDocument
+from prefect_docjobs.flows._review import Decision, OpenDocument, ReviewedDocument, ReviewForm, forms_of
 from prefect_docjobs.models import Result
 
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)

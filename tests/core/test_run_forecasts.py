@@ -8,8 +8,7 @@ import logging
 import pytest
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.flows.chunks import RunBar
-from prefect_docjobs.flows.forecasts import RunForecast
+from prefect_docjobs.flows._run import RunBar, RunForecast
 from prefect_docjobs.models import Outcome
 from prefect_docjobs.tasks._run import Progress, RunLog
 from prefect_docjobs.waiter import Forecast

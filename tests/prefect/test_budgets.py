@@ -166,17 +166,15 @@ SUBMITTING: dict[str, tuple[Prepare, Act]] = {
         nothing,
         lambda at, _: flows.extract_folder(str(at.folder), at.job, output=at.place("out"), **FLOW),
     ),
-    "extract_folder_deferred": (
+    "extract_folder, suspended": (
         nothing,
-        lambda at, _: flows.extract_folder_deferred(
-            str(at.folder), at.job, mode="poke", output=at.place("out"), **FLOW
+        lambda at, _: flows.extract_folder(
+            str(at.folder), at.job, wait="suspend", output=at.place("out"), **FLOW
         ),
     ),
-    "redrive_failures": (
+    "retry_run": (
         letters,
-        lambda at, path: flows.redrive_failures(
-            path, at.job, resubmit=True, output=at.place("again"), **FLOW
-        ),
+        lambda at, path: flows.retry_run(path, at.job, resubmit=True, output=at.place("again"), **FLOW),
     ),
     "load_documents": (
         nothing,

@@ -24,7 +24,7 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason, Unsupported
 from prefect_docjobs.extraction import submit_many
 from prefect_docjobs.extraction.budget import Budget
-from prefect_docjobs.flows.reconcile import reconcile_jobs
+from prefect_docjobs.flows.reconcile_jobs import reconcile_jobs
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings

@@ -20,8 +20,8 @@ from support.services import invoice
 from prefect_docjobs import Batch, asubmit_documents, sense_jobs
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason
-from prefect_docjobs.flows import extract_folder_deferred
-from prefect_docjobs.flows.watching import watch
+from prefect_docjobs.flows import extract_folder
+from prefect_docjobs.flows.watch_jobs import watch
 from prefect_docjobs.ledger import Wait, WaitState
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import JobState, Phase
@@ -263,8 +263,8 @@ async def test_the_ready_flow_delivers_what_was_in_the_folder_when_it_began(
     for number in range(3):
         (inbox / f"{number}.png").write_bytes(invoice(number).data or b"")
     (inbox / "note.txt").write_text("no invoice")
-    given = {"folder": str(inbox), "job": JOB, "mode": "suspend", "output": str(out), "chunk_size": 2}
-    run = await DeployedRun.of(extract_folder_deferred, **given)
+    given = {"folder": str(inbox), "job": JOB, "wait": "suspend", "output": str(out), "chunk_size": 2}
+    run = await DeployedRun.of(extract_folder, **given)
     assert (await run.leg()).is_paused()
     (inbox / "late.png").write_bytes(invoice(9).data or b"")
     async with watched():
@@ -281,8 +281,8 @@ async def test_a_replay_buys_nothing_that_the_budget_had_left_out(service: Runni
     inbox.mkdir()
     for number in range(4):
         (inbox / f"{number}.png").write_bytes(invoice(number).data or b"")
-    given = {"folder": str(inbox), "job": JOB, "mode": "suspend", "output": str(tmp_path / "out")}
-    run = await DeployedRun.of(extract_folder_deferred, **given, budget=2)
+    given = {"folder": str(inbox), "job": JOB, "wait": "suspend", "output": str(tmp_path / "out")}
+    run = await DeployedRun.of(extract_folder, **given, budget=2)
     assert (await run.leg()).is_paused()
     async with watched():
         await until_resumed(run)

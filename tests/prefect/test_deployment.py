@@ -169,7 +169,7 @@ def _check_what_they_left(directory: Path, runs: dict[str, FlowRun]) -> None:
     rows = [json.loads(line) for line in (night / "rows.jsonl").read_text("utf-8").splitlines()]
     assert {row["document"]: row["total_amount"] for row in rows} == TOTALS
     assert list(directory.glob("docjobs-deferred/*/results.jsonl"))
-    assert list(directory.glob("docjobs-redriven/*/results.jsonl"))
+    assert list(directory.glob("docjobs-retried/*/results.jsonl"))
     assert list(directory.glob("docjobs-comparison/*/comparison.jsonl"))
     assert (directory / "invoices.duckdb").is_file()
     assert (directory / "docjobs-reviewed").is_dir()

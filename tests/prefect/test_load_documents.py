@@ -28,10 +28,9 @@ from support.warehouses import KINDS, Warehouse, new_warehouse
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument
 from prefect_docjobs.flows import load_documents
-from prefect_docjobs.flows.assets import asset_at
-from prefect_docjobs.flows.ending import publish_report
+from prefect_docjobs.flows._report import RunReport, asset_at
+from prefect_docjobs.flows._run import publish_report
 from prefect_docjobs.flows.loading.destination import Destination
-from prefect_docjobs.flows.run_report import RunReport
 from prefect_docjobs.models import Batch, Outcome
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running, run_in_thread

@@ -17,7 +17,7 @@ from support.services import invoice, says
 from prefect_docjobs import Batch, Document, Outcome, aextract_documents, aretry_failures, retry_failures
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason
-from prefect_docjobs.flows import extract_folder, read_dead_letters, redrive_failures
+from prefect_docjobs.flows import extract_folder, read_dead_letters, retry_run
 from prefect_docjobs.models import Phase
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
@@ -162,7 +162,7 @@ async def extracted(folder: Path, job: DocJob, **parameters: Any) -> tuple[State
 
 async def redriven(letters: Path, job: DocJob, **parameters: Any) -> tuple[State[Any], Path]:
     output = letters.parent.parent / "redriven"
-    state = await redrive_failures(str(letters), job, output=str(output), return_state=True, **parameters)
+    state = await retry_run(str(letters), job, output=str(output), return_state=True, **parameters)
     return state, output
 
 
@@ -228,14 +228,14 @@ async def test_letters_of_another_account_are_not_sent(inbox: Path, job: DocJob,
 
 async def test_the_results_of_the_earlier_run_are_never_replaced(inbox: Path, job: DocJob) -> None:
     _, letters = await extracted(inbox, job)
-    state = await redrive_failures(str(letters), job, output=str(letters.parent), return_state=True)
+    state = await retry_run(str(letters), job, output=str(letters.parent), return_state=True)
     with pytest.raises(ConfigurationError, match="holds the results of the earlier run"):
         await state.aresult()
     assert len(lines(letters.with_name("results.jsonl"))) == 4
 
 
 def test_the_form_of_the_deployment_explains_every_parameter() -> None:
-    fields = redrive_failures.parameters.model_dump()["properties"]
+    fields = retry_run.parameters.model_dump()["properties"]
     assert [name for name, field in fields.items() if not field.get("description")] == []
     assert fields["job"]["type"] == "string"
 

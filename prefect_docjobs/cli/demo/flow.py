@@ -11,7 +11,7 @@ from prefect import flow
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.cli.demo.offers import takes
 from prefect_docjobs.cli.fanout import extract_in_steps
-from prefect_docjobs.flows.files import NAMES, ResultFiles
+from prefect_docjobs.flows._output import NAMES, ResultFiles
 from prefect_docjobs.models import Batch, Document
 
 Told = Callable[[str, Batch], None]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect_docjobs.flows.assets import public_address
+from prefect_docjobs.flows._report import public_address
 from prefect_docjobs.loading.tables import DOCUMENTS, FIELDS, FILES, LINE_ITEMS
 
 _POSTGRESQL = ("postgresql", "postgres")

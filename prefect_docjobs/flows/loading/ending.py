@@ -10,9 +10,8 @@ from typing import Any
 from prefect import State
 from prefect.states import Completed, Failed
 
-from prefect_docjobs.flows.assets import materialize_places, sums_of
-from prefect_docjobs.flows.batch_events import BatchEvent
-from prefect_docjobs.flows.ending import publish_report
+from prefect_docjobs.flows._report import BatchEvent, materialize_places, sums_of
+from prefect_docjobs.flows._run import publish_report
 from prefect_docjobs.flows.loading.destination import Destination
 from prefect_docjobs.flows.loading.work import Load
 from prefect_docjobs.loading import SourceFile

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
+from prefect_docjobs.flows._output import DeadLetter, LetterWriter
 from prefect_docjobs.loading import SourceFile
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.models.escapes import escaped

@@ -16,24 +16,23 @@ from prefect import flow, runtime, tags
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.extraction.budget import Budget
-from prefect_docjobs.flows.artifacts import artifact_key
-from prefect_docjobs.flows.budgets import budget_of_run
-from prefect_docjobs.flows.ending import letter_writer, too_many
-from prefect_docjobs.flows.files import is_ours
-from prefect_docjobs.flows.loading.destination import Destination
-from prefect_docjobs.flows.loading.ending import announce, artifacts_of, show, state_of
-from prefect_docjobs.flows.loading.settings import identity_of, the_address
-from prefect_docjobs.flows.loading.work import Load, Terms
-from prefect_docjobs.flows.parameters import (
+from prefect_docjobs.flows._output import is_ours
+from prefect_docjobs.flows._report import RunReport, artifact_key, tag_run
+from prefect_docjobs.flows._run import (
     Amount,
     AtLeastOne,
     JobParameter,
     MaxFailures,
     Seconds,
+    budget_of_run,
     job_label,
+    letter_writer,
+    too_many,
 )
-from prefect_docjobs.flows.run_report import RunReport
-from prefect_docjobs.flows.tagging import tag_run
+from prefect_docjobs.flows.loading.destination import Destination
+from prefect_docjobs.flows.loading.ending import announce, artifacts_of, show, state_of
+from prefect_docjobs.flows.loading.settings import identity_of, the_address
+from prefect_docjobs.flows.loading.work import Load, Terms
 from prefect_docjobs.loading import SourceFile, SourceFolder, Store, open_store
 from prefect_docjobs.loading.kinds import in_utc
 from prefect_docjobs.models import Document

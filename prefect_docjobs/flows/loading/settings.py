@@ -10,7 +10,7 @@ from prefect.blocks.system import Secret
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.flows.parameters import job_label
+from prefect_docjobs.flows._run import job_label
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.loading import JobIdentity, refuse_password
 from prefect_docjobs.tasks.cancel import destination_of

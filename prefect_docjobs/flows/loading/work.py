@@ -17,10 +17,10 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.extraction.budget import Budget
-from prefect_docjobs.flows.chunks import RunBar, item_numbers, through_chunks
-from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter
+from prefect_docjobs.flows._output import DeadLetter, LetterWriter
+from prefect_docjobs.flows._report import RunReport
+from prefect_docjobs.flows._run import RunBar, item_numbers, through_chunks
 from prefect_docjobs.flows.loading.failures import Tried, left_letters, letters_of
-from prefect_docjobs.flows.run_report import RunReport
 from prefect_docjobs.loading import (
     Chunk,
     Fetched,

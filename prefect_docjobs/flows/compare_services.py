@@ -28,23 +28,21 @@ from prefect_docjobs.comparison import (
 )
 from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.extraction.options import REUSE_DAYS
-from prefect_docjobs.flows.artifacts import artifact_key, not_fatal
-from prefect_docjobs.flows.budgets import budget_of_run
-from prefect_docjobs.flows.files import COMPARISON, CONFLICTS
-from prefect_docjobs.flows.lines import LineFiles
-from prefect_docjobs.flows.listing import documents_in
-from prefect_docjobs.flows.panel import Panel, by_document
-from prefect_docjobs.flows.parameters import (
+from prefect_docjobs.flows._output import COMPARISON, CONFLICTS, LineFiles
+from prefect_docjobs.flows._report import TABLE_ROWS, artifact_key, cell, not_fatal, plain
+from prefect_docjobs.flows._run import (
     Amount,
     AtLeastOne,
     Days,
     JobParameter,
+    Panel,
     Seconds,
+    budget_of_run,
+    by_document,
+    documents_in,
     job_label,
     output_folder,
 )
-from prefect_docjobs.flows.report import TABLE_ROWS, plain
-from prefect_docjobs.flows.tables import cell
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.tasks import cancel_remote_jobs
 from prefect_docjobs.tasks._run import Log, count, run_log

@@ -15,20 +15,21 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.extraction.options import REUSE_DAYS
-from prefect_docjobs.flows.budgets import budget_of_run
-from prefect_docjobs.flows.chunks import ChunkedRun
-from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter, read_dead_letters
-from prefect_docjobs.flows.ending import carry_out, letter_writer, result_files
-from prefect_docjobs.flows.files import ResultFiles
-from prefect_docjobs.flows.parameters import (
+from prefect_docjobs.flows._output import DeadLetter, LetterWriter, ResultFiles, read_dead_letters
+from prefect_docjobs.flows._run import (
     Amount,
     AtLeastOne,
+    ChunkedRun,
     Days,
     JobParameter,
     MaxFailures,
     Number,
     Seconds,
+    budget_of_run,
+    carry_out,
     job_label,
+    letter_writer,
+    result_files,
 )
 from prefect_docjobs.models import Batch
 from prefect_docjobs.tasks import aretry_failures, cancel_remote_jobs
@@ -39,21 +40,21 @@ from prefect_docjobs.tasks.redrivable import Again, allowed
 
 def _run_name() -> str:
     given = runtime.flow_run.parameters
-    path = Path(given["dead_letter"])
-    return f"redrive {path.parent.name}/{path.name} through {job_label(given['job'])}"
+    path = Path(given["failures"])
+    return f"retry {path.parent.name}/{path.name} through {job_label(given['job'])}"
 
 
 @flow(
-    name="redrive-failures",
+    name="retry-run",
     flow_run_name=_run_name,
     on_cancellation=[cancel_remote_jobs],
     on_crashed=[cancel_remote_jobs],
 )
-async def redrive_failures(
-    dead_letter: str,
+async def retry_run(
+    failures: str,
     job: JobParameter,
     *,
-    output: str = "docjobs-redriven",
+    output: str = "docjobs-retried",
     resubmit: bool = False,
     on_uncertain: OnUncertain = "fail",
     chunk_size: AtLeastOne = 100,
@@ -71,7 +72,7 @@ async def redrive_failures(
     not be driven again is a line of the new failures.jsonl, as it was.
 
     Args:
-        dead_letter: The failures.jsonl of the earlier run.
+        failures: The failures.jsonl of the earlier run.
         job: Name of the job block of that run, such as mindee-job/invoices.
         output: Folder for results.jsonl, failures.jsonl and rows.jsonl, another than that of the earlier run.
             {date} becomes the date on which the run is scheduled (UTC).
@@ -98,28 +99,28 @@ async def redrive_failures(
     """
     log, block = run_log(), await resolve_job(job)
     files = result_files(output)
-    letters = await anyio.to_thread.run_sync(_read, Path(dead_letter), files)
+    letters = await anyio.to_thread.run_sync(_read, Path(failures), files)
     for letter in letters:
         _check_account(letter, block)
     sources = [source for letter in letters if (source := letter.source())]
     limit = await budget_of_run(budget, price_per_page, sources, max_submits=max_submits)
     options = {"document_timeout": document_timeout, "reuse_days": reuse_days, "budget": limit}
-    work = _Redrive(block, resubmit, on_uncertain, options, letter_writer(block, log))
+    work = _Retry(block, resubmit, on_uncertain, options, letter_writer(block, log))
     run = ChunkedRun(work, files, timeout, price_per_page)
     return await carry_out(
         run,
         letters,
         chunk_size=chunk_size,
-        source=dead_letter,
+        source=failures,
         job=job_label(job),
         max_failures=max_failures,
-        nothing=f"There are no dead letters in {dead_letter}.",
+        nothing=f"There are no failed documents in {failures}.",
         log=log,
     )
 
 
 @dataclass(frozen=True)
-class _Redrive:
+class _Retry:
     """Drives dead letters again, a chunk at a time."""
 
     job: DocJob
@@ -129,7 +130,7 @@ class _Redrive:
     writer: LetterWriter
 
     async def drive(self, items: Sequence[DeadLetter], *, numbers: str, timeout: float | None) -> Batch:
-        batch: Batch = await aretry_failures.with_options(task_run_name=f"redrive {numbers}")(
+        batch: Batch = await aretry_failures.with_options(task_run_name=f"retry {numbers}")(
             self.job,
             [letter.outcome() for letter in items],
             [letter.source() for letter in items],
@@ -170,6 +171,6 @@ def _check_account(letter: DeadLetter, job: DocJob) -> None:
         theirs = getattr(letter, name)
         if theirs is not None and theirs != ours:
             raise ConfigurationError(
-                f"{letter.document}: the dead letter's {name} is {theirs!r}, the job's is {ours!r}. Redrive "
+                f"{letter.document}: the dead letter's {name} is {theirs!r}, the job's is {ours!r}. Retry "
                 "it with the job that it was sent with."
             )

@@ -16,8 +16,7 @@ from prefect import flow, runtime
 from prefect.events import Event, get_events_client
 from prefect.variables import Variable
 
-from prefect_docjobs.flows.listing import documents_in
-from prefect_docjobs.flows.parameters import AtLeastOne, Seconds
+from prefect_docjobs.flows._run import AtLeastOne, Seconds, documents_in
 from prefect_docjobs.tasks._run import run_log
 
 ARRIVED = "docjobs.documents.arrived"

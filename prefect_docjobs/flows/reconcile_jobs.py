@@ -17,9 +17,8 @@ from prefect_docjobs.blocks.buying import open_ledger
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction.imports import import_refs, read_refs_file
 from prefect_docjobs.extraction.orphans import SETTLED_AFTER, Action, Reconciliation, Standing, reconcile
-from prefect_docjobs.flows.artifacts import artifact_key, not_fatal
-from prefect_docjobs.flows.parameters import JobParameter, job_label
-from prefect_docjobs.flows.report import TABLE_ROWS
+from prefect_docjobs.flows._report import TABLE_ROWS, artifact_key, not_fatal
+from prefect_docjobs.flows._run import JobParameter, job_label
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.tasks._run import Log, resolve_job, run_log

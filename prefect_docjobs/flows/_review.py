@@ -1,4 +1,4 @@
-"""The form that a person fills in: a section for each document, a question for each field in doubt."""
+"""What people are asked and what they decide: forms, decisions, and documents after both."""
 
 from __future__ import annotations
 
@@ -13,16 +13,132 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from itertools import chain
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
+import anyio.to_thread
 from prefect.input import RunInput
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import Field as FormField
 
-from prefect_docjobs.comparison import Doubt
+from prefect_docjobs.comparison import Consensus, Doubt, with_value
 from prefect_docjobs.comparison.numbers import read_number
-from prefect_docjobs.flows.reviewing.decisions import Decision, OpenDocument
-from prefect_docjobs.flows.tables import EXACT, cell
+from prefect_docjobs.flows._output import REVIEWS, json_line, read_lines
+from prefect_docjobs.flows._report import EXACT, cell
+from prefect_docjobs.models import Document, Field, Outcome, Result
+from prefect_docjobs.models.escapes import escaped
+from prefect_docjobs.models.jobs import Frozen
 from prefect_docjobs.tasks._run import count
+
+# ------------------------------------------------------------------------------------------------ decisions
+
+
+class Decision(Frozen):
+    """What a person decided about one field of one document.
+
+    Attributes:
+        document: Name of the document.
+        sha256: Of its content: the same content under another name is decided, too.
+        field: The field's name.
+        value: What the person said; None for a value that the document does not have.
+        before: What would have been used without them; None where nothing would.
+        why: What was wrong with the field.
+        found: What the services had found, as the person saw it.
+        source: Always `human`.
+        reviewer: Who it was, in their own words.
+        at: When the form was submitted (UTC).
+    """
+
+    document: str
+    sha256: str
+    field: str
+    value: Any = None
+    before: Any = None
+    why: str
+    found: tuple[str, ...] = ()
+    source: Literal["human"] = "human"
+    reviewer: str
+    at: datetime
+
+    @property
+    def is_correction(self) -> bool:
+        """Whether it changed anything."""
+        return bool(self.value != self.before)
+
+
+class OpenDocument(Frozen):
+    """A document that a person has to look at.
+
+    Attributes:
+        name: Of the document.
+        sha256: Of its content.
+        doubts: The fields in question.
+    """
+
+    name: str
+    sha256: str
+    doubts: tuple[Doubt, ...]
+
+    @classmethod
+    def of(cls, document: Document, digest: str, doubts: Iterable[Doubt]) -> OpenDocument:
+        """The document; file names that are not UTF-8 are shown with escapes."""
+        return cls(name=escaped(document.name), sha256=digest, doubts=tuple(doubts))
+
+
+class Decisions:
+    """All decisions of a folder: those of earlier runs, and those that come.
+
+    Their file is added to and never replaced.
+
+    Args:
+        path: Of the file.
+        known: What is in it.
+    """
+
+    def __init__(self, path: Path, known: Iterable[Decision] = ()) -> None:
+        self._path = path
+        self._known: dict[str, dict[str, Decision]] = {}
+        self._take(known)
+
+    @classmethod
+    async def at(cls, folder: Path) -> Decisions:
+        """Those in a folder, which need not be there.
+
+        Raises:
+            ConfigurationError: The file cannot be read, or a line of it is no decision.
+        """
+        path = folder / REVIEWS
+        return cls(path, await anyio.to_thread.run_sync(read_decisions, path))
+
+    def of(self, sha256: str) -> Mapping[str, Decision]:
+        """What was decided about a content, by field."""
+        return self._known.get(sha256, {})
+
+    async def add(self, decisions: Sequence[Decision]) -> None:
+        """Write decisions down; they are in the file when this returns."""
+        await anyio.to_thread.run_sync(self._append, decisions)
+        self._take(decisions)
+
+    def _take(self, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
+            self._known.setdefault(decision.sha256, {})[decision.field] = decision
+
+    def _append(self, decisions: Sequence[Decision]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+            stream.writelines(map(json_line, decisions))
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """The decisions in a file; of a file that is not there, none.
+
+    Raises:
+        ConfigurationError: It cannot be read, or a line is no decision.
+    """
+    return read_lines(path, Decision, "review", "reviews") if path.exists() else []
+
+
+# ---------------------------------------------------------------------------------------------------- forms
 
 _CONFIG = ConfigDict(extra="forbid")
 _SHOWN = 200  # characters of a value
@@ -58,10 +174,10 @@ class ReviewForm:
         in question, by their names with an underscore for what is no letter or digit. Each wants an answer.
         """
         sections: dict[str, Any] = {
-            name: (self._section(name, document), Field(title=document.name, description=_why(document)))
+            name: (self._section(name, document), FormField(title=document.name, description=_why(document)))
             for name, document in self._sections()
         }
-        reviewer = Field(
+        reviewer = FormField(
             title="Your name",
             description=f"{self.description} Your name stands in the results beside it.",
             min_length=1,
@@ -145,7 +261,7 @@ def _question(doubt: Doubt) -> tuple[Any, Any]:
     kind, about = _kind(doubt), " · ".join([doubt.sentence, *_found(doubt)])
     has_default = doubt.proposed is not None or not doubt.candidates
     extra = {"default": _default(doubt, kind)} if has_default else None
-    return (kind, Field(title=doubt.field, description=about, json_schema_extra=extra))
+    return (kind, FormField(title=doubt.field, description=about, json_schema_extra=extra))
 
 
 def _kind(doubt: Doubt) -> Any:
@@ -256,3 +372,85 @@ def queue_rows(documents: Iterable[OpenDocument]) -> list[dict[str, str]]:
         for document in documents
         for doubt in document.doubts
     ]
+
+
+# --------------------------------------------------------------------------------------- reviewed documents
+
+
+@dataclass(frozen=True)
+class ReviewedDocument:
+    """One document that a service has delivered.
+
+    Attributes:
+        outcomes: Of each service, by its label; one of them at least has a result.
+        consensus: What the services agree on.
+        decisions: What people decided, by field.
+        is_renamed: Whether the fields have other names than the service's.
+    """
+
+    outcomes: Mapping[str, Outcome]
+    consensus: Consensus
+    decisions: Mapping[str, Decision]
+    is_renamed: bool = False
+
+    def outcome(self) -> Outcome:
+        """The outcome with what was agreed on and decided.
+
+        A single service's result stays as it is but for what people decided. Else the result has the values
+        that won, and the job of the first service that delivered, but neither its text nor its raw answer. A
+        decided field has the confidence 1 and the label `human`; what the document does not have is null.
+        """
+        first = next(outcome for outcome in self.outcomes.values() if outcome.result is not None)
+        result = first.result
+        if result is None:
+            raise LookupError("No service has delivered this document.")
+        decided = {name: self._decided(decision) for name, decision in self.decisions.items()}
+        if len(self.outcomes) == 1 and not self.is_renamed:
+            fields = dict(result.fields)
+            for name, leaf in decided.items():
+                fields = with_value(fields, name, leaf)
+            changed = result.model_copy(update={"fields": fields})
+        else:
+            fields = self.consensus.tree(decided)
+            changed = Result(ref=result.ref, fields=fields, usage=result.usage, warnings=result.warnings)
+        return first.model_copy(update={"result": changed})
+
+    def row(self) -> dict[str, Any]:
+        """The flat row of the outcome, with who looked at it, when, and which fields they corrected."""
+        last = max(self.decisions.values(), key=lambda decision: decision.at, default=None)
+        corrected = [name for name, decision in self.decisions.items() if decision.is_correction]
+        return {
+            **self.outcome().row(),
+            "review.source": last.source if last else "services",
+            "review.reviewer": last.reviewer if last else None,
+            "review.at": last.at if last else None,
+            "review.corrected": corrected,
+        }
+
+    def provenance(self) -> Iterator[dict[str, Any]]:
+        """For each field its value and where that comes from: services, or a person instead of them."""
+        document = next(iter(self.outcomes.values()))
+        head = {
+            "document": document.document,
+            "sha256": next((each.ref.document_sha256 for each in self.outcomes.values() if each.ref), None),
+        }
+        for name, agreed in self.consensus.fields.items():
+            if name not in self.decisions:
+                said = {"services": agreed.services, "confidence": agreed.confidence}
+                yield {**head, "field": name, "value": agreed.value, "source": "services", **said}
+        for conflict in self.consensus.conflicts:
+            if conflict.field not in self.decisions:
+                yield {**head, "field": conflict.field, "value": None, "source": "conflict"}
+        for name, decision in self.decisions.items():
+            told = {"before": decision.before, "reviewer": decision.reviewer, "at": decision.at}
+            yield {**head, "field": name, "value": decision.value, "source": decision.source, **told}
+
+    def _decided(self, decision: Decision) -> Field:
+        """The value; where it was found, if a service had found the same."""
+        agreed = self.consensus.fields.get(decision.field)
+        candidates = [agreed.candidate, *agreed.others] if agreed else []
+        for conflict in self.consensus.conflicts:
+            candidates += conflict.candidates if conflict.field == decision.field else ()
+        same = (each.as_field() for each in candidates if each.value == decision.value)
+        known = next(same, Field(value=decision.value))
+        return known.model_copy(update={"confidence": 1.0, "confidence_label": "human"})
