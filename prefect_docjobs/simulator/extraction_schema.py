@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from prefect_docjobs.simulator.reading import NOT_FOUND, DocumentRead, Found
+from prefect_docjobs.simulator.reading.document import DocumentRead
 from prefect_docjobs.simulator.reading.fields import item_key
+from prefect_docjobs.simulator.reading.pages import NOT_FOUND, Found
 from prefect_docjobs.simulator.reading.vocabulary import ITEM_COLUMNS, field_name, folded, snake_case
 
 _DEEPEST = 24
@@ -27,7 +28,7 @@ _PARTIES = frozenset({"supplier_name", "customer_name"})
 _NAME_WORDS = frozenset({"name", "company", "company_name", "legal_name", "full_name"})
 
 
-class InvalidQuestion(ValueError):
+class InvalidSchema(ValueError):
     """A template or a schema that cannot be understood."""
 
 
@@ -69,7 +70,7 @@ def from_template(template: Any, depth: int = 0) -> Wanted:
     and such a list in a list is a choice of several.
 
     Raises:
-        InvalidQuestion: A leaf is not a text, a list is empty or mixed, or the nesting is too deep.
+        InvalidSchema: A leaf is not a text, a list is empty or mixed, or the nesting is too deep.
     """
     _check_depth(depth)
     if isinstance(template, str):
@@ -80,7 +81,7 @@ def from_template(template: Any, depth: int = 0) -> Wanted:
         return Many(from_template(template[0], depth + 1))
     if isinstance(template, list) and template and all(isinstance(choice, str) for choice in template):
         return Leaf("string", tuple(template))
-    raise InvalidQuestion("a template holds objects, type names, lists of one, and lists of choices")
+    raise InvalidSchema("a template holds objects, type names, lists of one, and lists of choices")
 
 
 def from_json_schema(
@@ -91,11 +92,11 @@ def from_json_schema(
     """What a JSON Schema asks for; `$ref` into the schema's own definitions is followed.
 
     Raises:
-        InvalidQuestion: It is no object, refers to something missing, or is nested too deeply.
+        InvalidSchema: It is no object, refers to something missing, or is nested too deeply.
     """
     _check_depth(depth)
     if not isinstance(schema, dict):
-        raise InvalidQuestion("a schema must be an object")
+        raise InvalidSchema("a schema must be an object")
     known = definitions or {**_mapping(schema.get("definitions")), **_mapping(schema.get("$defs"))}
     inner = _inner_schema(schema, known)
     if inner is not None:
@@ -137,7 +138,7 @@ def plain(answer: Answer) -> Any:
 
 def _check_depth(depth: int) -> None:
     if depth > _DEEPEST:
-        raise InvalidQuestion("it is nested too deeply")
+        raise InvalidSchema("it is nested too deeply")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -150,7 +151,7 @@ def _inner_schema(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> 
     if isinstance(reference, str):
         name = reference.rpartition("/")[2]
         if name not in definitions:
-            raise InvalidQuestion(f"the schema refers to {reference!r}, which it does not define")
+            raise InvalidSchema(f"the schema refers to {reference!r}, which it does not define")
         return definitions[name]
     for word in ("anyOf", "oneOf", "allOf"):
         if isinstance(alternatives := schema.get(word), list):

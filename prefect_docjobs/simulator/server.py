@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import anyio
@@ -21,14 +21,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Scope
 
-from prefect_docjobs.simulator import mindee, mindee_v1, numind, unsiloed
 from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.control import control_routes
-from prefect_docjobs.simulator.faults import ConnectionDropped, Guard
+from prefect_docjobs.simulator.faults import ConnectionDropped, FaultSource, Guard
+from prefect_docjobs.simulator.mindee import routes as mindee
+from prefect_docjobs.simulator.mindee_v1 import routes as mindee_v1
+from prefect_docjobs.simulator.numind import routes as numind
 from prefect_docjobs.simulator.pushes import Pushes
-from prefect_docjobs.simulator.services import Endpoint, Refusal, Rejected, Service
+from prefect_docjobs.simulator.service import ServiceError
 from prefect_docjobs.simulator.settings import Settings
+from prefect_docjobs.simulator.unsiloed import routes as unsiloed
 
+_SERVICES = (mindee, mindee_v1, numind, unsiloed)
 _SHUTDOWN_SECONDS = 5
 _BACKLOG = 2048
 
@@ -52,65 +56,53 @@ def create_app(
         with ``serve`` or ``run_in_thread``, or call it in process through ``SimulatorTransport``.
     """
     backend = Backend(settings, clock=clock or time.monotonic)
-    services = tuple(half.service(backend) for half in (mindee, mindee_v1, numind, unsiloed))
+    faults = FaultSource(backend)
+    services = [routes.service(backend) for routes in _SERVICES]
     pushes = Pushes(backend, services, push_transport)
+
+    async def answer_error(request: Request, error: Exception) -> Response:
+        """A refusal, one of Starlette's own too (unknown path, broken form), in the shape of its service."""
+        owner = next((service for service in services if service.owns(request.url.path)), None)
+        if isinstance(error, ServiceError) and owner is not None:
+            return owner.error_response(request, error)
+        if not isinstance(error, HTTPException):
+            raise error
+        if owner is None:
+            return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
+        refusal = ServiceError(error.status_code, error.detail if error.status_code == 400 else None)
+        response = owner.error_response(request, refusal)
+        response.headers.update(error.headers or {})
+        return response
+
+    @contextlib.asynccontextmanager
+    async def push_while_running(_app: Starlette) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pushes.run)
+            yield
+            tasks.cancel_scope.cancel()
+
     app = Starlette(
         routes=[
-            *(_route(backend, service, endpoint) for service in services for endpoint in service.endpoints),
+            *(
+                Route(
+                    endpoint.path,
+                    endpoint.call,
+                    methods=[endpoint.method],
+                    middleware=[Middleware(Guard, backend, faults, service, endpoint.kind)],
+                )
+                for service in services
+                for endpoint in service.endpoints
+            ),
             *control_routes(backend, pushes),
         ],
-        exception_handlers={Rejected: _rejected, HTTPException: _in_the_services_shape(services)},
-        lifespan=_sending(pushes),
+        exception_handlers={ServiceError: answer_error, HTTPException: answer_error},
+        lifespan=push_while_running,
     )
     # A slash too many is another path for the services, not a reason to redirect.
     app.router.redirect_slashes = False
     app.state.backend = backend
     app.state.pushes = pushes
     return app
-
-
-def _route(backend: Backend, service: Service, endpoint: Endpoint) -> Route:
-    guard = Middleware(Guard, backend=backend, service=service, kind=endpoint.kind)
-    return Route(endpoint.path, endpoint.call, methods=[endpoint.method], middleware=[guard])
-
-
-# Handlers are coroutines: Starlette runs plain functions in threads, which a virtual clock does not wait for.
-async def _rejected(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, Rejected):
-        raise error
-    return error.response
-
-
-def _in_the_services_shape(
-    services: Sequence[Service],
-) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Answers Starlette's own refusals (unknown path, wrong method, broken form) as the service would."""
-
-    async def answer(request: Request, error: Exception) -> Response:
-        if not isinstance(error, HTTPException):
-            raise error
-        owner = next((service for service in services if service.owns(request.url.path)), None)
-        if owner is None:
-            return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
-        detail = error.detail if error.status_code == 400 else None
-        response = owner.refuse(request, Refusal(error.status_code, detail=detail))
-        response.headers.update(error.headers or {})
-        return response
-
-    return answer
-
-
-def _sending(pushes: Pushes) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
-    """The app's lifespan: webhook calls are sent while it runs."""
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(pushes.run)
-            yield
-            tasks.cancel_scope.cancel()
-
-    return lifespan
 
 
 class SimulatorTransport(httpx.AsyncBaseTransport):

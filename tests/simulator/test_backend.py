@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.simulated import HandClock, settled
 
-from prefect_docjobs.simulator.backend import Backend
-from prefect_docjobs.simulator.hazards import Fault, Hazards, TokenBucket
-from prefect_docjobs.simulator.jobs import Job, Phase, Source
-from prefect_docjobs.simulator.reading import UnreadableDocument
+from prefect_docjobs.simulator.backend import Backend, Job, Phase, Source
+from prefect_docjobs.simulator.faults import Fault, FaultSource, TokenBucket
+from prefect_docjobs.simulator.reading.pages import UnreadableDocument
 from prefect_docjobs.simulator.settings import Duration, RateLimit, Settings
 from prefect_docjobs.simulator.stats import nearest_rank, summary
 
@@ -244,21 +243,22 @@ def test_waiting_as_long_as_a_bucket_says_gets_a_token() -> None:
     assert bucket.take(limit, wait) == 0.0
 
 
-def test_strikes_come_in_their_shares_and_repeat_with_the_seed() -> None:
-    settings = settled(
-        faults={"status": {"unavailable": 0.2, "bad_gateway": 0.1, "dropped": 0.05, "lost": 0.05}}
-    )
-    hazards, again = Hazards(3, float), Hazards(3, float)
-    strikes = [hazards.strike(settings, "status") for _ in range(4000)]
-    assert strikes[:100] == [again.strike(settings, "status") for _ in range(100)]
-    for strike, share in (
+def test_faults_come_in_their_shares_and_repeat_with_the_seed() -> None:
+    shares = {"unavailable": 0.2, "bad_gateway": 0.1, "dropped": 0.05, "lost": 0.05}
+    backend, _ = make_backend(settled(seed=3, faults={"status": shares}))
+    source, again = FaultSource(backend), FaultSource(backend)
+    faults = [source.draw("status") for _ in range(4000)]
+    assert faults[:100] == [again.draw("status") for _ in range(100)]
+    for fault, share in (
         (Fault.UNAVAILABLE, 0.2),
         (Fault.BAD_GATEWAY, 0.1),
         (Fault.DROPPED, 0.05),
         (Fault.LOST, 0.05),
     ):
-        assert strikes.count(strike) / 4000 == pytest.approx(share, abs=0.02)
-    assert hazards.strike(settings, "submit") is None
+        assert faults.count(fault) / 4000 == pytest.approx(share, abs=0.02)
+    assert source.draw("submit") is None
+    backend.reset()
+    assert [source.draw("status") for _ in range(100)] == faults[:100]
 
 
 def test_settings_merge_patches_and_refuse_what_they_do_not_know() -> None:

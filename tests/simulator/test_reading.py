@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.simulated import sample
 
-from prefect_docjobs.simulator.reading import DocumentRead, UnreadableDocument, read_document
+from prefect_docjobs.simulator.reading.document import DocumentRead, read_document
 from prefect_docjobs.simulator.reading.media import media_type_of
+from prefect_docjobs.simulator.reading.pages import UnreadableDocument
 from prefect_docjobs.simulator.reading.values import (
     parse_boolean,
     parse_date,
@@ -560,7 +561,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 def test_a_damaged_sample_is_read_or_refused(name: str, at: float, junk: bytes, cut: int) -> None:
     data = (SAMPLES / name).read_bytes()
     position = int(at * len(data))
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+    logging.getLogger("pdfminer").setLevel(logging.CRITICAL)
     _read_or_refuse(data[:position] + junk + data[position + cut :])
 
 

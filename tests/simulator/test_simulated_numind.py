@@ -11,7 +11,7 @@ import pytest
 from support.simulated import KEY, ORIGIN, Simulated, sample, settled, simulated
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.simulator.extraction_schema import InvalidQuestion, Leaf, from_json_schema, from_template
+from prefect_docjobs.simulator.extraction_schema import InvalidSchema, Leaf, from_json_schema, from_template
 from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -433,11 +433,11 @@ def test_a_schema_nested_too_deeply_or_into_itself_is_refused() -> None:
     deep: Any = "string"
     for _ in range(40):
         deep = [deep]
-    with pytest.raises(InvalidQuestion, match="deep"):
+    with pytest.raises(InvalidSchema, match="deep"):
         from_json_schema(loop)
-    with pytest.raises(InvalidQuestion, match="deep"):
+    with pytest.raises(InvalidSchema, match="deep"):
         from_template(deep)
-    with pytest.raises(InvalidQuestion, match="does not define"):
+    with pytest.raises(InvalidSchema, match="does not define"):
         from_json_schema({"$ref": "#/$defs/missing"})
 
 
