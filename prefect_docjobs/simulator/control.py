@@ -2,7 +2,7 @@
 
 ==============================  ===========================================================================
 GET /_simulator                 this table
-GET /_simulator/report          what it saw: submits by content, polls and fetches per job, bad answers
+GET /_simulator/report          what happened: submits by content, polls and fetches per job, bad answers
                                 given, seconds from a job's end until a client knows it
 GET /_simulator/settings        all settings
 PATCH /_simulator/settings      change some: a JSON merge patch (RFC 7396), such as

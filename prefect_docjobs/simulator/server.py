@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -28,11 +28,17 @@ from prefect_docjobs.simulator.mindee import routes as mindee
 from prefect_docjobs.simulator.mindee_v1 import routes as mindee_v1
 from prefect_docjobs.simulator.numind import routes as numind
 from prefect_docjobs.simulator.pushes import Pushes
-from prefect_docjobs.simulator.service import ServiceError
+from prefect_docjobs.simulator.service import Service, ServiceError
 from prefect_docjobs.simulator.settings import Settings
 from prefect_docjobs.simulator.unsiloed import routes as unsiloed
 
-_SERVICES = (mindee, mindee_v1, numind, unsiloed)
+SERVICES: Sequence[Callable[[Backend], Service]] = (
+    mindee.service,
+    mindee_v1.service,
+    numind.service,
+    unsiloed.service,
+)
+
 _SHUTDOWN_SECONDS = 5
 _BACKLOG = 2048
 
@@ -42,6 +48,7 @@ def create_app(
     *,
     clock: Callable[[], float] | None = None,
     push_transport: httpx.AsyncBaseTransport | None = None,
+    services: Sequence[Callable[[Backend], Service]] = SERVICES,
 ) -> Starlette:
     """The simulator: Mindee V2, Mindee V1, NuMind and Unsiloed on one origin.
 
@@ -50,6 +57,7 @@ def create_app(
         clock: Seconds, never going back; ``time.monotonic`` when left out. Under a server it must run by
             itself; in process it may be a virtual one, see ``Pushes.deliver_due``.
         push_transport: Where webhook calls go instead of the network.
+        services: What makes each service, such as ``simulator.mindee.routes.service``; all four by default.
 
     Returns:
         An app with ``app.state.backend`` (a ``Backend``) and ``app.state.pushes`` (a ``Pushes``). Serve it
@@ -57,12 +65,12 @@ def create_app(
     """
     backend = Backend(settings, clock=clock or time.monotonic)
     faults = FaultSource(backend)
-    services = [routes.service(backend) for routes in _SERVICES]
-    pushes = Pushes(backend, services, push_transport)
+    running = [service(backend) for service in services]
+    pushes = Pushes(backend, running, push_transport)
 
     async def answer_error(request: Request, error: Exception) -> Response:
         """A refusal, one of Starlette's own too (unknown path, broken form), in the shape of its service."""
-        owner = next((service for service in services if service.owns(request.url.path)), None)
+        owner = next((service for service in running if service.owns(request.url.path)), None)
         if isinstance(error, ServiceError) and owner is not None:
             return owner.error_response(request, error)
         if not isinstance(error, HTTPException):
@@ -90,7 +98,7 @@ def create_app(
                     methods=[endpoint.method],
                     middleware=[Middleware(Guard, backend, faults, service, endpoint.kind)],
                 )
-                for service in services
+                for service in running
                 for endpoint in service.endpoints
             ),
             *control_routes(backend, pushes),

@@ -154,7 +154,7 @@ class Webhooks(_Section):
 
 
 class Mindee(_Section):
-    """What is peculiar to Mindee V2.
+    """What only Mindee V2 has.
 
     Attributes:
         dates_without_zone: Send dates as Mindee's published test data has them, without a zone. Its OpenAPI
@@ -165,7 +165,7 @@ class Mindee(_Section):
 
 
 class NuMind(_Section):
-    """What only the NuMind half knows.
+    """What only NuMind has.
 
     Attributes:
         truncated_share: Structured extractions whose model does not finish normally: HTTP 206 with an
@@ -178,7 +178,7 @@ class NuMind(_Section):
 
 
 class Unsiloed(_Section):
-    """What only the Unsiloed half knows. The service's documentation shows several shapes of the same things.
+    """What only Unsiloed has. The service's documentation shows several shapes of the same things.
 
     Attributes:
         field_shape: Fields of an extraction: ``newest`` (``score`` is an object, ``citation``), ``bboxes``
@@ -222,9 +222,9 @@ class Settings(_Section):
         retry_after: The Retry-After header of 429 and 503.
         faults: Shares of requests that go wrong.
         webhooks: Pushes.
-        mindee: What is peculiar to Mindee V2.
-        numind: What only the NuMind half knows.
-        unsiloed: What only the Unsiloed half knows.
+        mindee: What only Mindee V2 has.
+        numind: What only NuMind has.
+        unsiloed: What only Unsiloed has.
     """
 
     seed: int = 0

@@ -52,7 +52,7 @@ def read_pdf(data: bytes) -> list[PageRead]:
         UnreadableDocument: The file is damaged, has no page, or needs a password.
     """
     try:
-        with pdfplumber.open(io.BytesIO(data), pages=range(1, _MOST_PAGES + 1)) as pdf:
+        with pdfplumber.open(io.BytesIO(data), pages=list(range(1, _MOST_PAGES + 1))) as pdf:
             pages = [_read_page(page) for page in pdf.pages]
     except Exception as error:  # on damaged files pdfminer raises whatever it met
         if isinstance(error.args[0] if error.args else error, PDFPasswordIncorrect):
