@@ -12,9 +12,9 @@ from support.virtual_time import virtual_time
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.models import Batch, Outcome
-from prefect_docjobs.providers import PROVIDERS
+from prefect_docjobs.providers.registry import BUILT_IN
 
-pytestmark = pytest.mark.parametrize("name", list(PROVIDERS))
+pytestmark = pytest.mark.parametrize("name", list(BUILT_IN))
 BAD = {"unavailable": 0.10, "dropped": 0.05, "bad_gateway": 0.05}
 
 

@@ -15,8 +15,8 @@ PAGE = ROOT / "docs" / "add-a-provider.md"
 
 LINES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "prefect_docjobs/providers/__init__.py": {
-            '"mindee": "Mindee",': '"acme": "Acme", "mindee": "Mindee",'
+        "prefect_docjobs/providers/registry.py": {
+            '"mindee": "': '"acme": "prefect_docjobs.providers.acme:Acme", "mindee": "'
         },
         "prefect_docjobs/simulator/server.py": {
             "from prefect_docjobs.simulator.mindee import": "from prefect_docjobs.simulator.acme import routes as acme\n"

@@ -36,6 +36,7 @@ async def test_a_batch_goes_on_with_the_key_that_is_saved_now(
     with run_in_thread(Settings(api_key="old-key-1").merged(JOBS_TAKE)) as simulator:
         backend = simulator.backend
         job = await saved(service, simulator.base_url, "old-key-1", name)
+        assert job.credentials.api_key is not None
         assert job.credentials.api_key.get_secret_value() == "old-key-1"
         running = asyncio.create_task(aextract_documents(job, [invoice(number) for number in range(24)]))
 

@@ -25,7 +25,8 @@ from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.ledger import Record
 from prefect_docjobs.ledger import State as Known
 from prefect_docjobs.ledger.setting import address, open_ledger
-from prefect_docjobs.providers import PROVIDERS, provider_class
+from prefect_docjobs.providers import provider_class
+from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
 from prefect_docjobs.tasks.accounts import WITHOUT_A_BLOCK, job_of
@@ -177,7 +178,7 @@ async def test_the_hook_never_raises(tmp_path: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_every_service_that_can_cancel_can_be_reached_without_a_block() -> None:
-    able = {name for name in PROVIDERS if provider_class(name).capabilities.cancel}
+    able = {name for name in BUILT_IN if provider_class(name).capabilities.cancel}
     assert set(WITHOUT_A_BLOCK) == able
 
 

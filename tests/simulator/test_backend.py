@@ -56,19 +56,19 @@ def test_a_job_is_queued_then_processed_then_done() -> None:
 
 
 def test_a_stuck_job_never_ends_and_a_failed_one_says_why() -> None:
-    stuck, clock = make_backend(settled(stuck_share=1.0))
-    stuck = submit(stuck)
+    backend, clock = make_backend(settled(stuck_share=1.0))
+    stuck = submit(backend)
     clock.advance(1e9)
     assert stuck.is_stuck
     assert stuck.phase(clock()) is Phase.PROCESSING
 
-    failing, clock = make_backend(settled(failed_share=1.0))
-    failed = submit(failing)
+    backend, clock = make_backend(settled(failed_share=1.0))
+    failed = submit(backend)
     clock.advance(8)
     assert failed.phase(clock()) is Phase.FAILED
     assert failed.failure is not None
     assert failed.failure.reason == "chance"
-    assert failing.fetch(failed) is None
+    assert backend.fetch(failed) is None
 
 
 def test_an_unreadable_document_fails_and_keeps_its_neighbours_name_out_of_the_reason() -> None:

@@ -81,16 +81,8 @@ async def connected(
         Settings().merged(settings), clock=asyncio.get_running_loop().time, push_transport=push_transport
     )
     recorder = Recorder(SimulatorTransport(app))
-    kind = provider_class(name)
-    http = Http(
-        provider=name,
-        base_url=ORIGIN,
-        headers=kind.auth_headers(key),
-        tenant="acme",
-        secrets=[key],
-        read_error=kind.read_error,
-        limits=limits,
-        transport=recorder,
+    http = provider_class(name).connect(
+        base_url=ORIGIN, api_key=key, tenant="acme", limits=limits, transport=recorder
     )
     async with http:
         yield Connected(provider(name), http, app.state.backend, recorder.requests)
