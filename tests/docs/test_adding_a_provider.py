@@ -19,8 +19,10 @@ LINES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             '"mindee": "': '"acme": "prefect_docjobs.providers.acme:Acme", "mindee": "'
         },
         "prefect_docjobs/simulator/server.py": {
-            "from prefect_docjobs.simulator.mindee import": "from prefect_docjobs.simulator.acme import routes as acme\n"
-            "from prefect_docjobs.simulator.mindee import",
+            "from prefect_docjobs.simulator.mindee ": (
+                "from prefect_docjobs.simulator.acme import routes as acme\n"
+                "from prefect_docjobs.simulator.mindee "
+            ),
             "    mindee.service,": "    acme.service, mindee.service,",
         },
         "prefect_docjobs/blocks/__init__.py": {
