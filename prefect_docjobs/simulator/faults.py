@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.service import Service, ServiceError
-from prefect_docjobs.simulator.settings import Kind, RateLimit
+from prefect_docjobs.simulator.settings import FaultShares, Kind, RateLimit
 
 _BAD_GATEWAY = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"
@@ -28,7 +28,7 @@ _BAD_GATEWAY = (
 
 
 class Fault(Enum):
-    """A fault of one request; the values are the names that reports use."""
+    """A fault of one request, named like its setting; the values are the names that reports use."""
 
     UNAVAILABLE = "503"
     BAD_GATEWAY = "502"
@@ -84,17 +84,12 @@ class FaultSource:
 
     def draw(self, kind: Kind) -> Fault | None:
         """The fault of this request, or None. Draws one number for each request of a kind."""
-        shares = self._backend.settings.faults.of(kind)
+        shares: FaultShares = getattr(self._backend.settings.faults, kind)
         if kind not in self._rngs:
             self._rngs[kind] = random.Random(f"{self._seed}/requests/{kind}")  # noqa: S311  (repeatable)
         point = self._rngs[kind].random()
-        for fault, share in (
-            (Fault.UNAVAILABLE, shares.unavailable),
-            (Fault.BAD_GATEWAY, shares.bad_gateway),
-            (Fault.DROPPED, shares.dropped),
-            (Fault.LOST, shares.lost),
-            (Fault.GARBLED, shares.garbled),
-        ):
+        for fault in Fault:
+            share: float = getattr(shares, fault.name.lower())
             if point < share:
                 return fault
             point -= share
@@ -103,7 +98,8 @@ class FaultSource:
     def throttle(self, service: str, kind: Kind) -> float:
         """Seconds that this request came too early for its rate limit; 0.0 when it may pass."""
         bucket = self._buckets.setdefault((service, kind), TokenBucket())
-        return bucket.take(self._backend.settings.rates.of(kind), self._backend.now())
+        limit: RateLimit = getattr(self._backend.settings.rates, kind)
+        return bucket.take(limit, self._backend.now())
 
 
 class Guard:

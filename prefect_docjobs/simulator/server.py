@@ -1,4 +1,4 @@
-"""Ways to run the simulator: as an ASGI app, in process behind a client, on a port, in a thread."""
+"""Ways to run the simulator: as an ASGI app, in process behind a client, on a port in a thread."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def create_app(
         services: What makes each service, such as ``simulator.mindee.routes.service``; all four by default.
 
     Returns:
-        An app with ``app.state.backend`` (a ``Backend``) and ``app.state.pushes`` (a ``Pushes``). Serve it
-        with ``serve`` or ``run_in_thread``, or call it in process through ``SimulatorTransport``.
+        An app with ``app.state.backend`` (a ``Backend``) and ``app.state.pushes`` (a ``Pushes``). It is
+        served by ``run_in_thread``, or called in process through ``SimulatorTransport``.
     """
     backend = Backend(settings, clock=clock or time.monotonic)
     faults = FaultSource(backend)
@@ -148,21 +148,6 @@ class Running:
     backend: Backend
 
 
-def serve(settings: Settings | None = None, host: str = "127.0.0.1", port: int = 4040) -> None:
-    """Serve the simulator until interrupted.
-
-    Args:
-        settings: How it behaves.
-        host: Address to listen on. It has a well-known key: keep it on loopback.
-        port: TCP port; 0 takes a free one.
-
-    Raises:
-        OSError: The port is taken.
-    """
-    with contextlib.closing(_listen(host, port)) as listener:
-        _server(create_app(settings), log_level="warning").run(sockets=[listener])
-
-
 @contextlib.contextmanager
 def run_in_thread(
     settings: Settings | None = None, host: str = "127.0.0.1", port: int = 0
@@ -185,28 +170,21 @@ def run_in_thread(
     """
     app = create_app(settings)
     with contextlib.closing(_listen(host, port)) as listener:
-        server = _server(app, log_level="critical")
+        server = _server(app)
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="simulator", daemon=True
         )
         thread.start()
-        _wait_until_started(server, thread)
+        while not server.started:
+            if not thread.is_alive():
+                raise RuntimeError("The simulator did not start.")
+            time.sleep(0.005)
+        shown = f"[{host}]" if ":" in host else host
         try:
-            yield Running(_origin(host, listener.getsockname()[1]), app.state.backend)
+            yield Running(f"http://{shown}:{listener.getsockname()[1]}", app.state.backend)
         finally:
             server.should_exit = True
             thread.join()
-
-
-def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
-    while not server.started:
-        if not thread.is_alive():
-            raise RuntimeError("The simulator did not start.")
-        time.sleep(0.005)
-
-
-def _origin(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -230,10 +208,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(app: Starlette, log_level: str) -> uvicorn.Server:
+def _server(app: Starlette) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
-        log_level=log_level,
+        log_level="critical",
         access_log=False,
         lifespan="on",
         ws="none",

@@ -72,18 +72,13 @@ class RateLimits(_Section):
     status: RateLimit = RateLimit()
     result: RateLimit = RateLimit()
 
-    def of(self, kind: Kind) -> RateLimit:
-        """The limit of one kind of request."""
-        limit: RateLimit = getattr(self, kind)
-        return limit
-
 
 class RetryAfter(_Section):
     """The ``Retry-After`` header of 429 and 503 answers.
 
     Attributes:
         form: ``none`` (no header), ``seconds`` (a whole number) or ``date`` (an HTTP date, RFC 9110 10.2.3).
-        seconds: The time asked for. None: for a 429 the time until the bucket has a token again,
+        seconds: The time that it gives. None: for a 429 the time until the bucket has a token again,
             for a 503 one second; both rounded up.
     """
 
@@ -92,7 +87,7 @@ class RetryAfter(_Section):
 
 
 class FaultShares(_Section):
-    """The shares of requests of one kind that go wrong; at most one fault strikes a request.
+    """The shares of requests of one kind that go wrong; a request has at most one fault.
 
     Attributes:
         unavailable: HTTP 503 in the service's own error shape, the request not acted on.
@@ -122,11 +117,6 @@ class Faults(_Section):
     submit: FaultShares = FaultShares()
     status: FaultShares = FaultShares()
     result: FaultShares = FaultShares()
-
-    def of(self, kind: Kind) -> FaultShares:
-        """The shares of one kind of request."""
-        shares: FaultShares = getattr(self, kind)
-        return shares
 
 
 class Webhooks(_Section):
@@ -207,14 +197,14 @@ class Settings(_Section):
     """All settings of one simulator.
 
     Attributes:
-        seed: Start of every random choice. A job's fate depends on the seed, its document's content and how
+        seed: Start of every random choice. How a job goes depends on the seed, its document's content and how
             often that content was submitted to that product before, not on the order of other documents.
         api_key: The one key that all services accept.
         duration: How long jobs take.
         failed_share: Jobs that end as failed although their document is good.
         stuck_share: Jobs that stay in processing for ever.
         not_found_after_submit: Seconds after a submit in which its job is answered with 404.
-        refuse_media_types: Refuse documents of a type that the service does not take (told by the bytes), as
+        refuse_media_types: Refuse documents of a type that the service does not take (read off the bytes), as
             the services do; False lets plain text through everywhere, for tests and benchmarks.
         single_use_results: A result can be read once; a second read gets 404 (Mindee's model option
             "Delete extracted data when fetched").

@@ -92,7 +92,7 @@ def test_a_url_is_answered_from_the_table_as_it_was_at_the_submit() -> None:
     backend.documents.clear()
     clock.advance(8)
     assert known.source.name == "acme.txt"
-    assert backend.read(known).look_for("invoice_number").value == "A-1"
+    assert backend.read(known).find_field("invoice_number").value == "A-1"
     assert unknown.failure is not None
     assert unknown.failure.reason == "unknown_url"
     assert set(backend.report()["submits"]["by_content"]) == {

@@ -460,21 +460,21 @@ def test_yes_no_and_neither() -> None:
 def test_a_field_is_found_under_its_other_names_and_as_the_type_asked_for(
     asked: str, kind: str, value: Any
 ) -> None:
-    assert read("invoice-brightwater.pdf").look_for(asked, kind).value == value
+    assert read("invoice-brightwater.pdf").find_field(asked, kind).value == value
 
 
 def test_part_of_a_name_finds_a_field_only_if_it_is_the_only_one() -> None:
     form = read("form-equipment-loan.txt")
-    assert form.look_for("cases", "integer").value == 2
-    assert form.look_for("insurance", "boolean").value is False
-    assert form.look_for("deposit", "number").value == 150.0
-    assert form.look_for("paid", "boolean").value is True
-    assert form.look_for("full").value == "Ana Souza"
-    assert read_text("Billing city: Ulm\nShipping city: Bonn").look_for("city").value is None
+    assert form.find_field("cases", "integer").value == 2
+    assert form.find_field("insurance", "boolean").value is False
+    assert form.find_field("deposit", "number").value == 150.0
+    assert form.find_field("paid", "boolean").value is True
+    assert form.find_field("full").value == "Ana Souza"
+    assert read_text("Billing city: Ulm\nShipping city: Bonn").find_field("city").value is None
 
 
 def test_a_due_date_never_answers_for_a_date() -> None:
-    assert read_text("Due date: 2026-03-05").look_for("date").value is None
+    assert read_text("Due date: 2026-03-05").find_field("date").value is None
 
 
 def test_a_value_may_stand_below_its_label_or_beside_it_without_a_colon() -> None:

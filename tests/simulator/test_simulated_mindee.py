@@ -166,7 +166,7 @@ async def test_switches_change_what_an_extraction_holds() -> None:
         assert inference["active_options"]["text_context"] is True
 
 
-async def test_a_data_schema_names_the_fields_to_look_for() -> None:
+async def test_a_data_schema_names_the_fields_to_find_field() -> None:
     fields = [
         {"name": "invoice_number", "title": "No", "type": "string", "is_array": False},
         {"name": "total_amount", "title": "Total", "type": "number", "is_array": False},

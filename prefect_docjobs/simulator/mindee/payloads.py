@@ -220,13 +220,13 @@ def _fields(options: Options, read: DocumentRead) -> dict[str, Any]:
         return {"value": found.value, "confidence": confidence, "locations": locations}
 
     def row(item: Mapping[str, Found], columns: list[dict[str, Any]]) -> dict[str, Any]:
-        cells = ((column, read.look_in_item(item, column["name"], _kind(column))) for column in columns)
+        cells = ((column, read.find_in_item(item, column["name"], _kind(column))) for column in columns)
         return {"fields": {column["name"]: simple(found) for column, found in cells}}
 
     def part(whole: str, part: Mapping[str, Any]) -> dict[str, Any]:
         """A field of an object, such as ``name`` of ``supplier``: found as ``supplier_name`` or ``name``."""
-        found = read.look_for(f"{whole}_{part['name']}", _kind(part))
-        return simple(found if found.value is not None else read.look_for(part["name"], _kind(part)))
+        found = read.find_field(f"{whole}_{part['name']}", _kind(part))
+        return simple(found if found.value is not None else read.find_field(part["name"], _kind(part)))
 
     def wanted(field: Mapping[str, Any]) -> dict[str, Any]:
         nested = field.get("nested_fields") or []
@@ -234,7 +234,7 @@ def _fields(options: Options, read: DocumentRead) -> dict[str, Any]:
             return {"items": [row(item, nested) for item in read.line_items]}
         if nested:
             return {"fields": {each["name"]: part(field["name"], each) for each in nested}}
-        found = read.look_for(field["name"], _kind(field))
+        found = read.find_field(field["name"], _kind(field))
         if field.get("is_array"):
             return {"items": [] if found.value is None else [simple(found)]}
         return simple(found)

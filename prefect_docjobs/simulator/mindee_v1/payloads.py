@@ -22,7 +22,7 @@ _WORDS = {
 }
 _WITH_BOX, _WITHOUT_BOX = 0.99, 0.9
 
-# mindee 5.4.0 SDK, v1/product/invoice/invoice_v4_document.py: field -> (name to look for, kind)
+# mindee 5.4.0 SDK, v1/product/invoice/invoice_v4_document.py: field -> (its name in documents, kind)
 _INVOICE_FIELDS: Mapping[str, tuple[str, str]] = {
     "billing_address": ("billing_address", "string"),
     "category": ("category", "string"),
@@ -144,8 +144,10 @@ def _page_extras(options: Options, text: str) -> dict[str, Any]:
 
 
 def _invoice(read: DocumentRead) -> dict[str, Any]:
-    prediction = {field: _value(read.look_for(name, kind)) for field, (name, kind) in _INVOICE_FIELDS.items()}
-    currency, tax = read.look_for("currency"), read.look_for("tax", "number")
+    prediction = {
+        field: _value(read.find_field(name, kind)) for field, (name, kind) in _INVOICE_FIELDS.items()
+    }
+    currency, tax = read.find_field("currency"), read.find_field("tax", "number")
     return {
         **prediction,
         **{name: [] for name in _INVOICE_LISTS},
@@ -177,7 +179,7 @@ _PREDICTIONS: Mapping[str, Callable[[DocumentRead], dict[str, Any]]] = {
 
 def _line_item(read: DocumentRead, item: Mapping[str, Found]) -> dict[str, Any]:
     cells = {
-        column: read.look_in_item(item, name, kind).value
+        column: read.find_in_item(item, name, kind).value
         for column, (name, kind) in _LINE_ITEM_COLUMNS.items()
     }
     boxes = [found.box for found in item.values() if found.box is not None]

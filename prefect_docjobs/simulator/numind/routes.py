@@ -13,6 +13,7 @@ import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -400,32 +401,25 @@ def _number(request: Request, name: str, usual: int, low: int, high: int) -> int
     return int(text)
 
 
-def _number_within(low: float, high: float) -> Callable[[str], bool]:
-    def is_within(text: str) -> bool:
-        try:
-            return low <= float(text) <= high
-        except ValueError:
-            return False
-
-    return is_within
+def _is_within(low: float, high: float, text: str) -> bool:
+    try:
+        return low <= float(text) <= high
+    except ValueError:
+        return False
 
 
 def _is_resolution(text: str) -> bool:
     return text == "automatic" or (text.isdecimal() and len(text) < 4 and 1 <= int(text) <= 600)
 
 
-def _is_switch(text: str) -> bool:
-    return text in {"true", "false"}
-
-
 _CHECKS: Mapping[str, Callable[[str], bool]] = {
-    "temperature": _number_within(0.0, 2.0),
-    "minExampleSimilarity": _number_within(0.0, 1.0),
-    "maxExampleTokenNumber": _number_within(0.0, 130_000.0),
+    "temperature": partial(_is_within, 0.0, 2.0),
+    "minExampleSimilarity": partial(_is_within, 0.0, 1.0),
+    "maxExampleTokenNumber": partial(_is_within, 0.0, 130_000.0),
     "randomSeed": _is_whole,
     "dpi": _is_resolution,
     "rasterizationDPI": _is_resolution,
-    "enableThinking": _is_switch,
-    "loopDetection": _is_switch,
+    "enableThinking": {"true", "false"}.__contains__,
+    "loopDetection": {"true", "false"}.__contains__,
     "timeout": lambda text: _DURATION.fullmatch(text) is not None,
 }

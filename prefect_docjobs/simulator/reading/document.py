@@ -57,7 +57,7 @@ class DocumentRead:
     sections: tuple[tuple[int, int, str], ...]
     decimal_comma: bool = False
 
-    def look_for(self, name: str, kind: str = "string") -> Found:
+    def find_field(self, name: str, kind: str = "string") -> Found:
         """The field that best answers a name.
 
         Args:
@@ -73,8 +73,8 @@ class DocumentRead:
             found = Found(self.kind, None, self.kind)
         return self._as_kind(found, kind)
 
-    def look_in_item(self, item: Mapping[str, Found], name: str, kind: str = "string") -> Found:
-        """Like `look_for`, in one row of `line_items`."""
+    def find_in_item(self, item: Mapping[str, Found], name: str, kind: str = "string") -> Found:
+        """Like `find_field`, in one row of `line_items`."""
         return self._as_kind(item.get(item_key(name), NOT_FOUND), kind)
 
     def _as_kind(self, found: Found, kind: str) -> Found:

@@ -347,14 +347,8 @@ def _page_labels(job: Job, read: DocumentRead) -> list[dict[str, Any]]:
     for page in read.pages:
         kind = next(kind for first, last, kind in read.sections if first <= page.number <= last)
         label, confidence = _label(kind, page.text, job.options.categories)
-        rows.append(
-            {
-                "page": page.number,
-                "classification": label,
-                "confidence": confidence,
-                "raw_result": label,
-            }
-        )
+        row = {"page": page.number, "classification": label, "confidence": confidence, "raw_result": label}
+        rows.append(row)
     return rows
 
 
@@ -369,15 +363,15 @@ def _label(kind: str, text: str, categories: tuple[Category, ...]) -> tuple[str,
         if kind != "document" and kind in {plain_name, plain_name.removesuffix("s"), kind_of_title(name)}:
             return name, 0.97
     folded_text = folded(text)
-    mentions = {}
-    for name, plain_name in names.items():
-        words = r"\W+".join(map(re.escape, plain_name.split("_")))
-        mentions[name] = len(re.findall(rf"\b{words}\b", folded_text))
-    best = max(names, key=mentions.__getitem__)
-    if mentions[best]:
+
+    def mentions(name: str) -> int:
+        words = r"\W+".join(map(re.escape, names[name].split("_")))
+        return len(re.findall(rf"\b{words}\b", folded_text))
+
+    best = max(names, key=mentions)
+    if mentions(best):
         return best, 0.8
-    other = next((name for name, plain_name in names.items() if plain_name == "other"), categories[0].name)
-    return other, 0.35
+    return next((name for name, plain_name in names.items() if plain_name == "other"), best), 0.35
 
 
 # Extract

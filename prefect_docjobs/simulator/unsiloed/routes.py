@@ -193,7 +193,7 @@ class _Routes:
         return job
 
     def _spent(self) -> int:
-        """What all jobs have cost, as the last one knows it; a reset starts again at 0."""
+        """What all jobs have cost, kept with the last one; a reset starts again at 0."""
         total, _ = self._backend.page(NAME, 0, 0)
         _, last = self._backend.page(NAME, max(0, total - 1), 1)
         return last[0].options.spent if last else 0
