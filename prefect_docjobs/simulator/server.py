@@ -150,7 +150,11 @@ class Running:
 
 @contextlib.contextmanager
 def run_in_thread(
-    settings: Settings | None = None, host: str = "127.0.0.1", port: int = 0
+    settings: Settings | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    app: Starlette | None = None,
 ) -> Iterator[Running]:
     """Serve the simulator in a thread while the context is open.
 
@@ -160,6 +164,7 @@ def run_in_thread(
         settings: How it behaves.
         host: Address to listen on.
         port: TCP port; 0 takes a free one.
+        app: What to serve, from ``create_app``; by default one with these settings.
 
     Yields:
         Its address and its backend.
@@ -168,7 +173,7 @@ def run_in_thread(
         OSError: The port is taken.
         RuntimeError: The server did not start.
     """
-    app = create_app(settings)
+    app = app or create_app(settings)
     with contextlib.closing(_listen(host, port)) as listener:
         server = _server(app)
         thread = threading.Thread(

@@ -33,7 +33,7 @@ def submit(backend: Backend, source: Source | None = None, service: str = "minde
     return backend.submit(service, "extraction", source or text(1))
 
 
-def fates(backend: Backend, numbers: list[int]) -> dict[int, tuple[float, bool, bool]]:
+def outcomes(backend: Backend, numbers: list[int]) -> dict[int, tuple[float, bool, bool]]:
     jobs = {number: submit(backend, text(number)) for number in numbers}
     return {
         number: (
@@ -55,7 +55,7 @@ def test_a_job_is_queued_then_processed_then_done() -> None:
     assert seen == [Phase.QUEUED, Phase.QUEUED, Phase.PROCESSING, Phase.PROCESSING, Phase.SUCCEEDED]
 
 
-def test_a_stuck_job_never_ends_and_a_failed_one_says_why() -> None:
+def test_a_stuck_job_never_ends_and_a_failed_one_has_its_reason() -> None:
     backend, clock = make_backend(settled(stuck_share=1.0))
     stuck = submit(backend)
     clock.advance(1e9)
@@ -104,9 +104,9 @@ def test_a_url_is_answered_from_the_table_as_it_was_at_the_submit() -> None:
 def test_a_fate_depends_on_seed_and_content_and_not_on_the_order_of_submits() -> None:
     settings = Settings(seed=7, failed_share=0.3, stuck_share=0.2)
     numbers = list(range(60))
-    forward = fates(make_backend(settings)[0], numbers)
-    backward = fates(make_backend(settings)[0], numbers[::-1])
-    other_seed = fates(make_backend(settings.merged({"seed": 8}))[0], numbers)
+    forward = outcomes(make_backend(settings)[0], numbers)
+    backward = outcomes(make_backend(settings)[0], numbers[::-1])
+    other_seed = outcomes(make_backend(settings.merged({"seed": 8}))[0], numbers)
     assert forward == backward
     assert forward != other_seed
     assert {stuck for _, stuck, _ in forward.values()} == {True, False}
