@@ -19,8 +19,11 @@ LINES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             '"mindee": "': '"acme": "prefect_docjobs.providers.acme:Acme", "mindee": "'
         },
         "prefect_docjobs/simulator/server.py": {
-            "import mindee,": "import acme, mindee,",
-            "half in (mindee,": "half in (acme, mindee,",
+            "from prefect_docjobs.simulator.mindee ": (
+                "from prefect_docjobs.simulator.acme import routes as acme\n"
+                "from prefect_docjobs.simulator.mindee "
+            ),
+            "    mindee.service,": "    acme.service, mindee.service,",
         },
         "prefect_docjobs/blocks/__init__.py": {
             "__all__ = [": "from prefect_docjobs.blocks.acme import AcmeCredentials, AcmeJob\n\n"
@@ -63,9 +66,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     code = [block.code for block in code_blocks(PAGE) if block.language == "python"]
-    for room, said in {"providers": "class Acme(Provider)", "simulator": "class SimulatedAcme"}.items():
+    (folder / "prefect_docjobs" / "simulator" / "acme").mkdir()
+    parts = {"providers/acme.py": "class Acme(Provider)", "simulator/acme/routes.py": "class SimulatedAcme"}
+    for path, said in parts.items():
         (new,) = (block for block in code if said in block)
-        (folder / "prefect_docjobs" / room / "acme.py").write_text(new, "utf-8")
+        (folder / "prefect_docjobs" / path).write_text(new, "utf-8")
     blocks = block_run_by(__file__, "docs/add-a-provider.md").code
     (folder / "prefect_docjobs" / "blocks" / "acme.py").write_text(blocks, "utf-8")
     for name, lines in LINES.items():

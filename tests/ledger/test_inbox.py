@@ -398,7 +398,7 @@ async def test_a_ledger_of_the_first_version_is_upgraded_with_its_rows(url: str)
         assert kept.record.state is State.DONE
 
 
-async def test_the_upgrade_fills_in_the_aliases_that_a_push_may_look_for(url: str) -> None:
+async def test_the_upgrade_fills_in_the_aliases_that_a_push_may_find_field(url: str) -> None:
     facts = {
         "open": ("submitted", "docjobs-open"),
         "done": ("done", "docjobs-done"),

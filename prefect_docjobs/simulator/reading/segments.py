@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prefect_docjobs.simulator.reading import Box, DocumentRead, PageRead
-from prefect_docjobs.simulator.reading.parts import Line, box_around
+from prefect_docjobs.simulator.reading.document import DocumentRead
+from prefect_docjobs.simulator.reading.pages import Box, Line, PageRead, box_around
 
 _COLUMNS_OF_A_TABLE = 3
 
@@ -35,7 +35,7 @@ class Segment:
     @property
     def box(self) -> Box | None:
         """Where it is printed, if that is known."""
-        return box_around(tuple(word for line in self.lines for cell in line for word in cell.words))
+        return box_around([word for line in self.lines for cell in line for word in cell.words])
 
     @property
     def markdown(self) -> str:
@@ -61,19 +61,14 @@ def segments_of(page: PageRead) -> list[Segment]:
     """The segments of a page from top to bottom."""
     segments: list[Segment] = []
     for line in page.lines:
-        columns = len(line) if len(line) >= _COLUMNS_OF_A_TABLE else 0
+        kind: Literal["Title", "Text", "Table"] = "Table" if len(line) >= _COLUMNS_OF_A_TABLE else "Text"
         last = segments[-1] if segments else None
-        if last is not None and last.kind == ("Table" if columns else "Text") and _goes_on(last, line):
-            segments[-1] = Segment(last.kind, last.page, (*last.lines, line))
+        if last and last.kind == kind and (kind == "Text" or len(last.lines[0]) == len(line)):
+            segments[-1] = Segment(kind, page.number, (*last.lines, line))
         else:
-            first = page.number == 1 and last is None
-            kind: Literal["Title", "Text", "Table"] = "Table" if columns else "Title" if first else "Text"
-            segments.append(Segment(kind, page.number, (line,)))
+            is_title = kind == "Text" and page.number == 1 and last is None
+            segments.append(Segment("Title" if is_title else kind, page.number, (line,)))
     return segments
-
-
-def _goes_on(segment: Segment, line: Line) -> bool:
-    return segment.kind == "Text" or len(segment.lines[0]) == len(line)
 
 
 def markdown_of(read: DocumentRead) -> str:

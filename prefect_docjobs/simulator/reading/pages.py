@@ -1,9 +1,10 @@
-"""What a reader of documents speaks of: boxes, words, pages, cells and the values found in them."""
+"""A page that was read: words, their boxes, lines of cells, and the values found in them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TypeAlias
 
 Value: TypeAlias = "str | float | int | bool | None"
@@ -30,6 +31,11 @@ class Box:
     y0: float
     x1: float
     y1: float
+
+    @property
+    def corners(self) -> list[list[float]]:
+        """The four `[x, y]` corners, clockwise from the top left."""
+        return [[self.x0, self.y0], [self.x1, self.y0], [self.x1, self.y1], [self.x0, self.y1]]
 
     def joined(self, other: Box) -> Box:
         """The smallest box around this one and another one of the same page."""
@@ -123,11 +129,12 @@ def page_of_lines(number: int, lines: list[Line], width: float, height: float) -
     return PageRead(number, text, words, width, height, tuple(lines))
 
 
-def box_around(words: tuple[Word, ...]) -> Box | None:
+def around(boxes: Sequence[Box]) -> Box | None:
+    """The smallest box around boxes of one page, None if there are none."""
+    return reduce(Box.joined, boxes) if boxes else None
+
+
+def box_around(words: Sequence[Word]) -> Box | None:
     """The box around words of one page, None as soon as one word has none."""
-    around: Box | None = None
-    for word in words:
-        if word.box is None:
-            return None
-        around = word.box if around is None else around.joined(word.box)
-    return around
+    boxes = [word.box for word in words if word.box is not None]
+    return around(boxes) if len(boxes) == len(words) else None
