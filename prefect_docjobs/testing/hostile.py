@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import httpx
@@ -31,9 +31,12 @@ from prefect_docjobs.providers.values import usable_id
 from prefect_docjobs.testing.clock import virtual_time
 from prefect_docjobs.testing.service import SimulatedService, connected
 
-EXAMPLES = settings(max_examples=200, deadline=None, database=None)
-_STATUSES = st.sampled_from([200, 201, 202, 204, 206, 302])
-_REFUSALS = st.sampled_from([301, 307, 400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503])
+EXAMPLES = settings(max_examples=100, deadline=None, database=None)
+_ODD_TEXTS: tuple[str, ...] = ("", " ", "..", "\x00", "\ud800", "x" * 600, "https://evil.example/")
+_ODD_NUMBERS: tuple[float, ...] = (0, -1, 7, 2**70, 1e308, 5e-324, math.nan, True)
+_ODD_VALUES: tuple[Any, ...] = (None, [], {}, [{}], *_ODD_TEXTS, *_ODD_NUMBERS)
+_SUCCESSES = (200, 201, 202, 204, 206, 302)
+_REFUSALS = (404, 301, 307, 400, 401, 402, 403, 408, 409, 413, 422, 429, 500, 502, 503)
 
 
 @dataclass
@@ -62,7 +65,7 @@ class HostileAnswers:
                 assert isinstance(submitted, Submitted)
                 assert usable_id(submitted.job_id)
 
-        _vary(recorded, "submit", _STATUSES, check)
+        _vary(recorded, "submit", _SUCCESSES, check)
 
     def test_any_status_is_about_our_job_or_a_typed_error(self, recorded: list[Recorded]) -> None:
         def check(job: Recorded, answer: Answer) -> None:
@@ -75,7 +78,7 @@ class HostileAnswers:
                 with suppress(ValueError):  # an id that cannot be part of a path
                     job.provider.result_request(status.ref)
 
-        _vary(recorded, "status", _STATUSES, check)
+        _vary(recorded, "status", _SUCCESSES, check)
 
     def test_any_result_is_a_value_with_rows_or_a_typed_error(self, recorded: list[Recorded]) -> None:
         def check(job: Recorded, answer: Answer) -> None:
@@ -88,7 +91,7 @@ class HostileAnswers:
                 _check_locations([block.location for block in result.blocks if block.location])
                 assert all(block.text.strip() for block in result.blocks)
 
-        _vary(recorded, "result", _STATUSES, check)
+        _vary(recorded, "result", _SUCCESSES, check)
 
     def test_any_refusal_is_a_typed_error_for_people(self, recorded: list[Recorded]) -> None:
         def check(job: Recorded, answer: Answer) -> None:
@@ -108,7 +111,7 @@ class HostileAnswers:
                 assert push.state.is_terminal
 
         if recorded[0].provider.capabilities.push:
-            _vary(recorded, "push", _STATUSES, check)
+            _vary(recorded, "push", _SUCCESSES, check)
 
     def test_any_page_of_a_list_has_usable_ids_or_is_a_typed_error(self, recorded: list[Recorded]) -> None:
         job = recorded[0]
@@ -122,7 +125,7 @@ class HostileAnswers:
                     assert isinstance(page, JobPage)
                     assert all(usable_id(job_id) for job_id in page.rows)
 
-            _vary([job], "list", st.just(200), check)
+            _vary([job], "list", [200], check)
 
     def test_any_stream_reports_statuses_or_is_a_typed_error(self, recorded: list[Recorded]) -> None:
         job = recorded[0]
@@ -134,7 +137,7 @@ class HostileAnswers:
                 return [status async for status in job.provider.stream(http, job.ref)]
 
             @EXAMPLES
-            @given(_damaged(job.stream) | _bodies(_json(job, [])))
+            @given(_damaged(job.stream) | _bodies(_json(job, "status")))
             def check(body: bytes) -> None:
                 answer = Answer(200, {"content-type": "text/event-stream"}, body)
                 with suppress(DocJobsError):
@@ -143,6 +146,20 @@ class HostileAnswers:
                         assert status.ref.job_id == job.ref.job_id
 
             check()
+
+    def test_an_answer_about_another_job_is_refused(self, recorded: list[Recorded]) -> None:
+        for job in recorded:
+            readers: dict[str, Callable[[Answer], object]] = {
+                "status": partial(job.provider.read_status, job.ref),
+                "result": partial(job.provider.read_result, job.ref),
+            }
+            for step, read in readers.items():
+                for body in map(json.dumps, job.answers[step]):
+                    ours = json.dumps(job.ref.job_id)
+                    answer = Answer(200, {}, body.replace(ours, '"another-job"').encode())
+                    if ours in body:
+                        with pytest.raises(ServiceError), job.provider.reading(answer):
+                            read(answer)
 
     @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"error":', b'{"detail":[', b'{"result":'])
     def test_bottomless_nesting_is_a_typed_error(self, recorded: list[Recorded], opening: bytes) -> None:
@@ -226,27 +243,52 @@ def _parsed(body: bytes) -> Any:
 def _vary(
     recorded: Sequence[Recorded],
     step: str,
-    statuses: st.SearchStrategy[int],
+    statuses: Sequence[int],
     check: Callable[[Recorded, Answer], None],
 ) -> None:
-    """Call `check` with many variations of what the service answers at this step."""
-    strategies = [_bodies(_json(job, job.answers[step])) for job in recorded]
-    jobs = zip(recorded, strategies, strict=True)
-    cases = st.one_of([st.tuples(st.just(job), bodies) for job, bodies in jobs])
+    """Call `check` with many variations of what the service answers at this step.
+
+    First each single change of each of its answers, then anything at all.
+    """
+    for job in recorded:
+        path = job.provider.status_request(job.ref).path
+        for body in _changed_once(job, step):
+            check(job, Answer(statuses[0], httpx.Headers(), body, url=path))
+
+    jobs = [st.tuples(st.just(job), _bodies(_json(job, step))) for job in recorded]
     kinds = st.sampled_from(["application/json", "text/plain", "text/html", "", "\x00/;"])
     results = [job.provider.result_request(job.ref).path.encode() for job in recorded]
     known = [*results, *(b"https://evil.example" + path for path in results)]
     locations = st.none() | st.sampled_from(known) | st.binary(min_size=1, max_size=20)
 
     @EXAMPLES
-    @given(cases, statuses, kinds, locations)
+    @given(st.one_of(jobs), st.sampled_from(statuses), kinds, locations)
     def run(case: tuple[Recorded, bytes], status: int, kind: str, location: bytes | None) -> None:
         job, body = case
         headers = [(b"content-type", kind.encode()), *([(b"location", location)] if location else [])]
-        path = job.provider.status_request(job.ref).path
-        check(job, Answer(status, httpx.Headers(headers), body, url=path))
+        check(
+            job, Answer(status, httpx.Headers(headers), body, url=job.provider.status_request(job.ref).path)
+        )
 
     run()
+
+
+def _changed_once(job: Recorded, step: str) -> Iterator[bytes]:
+    """The answers to all steps as they are, and those to this one with one value removed or replaced."""
+    for answer in (answer for answers in job.answers.values() for answer in answers):
+        yield json.dumps(answer).encode()
+    known = _values_by_key(job)
+    for answer in job.answers[step]:
+        holder = [deepcopy(answer)]
+        for container, key in list(_places(holder)):
+            value = container[key]
+            for other in (*_ODD_VALUES, *known.get(key, ())):
+                container[key] = other
+                yield json.dumps(holder[0]).encode()
+            if isinstance(container, dict):
+                del container[key]
+                yield json.dumps(holder[0]).encode()
+            container[key] = value
 
 
 def json_values(keys: Sequence[str] = (), words: Sequence[str] = ()) -> st.SearchStrategy[Any]:
@@ -260,54 +302,45 @@ def json_values(keys: Sequence[str] = (), words: Sequence[str] = ()) -> st.Searc
     )
 
 
-def _json(job: Recorded, examples: list[Any]) -> st.SearchStrategy[Any]:
-    """JSON of any shape with the keys and the words of the service, or an answer of its own with changes."""
-    keys, words = _vocabulary(list(job.answers.values()))
-    anything = json_values(sorted(keys), sorted(words | {job.ref.job_id, "https://evil.example/"}))
-    own = [example for example in examples if isinstance(example, (dict, list)) and example]
-    return anything | _changed(own, anything) if own else anything
+def _json(job: Recorded, step: str) -> st.SearchStrategy[Any]:
+    """JSON of any shape with the keys and words of the service, or an answer of its own with some changes."""
+    known = _values_by_key(job)
+    words = {value for values in known.values() for value in values if isinstance(value, str)}
+    anything = json_values(sorted(known), sorted(words | {job.ref.job_id, "https://evil.example/"}))
+    own = [answer for answer in job.answers[step] if isinstance(answer, dict)]
+    changes = st.lists(st.tuples(st.integers(0, 10_000), anything), min_size=2, max_size=4)
 
-
-def _vocabulary(value: Any) -> tuple[set[str], set[str]]:
-    """All keys and all short texts in a JSON value."""
-    keys, words = set[str](), set[str]()
-    pending = [value]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            keys |= {key for key in node if len(key) <= 40}
-            pending += node.values()
-        elif isinstance(node, list):
-            pending += node
-        elif isinstance(node, str) and len(node) <= 40:
-            words.add(node)
-    return keys, words
-
-
-def _changed(examples: list[Any], anything: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    places = st.lists(st.tuples(st.integers(0, 10_000), st.booleans(), anything), min_size=1, max_size=4)
-
-    def change(example: Any, changes: list[tuple[int, bool, Any]]) -> Any:
+    def change(example: Any, made: list[tuple[int, Any]]) -> Any:
         holder = [deepcopy(example)]
-        for place, remove, value in changes:
-            nodes = list(_nodes(holder))
-            container, key = nodes[place % len(nodes)]
-            if remove and isinstance(container, dict):
-                del container[key]
-            else:
-                container[key] = value
+        for number, value in made:
+            places = list(_places(holder))
+            container, key = places[number % len(places)]
+            container[key] = value
         return holder[0]
 
-    return st.builds(change, st.sampled_from(examples), places)
+    return anything | st.builds(change, st.sampled_from(own), changes) if own else anything
 
 
-def _nodes(container: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in a JSON value, as the container and the key or index in it."""
-    items = list(container.items()) if isinstance(container, dict) else list(enumerate(container))
-    for key, value in items:
+def _values_by_key(job: Recorded) -> dict[str, list[Any]]:
+    """Some values of each key in the answers of a service; all its state words for a state."""
+    found: dict[str, list[Any]] = {}
+    for container, key in _places([list(job.answers.values())]):
+        values = found.setdefault(key, []) if isinstance(container, dict) else []
+        if container[key] not in values and len(values) < 4:
+            values.append(container[key])
+    for values in found.values():
+        if any(isinstance(value, str) and value.lower() in job.provider.states for value in values):
+            values.extend(job.provider.states)
+    return found
+
+
+def _places(container: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a JSON value, as the container and the key or index in it; three items of a list."""
+    keys = list(container) if isinstance(container, dict) else range(len(container))[:3]
+    for key in keys:
         yield container, key
-        if isinstance(value, (dict, list)):
-            yield from _nodes(value)
+        if isinstance(container[key], (dict, list)):
+            yield from _places(container[key])
 
 
 def _bodies(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
