@@ -35,7 +35,7 @@ from prefect_docjobs.models import Field, JobRef, JobState, Outcome, Result
 from prefect_docjobs.providers import Provider, provider_class
 from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.schedule import Schedule
-from prefect_docjobs.simulator.app import create_app
+from prefect_docjobs.simulator.server import create_app
 from prefect_docjobs.simulator.settings import Settings
 from prefect_docjobs.waiter import Patience
 
@@ -256,7 +256,7 @@ def test_the_simulators_control_routes_are_complete() -> None:
 
 
 def test_the_simulators_report_is_explained() -> None:
-    report = create_app().state.world.report()
+    report = create_app().state.backend.report()
     rows = [line for line in prose(DOCS / "simulator.md") if line.startswith("| `")]
     explained = {row.split("`")[1] for row in rows}
     assert set(report) - explained == set()

@@ -25,7 +25,7 @@ def test_each_service_gets_one_document_once() -> None:
             variables[f"DOCJOBS_LIVE_{name.upper()}_URL"] = simulator.base_url
         report = _run(variables)
         assert "4 passed" in report, report
-        submits = simulator.world.report()["submits"]
+        submits = simulator.backend.report()["submits"]
     assert (submits["total"], submits["repeated"]) == (len(BUILT_IN), [])
 
 

@@ -339,6 +339,7 @@ async def test_a_job_is_saved_and_loaded_by_name_with_its_account(
     loaded: Any = await Block.aload(f"{slug}/saved-{name.replace('_', '-')}")
     assert type(loaded) is JOBS[name]
     assert loaded.provider() == jobs[name].provider()
+    assert loaded.credentials.api_key is not None
     assert loaded.credentials.api_key.get_secret_value() == KEY
     assert loaded.credentials.tenant_id == jobs[name].credentials.tenant_id
 

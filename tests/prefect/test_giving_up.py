@@ -61,7 +61,7 @@ async def known() -> Counter[tuple[Known, Reason | None]]:
 
 
 def phases(simulator: Running) -> dict[str, int]:
-    jobs: dict[str, int] = simulator.world.report()["jobs"]
+    jobs: dict[str, int] = simulator.backend.report()["jobs"]
     return {phase: number for phase, number in jobs.items() if phase != "total"}
 
 
@@ -119,7 +119,7 @@ async def test_a_service_that_cannot_cancel_is_noted_and_nothing_is_bought_twice
     assert await known() == {(Known.FAILED, Reason.TIMEOUT): 3}
     assert all("runs to its end and is billed" in (record.error or "") for record in await records())
     await hooked(await buys(mindee), Crashed())
-    assert slow.world.report()["submits"]["total"] == 3
+    assert slow.backend.report()["submits"]["total"] == 3
 
 
 async def test_a_job_that_had_ended_is_kept_for_the_next_run(job: DocJob) -> None:

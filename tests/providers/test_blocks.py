@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from support.wire import ref_of
 
@@ -99,7 +101,7 @@ def test_words_of_an_ocr_have_their_places() -> None:
 
 def test_segments_of_a_parse_are_blocks_in_our_words() -> None:
     page = {"page_number": 1, "page_width": 200, "page_height": 100}
-    segments = [
+    segments: list[dict[str, Any]] = [
         {
             "segment_type": "Title",
             "content": "Offer",

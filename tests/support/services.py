@@ -14,9 +14,8 @@ import httpx
 from prefect_docjobs.http import Http, Limits
 from prefect_docjobs.models import Result
 from prefect_docjobs.providers import Provider, provider_class
-from prefect_docjobs.simulator.app import create_app
-from prefect_docjobs.simulator.engine import World
-from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 from prefect_docjobs.simulator.settings import Settings
 from prefect_docjobs.testing import Conditions, SimulatedService
 from prefect_docjobs.testing.service import invoice, png
@@ -63,11 +62,11 @@ def provider(name: str) -> Provider:
 
 @dataclass(frozen=True)
 class Connected:
-    """A provider, its client, and the world that answers."""
+    """A provider, its client, and the backend that answers."""
 
     provider: Provider
     http: Http
-    world: World
+    backend: Backend
     requests: list[httpx.Request]
 
 
@@ -101,7 +100,7 @@ async def connected(
         base_url=ORIGIN, api_key=key, tenant="acme", limits=limits, transport=recorder
     )
     async with http:
-        yield Connected(provider(name), http, app.state.world, recorder.requests)
+        yield Connected(provider(name), http, app.state.backend, recorder.requests)
         await app.state.pushes.deliver_due()
 
 
@@ -162,6 +161,6 @@ class OurService(SimulatedService):
             settings["webhooks"] = {"url": "http://receiver.test/{service}", "secret": self.secret}
         clock = asyncio.get_running_loop().time
         app = create_app(Settings().merged(settings), clock=clock, push_transport=receiver)
-        app.state.world.documents.update(conditions.downloads)
+        app.state.backend.documents.update(conditions.downloads)
         yield SimulatorTransport(app)
         await app.state.pushes.deliver_due()

@@ -53,7 +53,7 @@ def run_demo(
     with own_prefect() as prefect, _services() as services, prefect.client(_FLOW) as flow:
         _wait_for(prefect, out)
         orders = Orders.for_documents(
-            documents, services_url=services.base_url, api_key=services.world.settings.api_key, output=files
+            documents, services_url=services.base_url, api_key=services.backend.settings.api_key, output=files
         )
         elapsed = _follow(flow, orders, page, sends, print_json if as_json else None)
         if not as_json:
