@@ -18,8 +18,7 @@ from typing import Any, cast
 from prefect.input import RunInput
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from prefect_docjobs.comparison import Doubt
-from prefect_docjobs.comparison.numbers import read_number
+from prefect_docjobs.comparison import Doubt, read_number
 from prefect_docjobs.flows.reviewing.decisions import Decision, OpenDocument
 from prefect_docjobs.flows.tables import EXACT, cell
 from prefect_docjobs.tasks.names import count
