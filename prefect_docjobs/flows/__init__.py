@@ -5,7 +5,7 @@ from prefect_docjobs.flows.comparing import compare_services
 from prefect_docjobs.flows.dead_letters import DeadLetter, read_dead_letters
 from prefect_docjobs.flows.deferred import extract_folder_deferred
 from prefect_docjobs.flows.folder import extract_folder
-from prefect_docjobs.flows.loading import load_documents
+from prefect_docjobs.flows.load_documents import load_documents
 from prefect_docjobs.flows.parameters import JobParameter, job_label
 from prefect_docjobs.flows.reconcile import reconcile_jobs
 from prefect_docjobs.flows.redrive import redrive_failures

@@ -30,8 +30,9 @@ from prefect_docjobs.errors import ConfigurationError, InvalidDocument
 from prefect_docjobs.flows import load_documents
 from prefect_docjobs.flows.assets import asset_at
 from prefect_docjobs.flows.ending import publish_report
-from prefect_docjobs.flows.loading.destination import Destination
+from prefect_docjobs.flows.load_documents import Destination
 from prefect_docjobs.flows.run_report import RunReport
+from prefect_docjobs.loading import open_store
 from prefect_docjobs.models import Batch, Outcome
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running, run_in_thread
@@ -154,7 +155,7 @@ def test_two_jobs_over_the_same_documents_do_not_meet(
     ]
 
 
-@pytest.mark.parametrize("destination", ["duckdb:{}/rows.db", "duckdb:{}/rows", "parquet:{}/lake"])
+@pytest.mark.parametrize("destination", ["duckdb:{}/rows.db", "duckdb:{}/rows", "delta:{}/lake"])
 def test_a_load_takes_no_file_of_its_own_for_a_document(
     inbox: Path, jobs: Mapping[str, DocJob], destination: str
 ) -> None:
@@ -166,7 +167,7 @@ def test_a_load_takes_no_file_of_its_own_for_a_document(
 def test_documents_in_the_folder_of_the_destination_are_refused(inbox: Path, read_by: DocJob) -> None:
     before = sorted(inbox.iterdir())
     with pytest.raises(ConfigurationError, match="its folder"):
-        asyncio.run(load_documents(str(inbox), read_by, f"parquet:{inbox}"))
+        asyncio.run(load_documents(str(inbox), read_by, f"delta:{inbox}"))
     assert sorted(inbox.iterdir()) == before
 
 
@@ -303,7 +304,7 @@ def test_after_a_kill_each_document_is_loaded_once_and_paid_for_once(
     [
         ("postgresql://me:hunter2@127.0.0.1/db", "password"),
         ("postgresql://me@127.0.0.1/db?password=hunter2", "password"),
-        ("parquet:s3://key:hunter2@bucket/lake", "password"),
+        ("delta:s3://key:hunter2@bucket/lake", "password"),
         ("env:NO_SUCH_VARIABLE", "NO_SUCH_VARIABLE is not set"),
         ("secret/no-such-block", "secret/no-such-block"),
         ("sqlite:x.db", "duckdb:FILE"),
@@ -373,7 +374,7 @@ async def test_a_load_shows_a_bar_two_tables_and_a_summary_with_its_counts(
     ]
     (failure,) = json.loads(artifacts["failures"].data)
     assert (failure["document"], failure["where"]) == (TEXT, str(inbox / TEXT))
-    assert failure["what to do"].startswith("Mend the document")
+    assert failure["what to do"].startswith("Fix the document")
     told = lines_of(artifacts["summary"])
     for line in (
         "| Found | 4 |",
@@ -508,8 +509,8 @@ async def test_artifacts_that_prefect_refuses_cost_warnings_and_not_the_load(
         ("duckdb:/srv/a.duckdb", None, "/srv/a.duckdb", "file:///srv/a.duckdb"),
         ("duckdb:////srv/a.duckdb", "raw", "/srv/a.duckdb", "file:///srv/a.duckdb"),
         ("/srv/a.duckdb", None, "/srv/a.duckdb", "file:///srv/a.duckdb"),
-        ("parquet:/srv/lake", None, "/srv/lake", "file:///srv/lake"),
-        ("parquet:s3://key@bucket/lake/?x=1", None, "s3://bucket/lake", "s3://bucket/lake"),
+        ("delta:/srv/lake", None, "/srv/lake", "file:///srv/lake"),
+        ("delta:s3://key@bucket/lake/?x=1", None, "s3://bucket/lake", "s3://bucket/lake"),
         ("postgresql://me:p%40ss@db:5433/w?sslmode=require", None, *["postgresql://db:5433/w"] * 2),
         ("postgres://me:pass@db/w", "raw", "postgresql://db/w", "postgresql://db/w/raw"),
         ("postgresql:///w?host=db&password=pass", None, *["postgresql://db/w"] * 2),
@@ -519,6 +520,6 @@ async def test_artifacts_that_prefect_refuses_cost_warnings_and_not_the_load(
 def test_a_destination_is_told_without_user_password_and_options(
     address: str, schema: str | None, place: str, asset: str
 ) -> None:
-    told = Destination.of(address, schema)
-    assert told.place == place
-    assert asset_at(told.asset).key == asset
+    found = open_store(address, schema).place
+    assert found == place
+    assert asset_at(Destination(found, schema).asset).key == asset
