@@ -66,12 +66,12 @@ async def _batch(run: Run) -> Figures:
     ways = {OWN_LOOPS: own_loop(1.5, 1.5), FAIR: fair_limiter(run.rate)}
     service = provider(SERVICE) if run.way == LISTED else polled(SERVICE)
     paces = _told(run.rate) if run.way in {LISTED, POLLED} else _untold
-    async with simulated(SERVICE, settings, paces) as (http, world):
+    async with simulated(SERVICE, settings, paces) as (http, backend):
         way = ways.get(run.way) or ours()
         await run_batch(service, http, invoices(DOCUMENTS), way, per_second=SUBMITS_PER_SECOND)
-        requests = world.sightings.requests["status"]
-        refused = 100.0 * world.sightings.given["429"] / requests
-        return {**seen(world), "status requests": requests, REFUSED: refused}
+        requests = backend.stats.requests["status"]
+        refused = 100.0 * backend.stats.given["429"] / requests
+        return {**seen(backend), "status requests": requests, REFUSED: refused}
 
 
 def _told(rate: float) -> Callable[[Callable[[], float]], Paces]:

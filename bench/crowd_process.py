@@ -18,7 +18,7 @@ from bench.services import client, polled
 from prefect_docjobs.http import Http, shared_ssl_context
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.providers.base import Polling
-from prefect_docjobs.simulator.sightings import summary
+from prefect_docjobs.simulator.stats import summary
 from prefect_docjobs.waiter import Patience, Waiter
 
 

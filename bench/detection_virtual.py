@@ -16,7 +16,7 @@ from bench.virtual import in_virtual_time, simulated
 from bench.ways import Way, ours, own_loop, run_batch
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.schedule import Durations
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.settings import Settings
 
 SERVICE = "numind"
@@ -64,13 +64,13 @@ def _measured(run: Run) -> tuple[Figures, str]:
 async def _batch(run: Run) -> Figures:
     settings = Settings(seed=run.seed, duration=LAWS[run.law])
     known = Durations()
-    async with simulated(SERVICE, settings) as (http, world):
+    async with simulated(SERVICE, settings) as (http, backend):
         if run.way in {LEARNED, LISTED_LEARNED}:
             await run_batch(polled(SERVICE), http, invoices(JOBS, first=JOBS), ours(known))
-            world.reset()
+            backend.reset()
         service, way = _set_up(run.way, known)
         await run_batch(service, http, invoices(JOBS), way)
-        return seen(world)
+        return seen(backend)
 
 
 def _set_up(name: str, known: Durations) -> tuple[Provider, Way]:
@@ -80,7 +80,7 @@ def _set_up(name: str, known: Durations) -> tuple[Provider, Way]:
     return polled(SERVICE), loops.get(name) or ours(known)
 
 
-def seen(world: World) -> dict[str, float | None]:
+def seen(backend: Backend) -> dict[str, float | None]:
     """What the simulator saw since its last reset."""
-    delays = [job.detection_latency for job in world.all_jobs() if job.detection_latency is not None]
-    return detection(world.sightings.requests["status"], len(world.all_jobs()), delays)
+    delays = [job.detection_latency for job in backend.all_jobs() if job.detection_latency is not None]
+    return detection(backend.stats.requests["status"], len(backend.all_jobs()), delays)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TypeAlias
 
-from prefect_docjobs.simulator.sightings import summary
+from prefect_docjobs.simulator.stats import summary
 
 Figures: TypeAlias = Mapping[str, float | str | None]
 """Values by name; a name ends in its unit where it has one."""

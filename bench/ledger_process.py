@@ -16,7 +16,7 @@ from bench.services import client, provider
 from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger
-from prefect_docjobs.simulator.sightings import summary
+from prefect_docjobs.simulator.stats import summary
 
 _SERVICE = "numind"
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bench.simulator import Simulator, free_port, wait_until_it_answers
 from prefect_docjobs.simulator import server
-from prefect_docjobs.simulator.app import create_app
+from prefect_docjobs.simulator.server import create_app
 
 
 class Held:

@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 from bench.services import client
 from prefect_docjobs.http import Http, Paces
-from prefect_docjobs.simulator.app import create_app
-from prefect_docjobs.simulator.engine import World
-from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 from prefect_docjobs.simulator.settings import Settings
 from prefect_docjobs.simulator.virtual_time import VirtualLoop
 
@@ -41,8 +40,8 @@ async def simulated(
     name: str,
     settings: Settings,
     paces: Callable[[Callable[[], float]], Paces] = lambda clock: Paces(clock=clock),
-) -> AsyncIterator[tuple[Http, World]]:
-    """A client of one service, and the world that answers it, on the running loop's clock.
+) -> AsyncIterator[tuple[Http, Backend]]:
+    """A client of one service, and the backend that answers it, on the running loop's clock.
 
     Args:
         name: Registry name of the service.
@@ -51,6 +50,6 @@ async def simulated(
     """
     clock = asyncio.get_running_loop().time
     app = create_app(settings, clock=clock)
-    world: World = app.state.world
+    backend: Backend = app.state.backend
     async with client(name, _ORIGIN, transport=SimulatorTransport(app), paces=paces(clock)) as http:
-        yield http, world
+        yield http, backend

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import prefect_docjobs
-from prefect_docjobs.providers import PROVIDERS
+from prefect_docjobs.providers.registry import BUILT_IN
 
 WITHOUT_PREFECT = [
     "prefect_docjobs",
@@ -20,7 +20,7 @@ WITHOUT_PREFECT = [
         f"prefect_docjobs.{room}"
         for room in ("errors", "models", "http", "providers", "schedule", "waiter", "extraction")
     ),
-    *(f"prefect_docjobs.providers.{name}" for name in PROVIDERS),
+    *(f"prefect_docjobs.providers.{name}" for name in BUILT_IN),
 ]
 NOUNS = ("Batch", "Document", "Field", "JobRef", "JobState", "JobStatus", "Outcome", "Result")
 

@@ -53,6 +53,9 @@ PAYING_ACCOUNT = (
 )
 """What the form of a job says of its credentials."""
 
+API_KEY: Any = Field(title="API key", description="The API key, alone: no 'Bearer' or 'Token' before it.")
+"""The field `api_key: SecretStr` of credentials that are nothing without a key."""
+
 _SCHEME = re.compile(r"(bearer|token|basic|authorization|x-api-key|api-key)\b[\s:]", re.IGNORECASE)
 _LIKE_A_SETTING = re.compile(r"[a-z_]{1,32}")
 # What Prefect writes beside the fields of a block when it dumps one.
@@ -146,10 +149,15 @@ class DocJobsBlock(Block, ABC):
 
 
 class Account(DocJobsBlock, CredentialsBlock, ABC):
-    """An account with one service: the API key, where the service is, and whose account it is."""
+    """An account with one service: its API key if it has one, where the service is, whose account it is."""
 
-    api_key: SecretStr = Field(
-        title="API key", description="The API key, alone: no 'Bearer' or 'Token' before it."
+    api_key: SecretStr | None = Field(
+        default=None,
+        title="API key",
+        description=(
+            "The API key, alone: no 'Bearer' or 'Token' before it. Leave it empty for a server that asks for "
+            "none."
+        ),
     )
     base_url: str = Field(
         title="Base URL",
@@ -159,11 +167,15 @@ class Account(DocJobsBlock, CredentialsBlock, ABC):
         default=None,
         description=(
             "A name for the account, written into every job ref so that no account takes up another's jobs. "
-            "By default a short hash of the key; give a name to keep refs valid when the key is changed."
+            "By default a short hash of the key; give a name to keep refs valid when the key is changed. "
+            "Without a key it is no-key."
         ),
     )
 
-    _check_api_key = field_validator("api_key")(checked_secret)
+    @field_validator("api_key")
+    @classmethod
+    def _check_api_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return key if key is None else checked_secret(key)
 
     @field_validator("base_url")
     @classmethod
@@ -239,13 +251,15 @@ class DocJobsCredentials(Account, ABC):
     @computed_field  # type: ignore[prop-decorator]  # https://github.com/python/mypy/issues/1362
     @property
     def tenant_id(self) -> str:
-        """Whose account it is in every ref: `tenant`, or a short keyed hash of the API key.
+        """Whose account it is in every ref: `tenant`, a short keyed hash of the API key, or `no-key`.
 
         It is part of a dumped block because Prefect's cache keys see a secret as its mask: without it
         two accounts would share cached results.
         """
+        if self.tenant or not self.api_key:
+            return self.tenant or "no-key"
         key = self.api_key.get_secret_value().encode()
-        return self.tenant or hmac.new(key, b"prefect-docjobs/tenant/v1", hashlib.sha256).hexdigest()[:12]
+        return hmac.new(key, b"prefect-docjobs/tenant/v1", hashlib.sha256).hexdigest()[:12]
 
     def get_client(self, *, limits: Limits | None = None) -> Http:
         """A client of this account, to be opened with `async with` on the loop that uses it.
@@ -254,14 +268,10 @@ class DocJobsCredentials(Account, ABC):
             limits: What the client allows itself; by default this block's settings.
         """
         service = provider_class(self._provider)
-        key = self.api_key.get_secret_value()
-        return Http(
-            provider=service.name,
+        return service.connect(
             base_url=self.base_url,
-            headers=service.auth_headers(key),
+            api_key=self.api_key.get_secret_value() if self.api_key else None,
             tenant=self.tenant_id,
-            secrets=[key],
-            read_error=service.read_error,
             limits=limits or self._limits(),
             paces=self._paces(service),
             renew=self._saved_key if self._block_document_id else None,
@@ -273,8 +283,9 @@ class DocJobsCredentials(Account, ABC):
         saved: DocJobsCredentials = await type(self).aload_from_ref(where)
         same = (saved.base_url, saved.tenant) == (self.base_url, self.tenant)
         # The key of another service or account goes nowhere near this one.
-        key = (saved if same else self).api_key.get_secret_value()
-        return provider_class(self._provider).auth_headers(key), key
+        secret = (saved if same else self).api_key
+        key = secret.get_secret_value() if secret else ""
+        return provider_class(self._provider).auth_headers(key) if key else {}, key
 
     def _limits(self) -> Limits:
         result = self.max_answer_mib << 20
@@ -380,5 +391,5 @@ class DocJob(DocJobsBlock, _JobBlock, ABC):
         Raises:
             RefMismatch: The job belongs to another service, host, account or product.
         """
-        self.provider().claim(self.credentials.get_client(), ref)
+        self.provider().check_ref(self.credentials.get_client(), ref)
         return DocJobRun(self, ref)

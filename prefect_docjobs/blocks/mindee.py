@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from prefect_docjobs.blocks.base import (
+    API_KEY,
     PAYING_ACCOUNT,
     DocJob,
     DocJobsCredentials,
@@ -34,6 +35,7 @@ class MindeeCredentials(DocJobsCredentials, PushingCredentials):
     _documentation_url = docs_url("mindee")
     _provider = "mindee"
 
+    api_key: SecretStr = API_KEY
     base_url: str = Field(
         default="https://api-v2.mindee.net",
         title="Base URL",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from prefect_docjobs.blocks.base import PAYING_ACCOUNT, DocJob, DocJobsCredentials, docs_url
+from prefect_docjobs.blocks.base import API_KEY, PAYING_ACCOUNT, DocJob, DocJobsCredentials, docs_url
 from prefect_docjobs.blocks.forms import NumberOrWord, YesNo
 from prefect_docjobs.models import Document
 
@@ -30,6 +30,7 @@ class NuMindCredentials(DocJobsCredentials):
     _documentation_url = docs_url("numind")
     _provider = "numind"
 
+    api_key: SecretStr = API_KEY
     base_url: str = Field(
         default="https://nuextract.ai",
         title="Base URL",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from prefect_docjobs.blocks.base import (
+    API_KEY,
     PAYING_ACCOUNT,
     Account,
     DocJob,
@@ -55,6 +56,7 @@ class UnsiloedCredentials(DocJobsCredentials, HiddenPathCredentials):
     _documentation_url = docs_url("unsiloed")
     _provider = "unsiloed"
 
+    api_key: SecretStr = API_KEY
     base_url: str = Field(
         default="https://prod.visionapi.unsiloed.ai",
         title="Base URL",

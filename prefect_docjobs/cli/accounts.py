@@ -198,7 +198,7 @@ def _named(
 ) -> _Named:
     """The account as it was typed; refuses a call that names none, or one in two ways."""
     from prefect_docjobs.http import normalize_base_url
-    from prefect_docjobs.providers import PROVIDERS
+    from prefect_docjobs.providers import provider_names
 
     ways = [name is not None, job is not None, any(each is not None for each in (provider, base_url, tenant))]
     if sum(ways) != 1 or name == "" or job == "":
@@ -207,9 +207,9 @@ def _named(
             "with --base-url and --tenant.",
             WRONG_USE,
         )
-    if provider is not None and provider not in PROVIDERS:
+    if provider is not None and provider not in (known := provider_names()):
         raise CommandFailed(
-            f"--provider: there is no service {provider!r}. There are: {', '.join(PROVIDERS)}.", WRONG_USE
+            f"--provider: there is no service {provider!r}. There are: {', '.join(known)}.", WRONG_USE
         )
     origin = None if base_url is None else normalize_base_url(base_url)
     return _Named(name or job, provider, origin, tenant)

@@ -22,7 +22,7 @@ from prefect_docjobs.extraction.imports import Imported, import_refs, read_refs_
 from prefect_docjobs.ledger import Pause, Record, State
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import JobRef
-from prefect_docjobs.providers import PROVIDERS
+from prefect_docjobs.providers import provider_names
 
 _AGO = re.compile(r"(\d+)\s*([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -61,9 +61,9 @@ class Filters:
         """The filters that were typed; raises `CommandFailed` where one of them makes no sense."""
         if limit < 1:
             raise CommandFailed("--limit must be at least 1.", WRONG_USE)
-        if provider is not None and provider not in PROVIDERS:
+        if provider is not None and provider not in (known := provider_names()):
             raise CommandFailed(
-                f"--provider: there is no service {provider!r}. There are: {', '.join(PROVIDERS)}.", WRONG_USE
+                f"--provider: there is no service {provider!r}. There are: {', '.join(known)}.", WRONG_USE
             )
         return cls(
             states=tuple(map(State, states)) if states else None,

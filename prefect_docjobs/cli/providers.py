@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from prefect_docjobs.cli.screen import output, print_json
-from prefect_docjobs.providers import PROVIDERS, Provider, provider_class
+from prefect_docjobs.providers import Provider, provider_classes
 
 _ABILITIES = {
     "list_jobs": "list jobs",
@@ -21,7 +21,7 @@ _ABILITIES = {
 
 def show_providers(*, as_json: bool = False) -> None:
     """Print a table, or JSON: a list with an object for each service."""
-    services = [provider_class(name) for name in PROVIDERS]
+    services = provider_classes()
     if as_json:
         print_json([_described(service) for service in services], indent=2)
         return
@@ -36,6 +36,7 @@ def _described(service: type[Provider]) -> dict[str, Any]:
         "products": list(service.products),
         "base_url": service.default_base_url,
         "api_key_variable": service.env_key,
+        "api_key_required": service.key_required,
         **{ability: getattr(able, ability) for ability in _ABILITIES},
         "media_types": None if able.media_types is None else sorted(able.media_types),
         "max_bytes": able.max_bytes,

@@ -12,7 +12,6 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from itertools import islice
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import anyio
@@ -104,9 +103,8 @@ async def ledger_or_memory(ledger: Ledger | None) -> AsyncIterator[Ledger]:
         return
     from prefect_docjobs.ledger import Ledger
 
-    with TemporaryDirectory() as folder:
-        async with Ledger(f"{folder}/ledger.db") as memory:
-            yield memory
+    async with Ledger(None) as memory:
+        yield memory
 
 
 # -- many
@@ -261,10 +259,7 @@ async def extracting(
 
 def _extract_in(call: Call) -> Extract:
     async def extract(index: int, document: Document) -> Outcome:
-        run = DocumentRun(call, document.name, index)
-        with suppress(DocJobsError):
-            await run.extract(document)
-        return run.outcome
+        return await DocumentRun(call, document.name, index).extract(document)
 
     return extract
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -55,16 +55,16 @@ class DocumentRun:
         self._index = index
         self._started = anyio.current_time()
 
-    async def extract(self, document: Document) -> Result:
-        """Submit, wait and fetch."""
+    async def extract(self, document: Document) -> Outcome:
+        """Submit, wait and fetch; unlike the single steps it raises no `DocJobsError`."""
         provider = self._call.provider
         with self._call.http.telemetry.document(provider.name, provider.product, document.name) as span:
-            try:
+            with suppress(DocJobsError):
                 await self.submit(document)
                 await self.wait()
-                return await self.fetch()
-            finally:
-                span.ended(self.outcome)
+                await self.fetch()
+            span.ended(self.outcome)
+        return self.outcome
 
     async def submit(self, document: Document, *, hold: bool = True) -> JobRef:
         """See to it that there is a job for the document; see `find_or_submit`."""

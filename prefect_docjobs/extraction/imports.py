@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.ledger import Entry, State
 from prefect_docjobs.models import JobRef
-from prefect_docjobs.providers import PROVIDERS
+from prefect_docjobs.providers import provider_names
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
@@ -85,8 +85,8 @@ def _named(given: object) -> object:
 
 def known_service(ref: JobRef) -> JobRef:
     """The ref; raises `ConfigurationError` when its service is not one that this package knows."""
-    if ref.provider not in PROVIDERS:
-        raise ConfigurationError(f"There is no service {ref.provider!r}. There are: {', '.join(PROVIDERS)}.")
+    if ref.provider not in (known := provider_names()):
+        raise ConfigurationError(f"There is no service {ref.provider!r}. There are: {', '.join(known)}.")
     return ref
 
 

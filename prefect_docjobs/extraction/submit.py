@@ -64,7 +64,7 @@ async def find_or_submit(call: Call, document: Document, job: JobRecord, *, hold
             try:
                 record = record or await submission.read_record()
                 step = call.next_step(record)
-                if record is not None and step is Step.STAND_BY:
+                if record is not None and step is Step.STAND_BY and (hold or record.ref is None):
                     owner_until = min(owner_until, call.limit())
                     await call.owners.wait(record, owner_until)
                     record = None

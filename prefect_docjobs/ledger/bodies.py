@@ -17,6 +17,8 @@ from typing import Protocol
 
 import anyio
 
+from prefect_docjobs.models.spool import Spool, Stored
+
 INLINE = 256 << 10
 """Bytes, compressed, up to which a result is kept in its row."""
 
@@ -125,6 +127,28 @@ class FileBodies:
                 Path(temporary).unlink()
             raise
         _sync_folder(self._folder)
+
+
+class SpooledBodies:
+    """Bodies of a ledger in memory, in a temporary file without a name."""
+
+    store = "spool"
+
+    def __init__(self) -> None:
+        self._spool = Spool()
+        self._stored: dict[str, Stored] = {}
+
+    async def write(self, name: str, data: bytes) -> str:
+        """Append; raises `OSError` where the disk refuses."""
+        stored = self._spool.write(data)
+        if stored is None:
+            raise OSError("The temporary folder cannot be written.")
+        self._stored[name] = stored
+        return f"{self.store}:{name}"
+
+    async def read(self, place: str) -> bytes:
+        """What was written there."""
+        return self._stored[place.removeprefix(f"{self.store}:")].read()
 
 
 def _sync_folder(folder: Path) -> None:

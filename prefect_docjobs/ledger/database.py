@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sqlite3
 import tempfile
@@ -14,13 +15,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
-from sqlalchemy import URL, Connection, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.ledger.errors import LedgerUnavailable
+from prefect_docjobs.ledger.schema import metadata
 
 BUSY_TIMEOUT = 20.0
 """Seconds that a statement waits for another process's lock on a SQLite database."""
@@ -146,6 +149,31 @@ class Sqlite(Database):
         self._threads.shutdown(wait=False)
 
 
+class Memory(Database):
+    """SQLite in memory, on the event loop itself: empty when it is opened, gone when it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(URL.create("sqlite"))
+        self._connection = _memory_engine().connect()
+        metadata.create_all(self._connection, checkfirst=False)
+        self._connection.commit()
+
+    async def run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:  # noqa: ARG002 (one connection)
+        """See `Database.run`."""
+        with explained(self.url), self._connection.begin():
+            return work(self._connection)
+
+    async def aclose(self) -> None:
+        """See `Database.aclose`."""
+        self._connection.close()
+
+
+@functools.cache
+def _memory_engine() -> Engine:
+    """One for all of them, as it remembers compiled statements; each connection is a database of its own."""
+    return create_engine("sqlite://", poolclass=NullPool, hide_parameters=True)
+
+
 class Postgresql(Database):
     """PostgreSQL through asyncpg.
 
@@ -186,12 +214,14 @@ class Postgresql(Database):
             await self._engine.dispose()
 
 
-def open_database(url: URL) -> Database:
-    """A database of either kind.
+def open_database(url: URL | None) -> Database:
+    """A database of either kind, or one in memory where no address is given.
 
     Raises:
         LedgerUnavailable: SQLite's file or folder cannot be made.
     """
+    if url is None:
+        return Memory()
     return Sqlite(url) if url.get_backend_name() == "sqlite" else Postgresql(url)
 
 
@@ -247,7 +277,7 @@ def explained(url: URL) -> Iterator[None]:
 def shown(url: URL) -> str:
     """The address for people: without the password, and without options that may hold one."""
     if url.get_backend_name() == "sqlite":
-        return str(url.database)
+        return str(url.database or "in memory")
     bare = URL.create(
         "postgresql", username=url.username, host=url.host, port=url.port, database=url.database
     )

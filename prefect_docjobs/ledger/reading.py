@@ -24,7 +24,7 @@ class Reader:
 
     _database: Database
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL | None) -> None:
         self._url = url
         self._keys: dict[str, list[asyncio.Future[Record | None]]] = {}
         self._reading: asyncio.Task[None] | None = None

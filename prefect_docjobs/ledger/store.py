@@ -18,7 +18,15 @@ from typing_extensions import Self
 
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import additions, changes
-from prefect_docjobs.ledger.bodies import INLINE, Bodies, FileBodies, compress, decompress, read_body
+from prefect_docjobs.ledger.bodies import (
+    INLINE,
+    Bodies,
+    FileBodies,
+    SpooledBodies,
+    compress,
+    decompress,
+    read_body,
+)
 from prefect_docjobs.ledger.database import open_database, parse_address, shown
 from prefect_docjobs.ledger.errors import ClaimLost, LedgerUnavailable
 from prefect_docjobs.ledger.holdings import Holdings
@@ -36,6 +44,7 @@ from prefect_docjobs.ledger.writes import Holder, Values, Write, new_claim
 from prefect_docjobs.models import JobRef
 
 _log = logging.getLogger(__name__)
+_FOR_EVER = 1e9  # seconds
 _CLAIMS = 5  # tries, should the holder of a key release it at the same moment each time
 
 
@@ -48,7 +57,8 @@ class Ledger(Reader):
 
     Args:
         url: A path or `sqlite:///path` for one machine, `postgresql://…` for a fleet. SQLite's locks and its
-            write-ahead log do not work on network filesystems (NFS, SMB): use PostgreSQL there.
+            write-ahead log do not work on network filesystems (NFS, SMB): use PostgreSQL there. None for a
+            ledger in memory, which nobody else sees and which ends with the context.
         lease: Seconds after which the work of a process that died may be taken over.
         wait: Seconds that a submit waits for a database that is away, before its document has no result.
         bodies: Where results go that are larger than 256 KiB, compressed. By default, with SQLite, a folder
@@ -58,6 +68,7 @@ class Ledger(Reader):
 
     Attributes:
         owner: Host, process id and a random part, new with each `Ledger`.
+        in_memory: Nothing of it outlives the context.
         pauses: The accounts that are paused; there once it is opened.
 
     Raises:
@@ -70,16 +81,19 @@ class Ledger(Reader):
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         *,
         lease: float = 60.0,
         wait: float = 30.0,
         bodies: Bodies | None = None,
         readable: Sequence[Bodies] = (),
     ) -> None:
-        super().__init__(parse_address(url))
+        super().__init__(parse_address(url) if url is not None else None)
+        self.in_memory = self._url is None
         beside: list[Bodies] = []
-        if self._url.get_backend_name() == "sqlite":
+        if self._url is None:
+            lease, wait, bodies = _FOR_EVER, 0.0, SpooledBodies()
+        elif self._url.get_backend_name() == "sqlite":
             path = Path(self._url.database or "")
             beside.append(FileBodies(path.with_name(f"{path.name}.bodies")))
         self._bodies = bodies or next(iter(beside), None)
@@ -89,29 +103,32 @@ class Ledger(Reader):
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._holdings = Holdings(lease)
         self._writer: Writer
-        self._heart: asyncio.Task[None]
+        self._heart: asyncio.Task[None] | None
 
     def __repr__(self) -> str:
-        return f"Ledger({shown(self._url)!r})"
+        return f"Ledger({shown(self._url) if self._url else 'in memory'!r})"
 
     async def __aenter__(self) -> Self:
         self._database = open_database(self._url)
         try:
-            await migrate(self._database)
+            if not self.in_memory:
+                await migrate(self._database)
         except BaseException:
             await self._database.aclose()
             raise
         self.pauses = Pauses(self._database)
         self._writer = Writer(self._database, Holder(self.owner, self._lease), self._unclaimed)
-        self._heart = asyncio.create_task(self._beat())
+        self._heart = asyncio.create_task(self._beat()) if not self.in_memory else None
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with anyio.CancelScope(shield=True):
-            self._heart.cancel()
-            await asyncio.wait([self._heart, *([self._reading] if self._reading else [])])
+            if self._heart is not None:
+                self._heart.cancel()
+            if tasks := [task for task in (self._heart, self._reading) if task is not None]:
+                await asyncio.wait(tasks)
             await self.pauses.aclose()
             await self._writer.flush()
             for record in self._holdings.records:
@@ -310,7 +327,8 @@ class Ledger(Reader):
         if not found or (found[0].body is None and found[0].body_place is None):
             raise _no_body(record, "is not there")
         try:
-            return await decompress(await self._kept(found[0].body, found[0].body_place))
+            data = await self._kept(found[0].body, found[0].body_place)
+            return data if self.in_memory else await decompress(data)
         except (OSError, zlib.error, ValueError) as problem:
             raise _no_body(record, f"cannot be read: {problem}") from problem
 
@@ -393,8 +411,8 @@ class Ledger(Reader):
         return await read_body(place or "", self._readable)
 
     async def _body_values(self, record: Record, body: bytes) -> Values:
-        data = await compress(body)
-        if len(data) <= INLINE or self._bodies is None:
+        data = body if self.in_memory else await compress(body)
+        if self._bodies is None or (len(data) <= INLINE and not self.in_memory):
             return {"body": data, "body_place": None, "body_size": len(body)}
         try:
             place = await self._bodies.write(f"{record.id}-{record.claim}", data)

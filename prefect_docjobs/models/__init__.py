@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect_docjobs.models.batches import Batch, BatchBuilder, Outcome, Phase
 from prefect_docjobs.models.documents import Document, guess_media_type
 from prefect_docjobs.models.jobs import JobRef, JobState, JobStatus, Problem
-from prefect_docjobs.models.results import Field, Location, Page, Result, Usage
+from prefect_docjobs.models.results import Field, Location, Page, Result, TextBlock, Usage
 
 __all__ = [
     "Batch",
@@ -21,6 +21,7 @@ __all__ = [
     "Phase",
     "Problem",
     "Result",
+    "TextBlock",
     "Usage",
     "guess_media_type",
 ]

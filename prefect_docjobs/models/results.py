@@ -49,6 +49,24 @@ class Field(Frozen):
         return self.scalar
 
 
+class TextBlock(Frozen):
+    """One piece of the document's text, in reading order, in one form for all services.
+
+    Attributes:
+        kind: `title`, `heading`, `text`, `list_item`, `table`, `picture`, `caption`, `footnote`, `formula`,
+            `code`, `quote`, `page_header`, `page_footer`, or `word` where the service gives single words; any
+            other word of the service is in lower case, as in `signature_field`.
+        text: Plain text, or markdown where the service writes some, such as a table.
+        location: Where it stands; None where the service does not say.
+        level: Of a title or a heading, from 1, where known.
+    """
+
+    kind: str
+    text: str
+    location: Location | None = None
+    level: int | None = None
+
+
 class Page(Frozen):
     """One page of the document, where the service says something about it.
 
@@ -84,6 +102,7 @@ class Result(Frozen):
             the items of `fields["splits"]`.
         text: The document's text or markdown, for OCR, parse and content products.
         pages: What is known of single pages.
+        blocks: The text in pieces, for OCR, parse and content products.
         usage: Pages, credits and tokens.
         warnings: What the service said against its own result, such as a truncated answer.
         raw: The service's answer, untouched.
@@ -93,6 +112,7 @@ class Result(Frozen):
     fields: dict[str, Field] = pydantic.Field(default_factory=dict)
     text: str | None = None
     pages: tuple[Page, ...] = ()
+    blocks: tuple[TextBlock, ...] = ()
     usage: Usage = Usage()
     warnings: tuple[str, ...] = ()
     raw: Any = None
@@ -103,6 +123,19 @@ class Result(Frozen):
         Lists of objects are left to `line_items`.
         """
         return dict(_flatten(self.fields))
+
+    def block_rows(self) -> list[dict[str, Any]]:
+        """One row per text block: `index` (from 0), `page`, `kind`, `level`, `text`."""
+        return [
+            {
+                "index": index,
+                "page": block.location.page if block.location else None,
+                "kind": block.kind,
+                "level": block.level,
+                "text": block.text,
+            }
+            for index, block in enumerate(self.blocks)
+        ]
 
     def line_items(self) -> list[dict[str, Any]]:
         """One row per element of each list of objects, with `list` (dotted name) and `index` (from 0).

@@ -28,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.forms import UnreadableBody, decode_base64
 from prefect_docjobs.simulator.jobs import Job
 from prefect_docjobs.simulator.pushes import Pushes
@@ -38,9 +38,9 @@ from prefect_docjobs.simulator.settings import Settings
 _ROOT = "/_simulator"
 
 
-def control_routes(world: World, pushes: Pushes) -> list[Route]:
+def control_routes(backend: Backend, pushes: Pushes) -> list[Route]:
     """The routes of the table above."""
-    control = _Control(world, pushes)
+    control = _Control(backend, pushes)
     return [
         Route(_ROOT, control.describe, methods=["GET"]),
         Route(f"{_ROOT}/report", control.report, methods=["GET"]),
@@ -55,47 +55,47 @@ def control_routes(world: World, pushes: Pushes) -> list[Route]:
 
 
 class _Control:
-    def __init__(self, world: World, pushes: Pushes) -> None:
-        self._world = world
+    def __init__(self, backend: Backend, pushes: Pushes) -> None:
+        self._backend = backend
         self._pushes = pushes
 
     async def describe(self, _request: Request) -> Response:
         return PlainTextResponse(__doc__)
 
     async def report(self, _request: Request) -> Response:
-        return JSONResponse(self._world.report())
+        return JSONResponse(self._backend.report())
 
     async def settings(self, _request: Request) -> Response:
-        return JSONResponse(self._world.settings.model_dump(mode="json"))
+        return JSONResponse(self._backend.settings.model_dump(mode="json"))
 
     async def change_settings(self, request: Request) -> Response:
-        self._world.settings = self._patched(await _json_object(request))
+        self._backend.settings = self._patched(await _json_object(request))
         return await self.settings(request)
 
     async def reset(self, request: Request) -> Response:
         settings = self._patched(await _json_object(request)) if await request.body() else None
-        self._world.reset(settings)
+        self._backend.reset(settings)
         return await self.settings(request)
 
     async def documents(self, _request: Request) -> Response:
-        return JSONResponse({url: len(data) for url, data in self._world.documents.items()})
+        return JSONResponse({url: len(data) for url, data in self._backend.documents.items()})
 
     async def put_documents(self, request: Request) -> Response:
         table = await _json_object(request)
         documents = {url: _document(url, entry) for url, entry in table.items() if entry is not None}
-        self._world.documents.update(documents)
+        self._backend.documents.update(documents)
         for url in table.keys() - documents.keys():
-            self._world.documents.pop(url, None)
+            self._backend.documents.pop(url, None)
         return await self.documents(request)
 
     async def jobs(self, request: Request) -> Response:
         service = request.query_params.get("service")
         skip, limit = _number(request, "skip", 0), _number(request, "limit", 100)
         if service is None:
-            jobs = self._world.all_jobs()
+            jobs = self._backend.all_jobs()
             total, jobs = len(jobs), jobs[skip : skip + limit]
         else:
-            total, page = self._world.page(service, skip, limit)
+            total, page = self._backend.page(service, skip, limit)
             jobs = list(page)
         return JSONResponse({"total": total, "jobs": [self._job(job) for job in jobs]})
 
@@ -104,7 +104,7 @@ class _Control:
 
     def _patched(self, patch: Mapping[str, Any]) -> Settings:
         try:
-            return self._world.settings.merged(patch)
+            return self._backend.settings.merged(patch)
         except ValidationError as error:
             raise _bad_request(str(error)) from error
 
@@ -115,7 +115,7 @@ class _Control:
             "product": job.product,
             "name": job.source.name,
             "content": job.source.content,
-            "phase": job.phase(self._world.now()).value,
+            "phase": job.phase(self._backend.now()).value,
             "failure": job.failure.reason if job.failure else None,
             "stuck": job.is_stuck,
             "polls": job.polls,

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from email.utils import format_datetime
 
-import httpx
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prefect_docjobs.simulator.engine import World
-from prefect_docjobs.simulator.hazards import Strike
+from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.hazards import Fault
 from prefect_docjobs.simulator.services import Refusal, Service
 from prefect_docjobs.simulator.settings import Kind
 
@@ -36,66 +35,66 @@ class Guard:
 
     Args:
         app: The endpoint.
-        world: The world whose settings and counters are used.
+        backend: The backend whose settings and counters are used.
         service: The service that the route belongs to.
         kind: Kind of request; None: only the key is checked.
     """
 
-    def __init__(self, app: ASGIApp, world: World, service: Service, kind: Kind | None) -> None:
+    def __init__(self, app: ASGIApp, backend: Backend, service: Service, kind: Kind | None) -> None:
         self._app = app
-        self._world = world
+        self._backend = backend
         self._service = service
         self._kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer it here."""
         strike = self._strike()
-        if strike is Strike.DROPPED:
+        if strike is Fault.DROPPED:
             await drop_connection(scope, receive)
             return
         answer = self._refusal(Request(scope), strike)
         if answer is not None:
             await _read_to_the_end(receive)
             await answer(scope, receive, send)
-        elif strike is Strike.LOST:
+        elif strike is Fault.LOST:
             await self._answer_and_lose(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _strike(self) -> Strike | None:
+    def _strike(self) -> Fault | None:
         if self._kind is None:
             return None
-        world = self._world
-        world.sightings.requests[self._kind] += 1
-        strike = world.hazards.strike(world.settings, self._kind)
-        if strike not in {None, Strike.LOST, Strike.UNAVAILABLE}:
-            world.sightings.given[strike.value] += 1
+        backend = self._backend
+        backend.stats.requests[self._kind] += 1
+        strike = backend.hazards.strike(backend.settings, self._kind)
+        if strike not in {None, Fault.LOST, Fault.UNAVAILABLE}:
+            backend.stats.given[strike.value] += 1
         return strike
 
-    def _refusal(self, request: Request, strike: Strike | None) -> Response | None:
-        if strike is Strike.BAD_GATEWAY:
+    def _refusal(self, request: Request, strike: Fault | None) -> Response | None:
+        if strike is Fault.BAD_GATEWAY:
             return HTMLResponse(_BAD_GATEWAY, status_code=502)
-        if strike is Strike.GARBLED:
+        if strike is Fault.GARBLED:
             return JSONResponse({"message": "Endpoint request timed out"})
-        if not self._service.admits(request, self._world.settings.api_key):
-            self._world.sightings.given["unauthorized"] += 1
+        if not self._service.admits(request, self._backend.settings.api_key):
+            self._backend.stats.given["unauthorized"] += 1
             return self._service.refuse(request, Refusal(401))
         wait = self._throttle()
         if wait > 0.0:
             return self._try_later(request, 429, wait)
-        if strike is Strike.UNAVAILABLE:
+        if strike is Fault.UNAVAILABLE:
             return self._try_later(request, 503, 1.0)
         return None
 
     def _throttle(self) -> float:
         if self._kind is None:
             return 0.0
-        return self._world.hazards.throttle(self._world.settings, self._service.name, self._kind)
+        return self._backend.hazards.throttle(self._backend.settings, self._service.name, self._kind)
 
     def _try_later(self, request: Request, status: int, wait: float) -> Response:
         """A 429 or 503 in the service's own shape, with the Retry-After header that the settings ask for."""
-        self._world.sightings.given[str(status)] += 1
-        wish = self._world.settings.retry_after
+        self._backend.stats.given[str(status)] += 1
+        wish = self._backend.settings.retry_after
         if wish.form == "none":
             return self._service.refuse(request, Refusal(status))
         seconds = math.ceil(wait if wish.seconds is None else wish.seconds)
@@ -105,7 +104,7 @@ class Guard:
 
     def _http_date(self, seconds: int) -> str:
         # HTTP dates know whole seconds only: round up, so that the client does not come back too early.
-        date = self._world.wall(self._world.now()) + timedelta(seconds=seconds, microseconds=999_999)
+        date = self._backend.wall(self._backend.now()) + timedelta(seconds=seconds, microseconds=999_999)
         return format_datetime(date.replace(microsecond=0), usegmt=True)
 
     async def _answer_and_lose(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +116,7 @@ class Guard:
 
         await self._app(scope, receive, keep)
         if messages[0]["status"] < 400:
-            self._world.sightings.given[Strike.LOST.value] += 1
+            self._backend.stats.given[Fault.LOST.value] += 1
             await drop_connection(scope, receive)
             return
         for message in messages:
@@ -143,25 +142,3 @@ async def _read_to_the_end(receive: Receive) -> None:
     """Take in a body that nobody wants, or the client may get a reset connection instead of the answer."""
     while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
         pass
-
-
-class SimulatorTransport(httpx.AsyncBaseTransport):
-    """Calls the simulator in process, showing a client what it would see on a network.
-
-    A dropped connection becomes ``httpx.RemoteProtocolError``, as over TCP. Bodies are buffered whole.
-
-    Args:
-        app: The simulator, from ``create_app``.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._inner = httpx.ASGITransport(app=app)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer one request."""
-        await request.aread()
-        try:
-            return await self._inner.handle_async_request(request)
-        except ConnectionDropped as dropped:
-            message = "Server disconnected without sending a response."
-            raise httpx.RemoteProtocolError(message, request=request) from dropped

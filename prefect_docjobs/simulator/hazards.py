@@ -9,7 +9,7 @@ from enum import Enum
 from prefect_docjobs.simulator.settings import Kind, RateLimit, Settings
 
 
-class Strike(Enum):
+class Fault(Enum):
     """A fault that hits one request; the values are the names that reports use."""
 
     UNAVAILABLE = "503"
@@ -63,16 +63,16 @@ class Hazards:
         bucket = self._buckets.setdefault((service, kind), TokenBucket())
         return bucket.take(settings.rates.of(kind), self._clock())
 
-    def strike(self, settings: Settings, kind: Kind) -> Strike | None:
+    def strike(self, settings: Settings, kind: Kind) -> Fault | None:
         """The fault that hits this request, or None. Draws one number for each request of a kind."""
         shares = settings.faults.of(kind)
         point = self._die(kind).random()
         for strike, share in (
-            (Strike.UNAVAILABLE, shares.unavailable),
-            (Strike.BAD_GATEWAY, shares.bad_gateway),
-            (Strike.DROPPED, shares.dropped),
-            (Strike.LOST, shares.lost),
-            (Strike.GARBLED, shares.garbled),
+            (Fault.UNAVAILABLE, shares.unavailable),
+            (Fault.BAD_GATEWAY, shares.bad_gateway),
+            (Fault.DROPPED, shares.dropped),
+            (Fault.LOST, shares.lost),
+            (Fault.GARBLED, shares.garbled),
         ):
             if point < share:
                 return strike

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import anyio
 import httpx
 
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.jobs import Job, Phase, Push
 from prefect_docjobs.simulator.services import Letter, Service
 
@@ -38,25 +38,25 @@ class Pushes:
     """The webhook calls of one simulator.
 
     Args:
-        world: Its jobs are pushed; each new one is heard of through ``World.on_submit``.
+        backend: Its jobs are pushed; each new one is heard of through ``Backend.on_submit``.
         services: The service halves; those with ``letters`` push.
         transport: Where calls go instead of the network, for tests.
     """
 
     def __init__(
         self,
-        world: World,
+        backend: Backend,
         services: Iterable[Service],
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._world = world
+        self._backend = backend
         self._writers = {service.name: service.letters for service in services if service.letters}
         self._transport = transport
         self._due: list[tuple[float, int, _Call]] = []
         self._order = itertools.count()
         self._news = anyio.Event()
-        world.on_submit.append(self._plan)
-        world.on_reset.append(self._due.clear)
+        backend.on_submit.append(self._plan)
+        backend.on_reset.append(self._due.clear)
 
     async def run(self) -> None:
         """Send each call when it is due, until cancelled. Needs a clock that runs by itself."""
@@ -86,10 +86,10 @@ class Pushes:
         return httpx.AsyncClient(transport=self._transport, timeout=_TIMEOUT, trust_env=False)
 
     def _plan(self, job: Job) -> None:
-        settings = self._world.settings.webhooks
+        settings = self._backend.settings.webhooks
         if settings.url is None or job.service not in self._writers or job.is_stuck:
             return
-        key = (self._world.settings.seed, "push", job.service, job.product, job.source.content, job.index)
+        key = (self._backend.settings.seed, "push", job.service, job.product, job.source.content, job.index)
         rng = random.Random("/".join(map(str, key)))  # noqa: S311  (repeatable)
         lost = rng.random() < settings.lost_share
         copies = 2 if rng.random() < settings.twice_share else 1
@@ -102,17 +102,17 @@ class Pushes:
 
     def _take_due(self) -> list[_Call]:
         calls: list[_Call] = []
-        while self._due and self._due[0][0] <= self._world.now():
+        while self._due and self._due[0][0] <= self._backend.now():
             calls.append(heapq.heappop(self._due)[2])
         return calls
 
     def _seconds_to_next(self) -> float | None:
-        return max(0.0, self._due[0][0] - self._world.now()) if self._due else None
+        return max(0.0, self._due[0][0] - self._backend.now()) if self._due else None
 
     async def _make(self, client: httpx.AsyncClient, limiter: anyio.CapacityLimiter, call: _Call) -> None:
         for letter in self._letters(call):
             if call.lost:
-                self._world.sightings.pushes["lost"] += 1
+                self._backend.stats.pushes["lost"] += 1
                 continue
             for _ in range(call.copies):
                 async with limiter:
@@ -121,25 +121,25 @@ class Pushes:
     def _letters(self, call: _Call) -> Iterable[Letter]:
         if call.letter is not None:
             return (call.letter,)
-        if call.job.phase(self._world.now()) is Phase.CANCELLED:
+        if call.job.phase(self._backend.now()) is Phase.CANCELLED:
             return ()
         return self._writers[call.job.service](call.job)
 
     async def _send(self, client: httpx.AsyncClient, call: _Call, letter: Letter) -> None:
         status_code = await self._post(client, call.job.service, letter)
         self._note(call.job, letter.webhook_id, status_code)
-        settings = self._world.settings.webhooks
+        settings = self._backend.settings.webhooks
         if status_code is not None and 200 <= status_code < 300:
-            self._world.sightings.pushes["delivered"] += 1
-            self._world.observe(call.job, "push")
+            self._backend.stats.pushes["delivered"] += 1
+            self._backend.observe(call.job, "push")
             return
-        self._world.sightings.pushes["refused"] += 1
+        self._backend.stats.pushes["refused"] += 1
         if call.attempt < settings.attempts:
             again = replace(call, letter=letter, copies=1, attempt=call.attempt + 1)
-            self._add(self._world.now() + settings.retry_seconds, again)
+            self._add(self._backend.now() + settings.retry_seconds, again)
 
     async def _post(self, client: httpx.AsyncClient, service: str, letter: Letter) -> int | None:
-        url = (self._world.settings.webhooks.url or "").replace("{service}", service)
+        url = (self._backend.settings.webhooks.url or "").replace("{service}", service)
         headers: Mapping[str, str] = {"Content-Type": "application/json", **letter.headers}
         try:
             return (await client.post(url, content=letter.body, headers=headers)).status_code
@@ -151,4 +151,4 @@ class Pushes:
             if push.id == webhook_id:
                 job.pushes[position] = replace(push, attempts=push.attempts + 1, status_code=status_code)
                 return
-        job.pushes.append(Push(webhook_id, self._world.now(), 1, status_code))
+        job.pushes.append(Push(webhook_id, self._backend.now(), 1, status_code))

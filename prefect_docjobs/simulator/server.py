@@ -1,4 +1,4 @@
-"""The simulator on a port: blocking for a terminal, or in a thread for tests and demos."""
+"""Ways to run the simulator: as an ASGI app, in process behind a client, on a port, in a thread."""
 
 from __future__ import annotations
 
@@ -7,19 +7,132 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import anyio
+import httpx
 import uvicorn
 from starlette.applications import Starlette
-from starlette.types import Scope
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Scope
 
-from prefect_docjobs.simulator.app import create_app
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator import mindee, mindee_v1, numind, unsiloed
+from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.control import control_routes
+from prefect_docjobs.simulator.faults import ConnectionDropped, Guard
+from prefect_docjobs.simulator.pushes import Pushes
+from prefect_docjobs.simulator.services import Endpoint, Refusal, Rejected, Service
 from prefect_docjobs.simulator.settings import Settings
 
 _SHUTDOWN_SECONDS = 5
 _BACKLOG = 2048
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    clock: Callable[[], float] | None = None,
+    push_transport: httpx.AsyncBaseTransport | None = None,
+) -> Starlette:
+    """The simulator: Mindee V2, Mindee V1, NuMind and Unsiloed on one origin.
+
+    Args:
+        settings: How it behaves from the start; see ``simulator.settings``.
+        clock: Seconds, never going back; ``time.monotonic`` when left out. Under a server it must run by
+            itself; in process it may be a virtual one, see ``Pushes.deliver_due``.
+        push_transport: Where webhook calls go instead of the network.
+
+    Returns:
+        An app with ``app.state.backend`` (a ``Backend``) and ``app.state.pushes`` (a ``Pushes``). Serve it
+        with ``serve`` or ``run_in_thread``, or call it in process through ``SimulatorTransport``.
+    """
+    backend = Backend(settings, clock=clock or time.monotonic)
+    services = tuple(half.service(backend) for half in (mindee, mindee_v1, numind, unsiloed))
+    pushes = Pushes(backend, services, push_transport)
+    app = Starlette(
+        routes=[
+            *(_route(backend, service, endpoint) for service in services for endpoint in service.endpoints),
+            *control_routes(backend, pushes),
+        ],
+        exception_handlers={Rejected: _rejected, HTTPException: _in_the_services_shape(services)},
+        lifespan=_sending(pushes),
+    )
+    # A slash too many is another path for the services, not a reason to redirect.
+    app.router.redirect_slashes = False
+    app.state.backend = backend
+    app.state.pushes = pushes
+    return app
+
+
+def _route(backend: Backend, service: Service, endpoint: Endpoint) -> Route:
+    guard = Middleware(Guard, backend=backend, service=service, kind=endpoint.kind)
+    return Route(endpoint.path, endpoint.call, methods=[endpoint.method], middleware=[guard])
+
+
+# Handlers are coroutines: Starlette runs plain functions in threads, which a virtual clock does not wait for.
+async def _rejected(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, Rejected):
+        raise error
+    return error.response
+
+
+def _in_the_services_shape(
+    services: Sequence[Service],
+) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Answers Starlette's own refusals (unknown path, wrong method, broken form) as the service would."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        owner = next((service for service in services if service.owns(request.url.path)), None)
+        if owner is None:
+            return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
+        detail = error.detail if error.status_code == 400 else None
+        response = owner.refuse(request, Refusal(error.status_code, detail=detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    return answer
+
+
+def _sending(pushes: Pushes) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
+    """The app's lifespan: webhook calls are sent while it runs."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pushes.run)
+            yield
+            tasks.cancel_scope.cancel()
+
+    return lifespan
+
+
+class SimulatorTransport(httpx.AsyncBaseTransport):
+    """Calls the simulator in process, showing a client what it would see on a network.
+
+    A dropped connection becomes ``httpx.RemoteProtocolError``, as over TCP. Bodies are buffered whole.
+
+    Args:
+        app: The simulator, from ``create_app``.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._inner = httpx.ASGITransport(app=app)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request."""
+        await request.aread()
+        try:
+            return await self._inner.handle_async_request(request)
+        except ConnectionDropped as dropped:
+            message = "Server disconnected without sending a response."
+            raise httpx.RemoteProtocolError(message, request=request) from dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +141,11 @@ class Running:
 
     Attributes:
         base_url: Its origin, such as ``http://127.0.0.1:49152``.
-        world: Its world. Only read from it in another thread; change it through the control routes.
+        backend: Its backend. Only read from it in another thread; change it through the control routes.
     """
 
     base_url: str
-    world: World
+    backend: Backend
 
 
 def serve(settings: Settings | None = None, host: str = "127.0.0.1", port: int = 4040) -> None:
@@ -64,7 +177,7 @@ def run_in_thread(
         port: TCP port; 0 takes a free one.
 
     Yields:
-        Its address and its world.
+        Its address and its backend.
 
     Raises:
         OSError: The port is taken.
@@ -79,7 +192,7 @@ def run_in_thread(
         thread.start()
         _wait_until_started(server, thread)
         try:
-            yield Running(_origin(host, listener.getsockname()[1]), app.state.world)
+            yield Running(_origin(host, listener.getsockname()[1]), app.state.backend)
         finally:
             server.should_exit = True
             thread.join()

@@ -1,11 +1,11 @@
 """What a service half hands to the app: its routes, its key check, and how it refuses.
 
-A half is a function ``service(world) -> Service``. Its endpoints are plain async Starlette endpoints that see
-only requests that have passed the faults, the key check and the rate limit (see ``faults``); one that
+A half is a function ``service(backend) -> Service``. Its endpoints are plain async Starlette endpoints that
+see only requests that have passed the faults, the key check and the rate limit (see ``faults``); one that
 refuses a request from deep inside raises ``Rejected`` with its answer::
 
-    def service(world: World) -> Service:
-        half = _Half(world)
+    def service(backend: Backend) -> Service:
+        half = _Half(backend)
         return Service(
             name="unsiloed",
             prefixes=("/parse", "/extract"),

@@ -120,7 +120,7 @@ class Waiter:
             JobTimeout: A time limit passed, too many looks failed in a row, or the waiter has ended.
             ServiceError: The service refuses to tell (401, 403, 400), repeatedly.
         """
-        self.provider.claim(self.http, ref)
+        self.provider.check_ref(self.http, ref)
         if self._over:
             raise timed_out(ref, f"cannot be waited for: {self._over}")
         with self.http.telemetry.phase(Phase.WAIT, ref.provider, ref.product, ref) as told:

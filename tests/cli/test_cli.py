@@ -27,7 +27,7 @@ from prefect_docjobs.cli.exits import CommandFailed, guarded
 from prefect_docjobs.cli.screen import print_json
 from prefect_docjobs.errors import DocJobsError, InvalidDocument, Reason, Unavailable
 from prefect_docjobs.ledger import State
-from prefect_docjobs.providers import PROVIDERS
+from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.simulator.samples import SAMPLES
 
 PROGRAM = (sys.executable, "-m", "prefect_docjobs.cli")
@@ -344,13 +344,13 @@ class TestProviders:
     def test_the_table_has_each_of_them_in_eighty_columns(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["providers"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert set(PROVIDERS) <= {line.split(" ", 1)[0] for line in lines}
+        assert set(BUILT_IN) <= {line.split(" ", 1)[0] for line in lines}
         assert max(map(len, lines)) <= 80
 
     def test_json_has_the_capabilities_of_each(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["providers", "--json"]) == 0
         described = {service["name"]: service for service in json.loads(capsys.readouterr().out)}
-        assert set(described) == set(PROVIDERS)
+        assert set(described) == set(BUILT_IN)
         assert described["numind"]["cancel"] is True
         assert described["mindee"]["cancel"] is False
         assert "application/pdf" in described["mindee_v1"]["media_types"]

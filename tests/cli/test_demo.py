@@ -20,7 +20,7 @@ from prefect_docjobs.cli.exits import CommandFailed
 from prefect_docjobs.cli.screen import output
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.models import Outcome
-from prefect_docjobs.providers import PROVIDERS
+from prefect_docjobs.providers.registry import BUILT_IN
 
 DEMO = (sys.executable, "-m", "prefect_docjobs.cli", "demo")
 MARK = "DOCJOBS_DEMO_OF_A_TEST"
@@ -87,9 +87,9 @@ class TestDemo:
         sections = shown.split("\n\n")
         for document, (number, total) in INVOICES.items():
             lines = next(section for section in sections if document in section).splitlines()[
-                -len(PROVIDERS) :
+                -len(BUILT_IN) :
             ]
-            assert [line.split()[0] for line in lines] == list(PROVIDERS)
+            assert [line.split()[0] for line in lines] == list(BUILT_IN)
             for line in lines:
                 assert number in line
                 assert f"{total:,.2f}" in line
@@ -103,7 +103,7 @@ class TestDemo:
             Outcome.model_validate_json(line) for line in (folder / "results.jsonl").read_text().splitlines()
         ]
         assert len(outcomes) == 24
-        for provider in PROVIDERS:
+        for provider in BUILT_IN:
             rows = [outcome.row() for outcome in outcomes if outcome.ref and outcome.ref.provider == provider]
             found = {row["document"]: (row.get("invoice_number"), row.get("total_amount")) for row in rows}
             assert {document: found[document] for document in INVOICES} == INVOICES

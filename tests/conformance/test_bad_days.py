@@ -12,9 +12,9 @@ from support.virtual_time import virtual_time
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.models import Batch, Outcome
-from prefect_docjobs.providers import PROVIDERS
+from prefect_docjobs.providers.registry import BUILT_IN
 
-pytestmark = pytest.mark.parametrize("name", list(PROVIDERS))
+pytestmark = pytest.mark.parametrize("name", list(BUILT_IN))
 BAD = {"unavailable": 0.10, "dropped": 0.05, "bad_gateway": 0.05}
 
 
@@ -37,7 +37,7 @@ async def test_two_hundred_documents_on_a_bad_day(name: str) -> None:
         seed=7,
     ) as at:
         batch = await extracted(at, 200)
-        report = at.world.report()
+        report = at.backend.report()
 
     failed = {outcome.document for outcome in batch.failures}
     assert {outcome.reason for outcome in batch.failures} == {Reason.FAILED}
@@ -56,7 +56,7 @@ async def test_two_hundred_documents_on_a_bad_day(name: str) -> None:
 async def test_lost_submit_answers_are_told_one_by_one_and_paid_once(name: str) -> None:
     async with connected(name, faults={"submit": {"lost": 0.10}}, seed=3) as at:
         batch = await extracted(at, 200)
-        report = at.world.report()
+        report = at.backend.report()
 
     lost = report["given"]["lost"]
     assert 8 <= lost <= 35
@@ -72,7 +72,7 @@ async def test_single_use_results_whose_answers_are_lost_are_named(name: str) ->
         pytest.skip("the service answers each status request with the result: it cannot be single-use")
     async with connected(name, single_use_results=True, faults={"result": {"lost": 0.2}}, seed=5) as at:
         batch = await extracted(at, 50)
-        report = at.world.report()
+        report = at.backend.report()
 
     lost = report["given"].get("lost", 0)
     assert lost > 0

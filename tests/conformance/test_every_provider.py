@@ -35,17 +35,18 @@ from prefect_docjobs.errors import (
 from prefect_docjobs.extraction import Terms, extract_many, fetch_one, submit_many, submit_one, wait_one
 from prefect_docjobs.http import Limits, Request
 from prefect_docjobs.models import Document, JobRef, JobState, Phase
-from prefect_docjobs.providers import PROVIDERS, provider_class
+from prefect_docjobs.providers import provider_class
 from prefect_docjobs.providers.base import sign
+from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.simulator import samples
 
-pytestmark = pytest.mark.parametrize("name", list(PROVIDERS))
+pytestmark = pytest.mark.parametrize("name", list(BUILT_IN))
 FIXED: dict[str, Any] = {"duration": {"law": "fixed", "seconds": 8.0, "queue_share": 0.25}}
 
 
 def test_every_provider_is_set_up_for_this_suite(name: str) -> None:
-    assert list(PROVIDERS) == sorted(PROVIDERS)
-    assert set(SETTINGS) == set(PROVIDERS)
+    assert list(BUILT_IN) == sorted(BUILT_IN)
+    assert set(SETTINGS) == set(BUILT_IN)
     kind = provider_class(name)
     assert (kind.name, kind.title, kind.env_key) == (name, kind.title.strip(), kind.env_key.upper())
     assert kind.default_base_url.startswith("https://")
@@ -150,7 +151,7 @@ async def test_a_job_that_never_ends_times_out_and_its_ref_can_be_waited_for_aga
             await wait_one(at.provider, at.http, ref, timeout=30)
         assert caught.value.ref
         assert (await wait_one(at.provider, at.http, caught.value.ref)).state is JobState.SUCCEEDED
-        assert at.world.report()["submits"]["total"] == 1
+        assert at.backend.report()["submits"]["total"] == 1
 
 
 # Bad requests.
@@ -229,7 +230,7 @@ async def test_a_bad_document_is_a_clear_error_and_nothing_is_sent(
 async def test_a_url_is_submitted_as_a_url_or_refused_loudly(name: str) -> None:
     url = "https://files.example.org/in/invoice.png?token=s3cret"
     async with connected(name) as at:
-        at.world.documents[url] = png("INVOICE\nInvoice number: U-1\nTotal amount: 9.50 EUR\n")
+        at.backend.documents[url] = png("INVOICE\nInvoice number: U-1\nTotal amount: 9.50 EUR\n")
         document = Document.from_url(url)
         if not at.provider.capabilities.url_input:
             with pytest.raises(Unsupported, match="URL"):
@@ -264,7 +265,7 @@ async def test_throttling_slows_down_and_loses_nothing(name: str, form: str) -> 
     rates = {kind: {"per_second": 1.0, "burst": 2} for kind in ("submit", "status", "result")}
     async with connected(name, rates=rates, retry_after={"form": form}) as at:
         outcomes = [o async for _, o in extract_many(at.provider, at.http, [invoice(n) for n in range(12)])]
-        report = at.world.report()
+        report = at.backend.report()
     assert [o.reason for o in outcomes] == [None] * 12
     assert report["given"]["429"] > 0
     assert report["submits"]["repeated"] == []
@@ -276,7 +277,9 @@ async def test_a_submit_whose_answer_is_lost_is_uncertain_and_never_repeated(nam
     async with connected(name, faults={"submit": {fault: 1.0}}) as at:
         with pytest.raises(SubmitUncertain) as caught:
             await submit_one(at.provider, at.http, invoice(1))
-        assert len(at.requests) == 1
+        assert at.backend.report()["submits"]["repeated"] == []
+        sent = sum(request.method == "POST" for request in at.requests)
+        assert sent == 1 or at.provider.capabilities.list_jobs  # which shows that nothing was accepted
     assert caught.value.reason is Reason.UNCERTAIN
     assert "invoice-00001.png" in str(caught.value)
 
@@ -287,7 +290,7 @@ async def test_a_service_that_is_down_is_tried_a_few_times_and_then_unavailable(
         with pytest.raises(Unavailable):
             await submit_one(at.provider, at.http, invoice(1))
         assert len(at.requests) == Limits().attempts
-        assert at.world.report()["submits"]["total"] == 0
+        assert at.backend.report()["submits"]["total"] == 0
 
 
 @virtual_time
@@ -295,7 +298,7 @@ async def test_an_uncertain_submit_is_repeated_only_when_told(name: str) -> None
     async with connected(name, faults={"submit": {"lost": 1.0}}) as at:
         with pytest.raises(SubmitUncertain):
             await submit_one(at.provider, at.http, invoice(1), terms=Terms(on_uncertain="resubmit"))
-        assert at.world.report()["submits"]["total"] == 2
+        assert at.backend.report()["submits"]["total"] == 2
 
 
 @virtual_time

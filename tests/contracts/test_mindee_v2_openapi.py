@@ -23,8 +23,7 @@ from support.simulated import KEY, HandClock, Simulated, sample, settled, simula
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobState
 from prefect_docjobs.providers.mindee import Mindee
-from prefect_docjobs.simulator.app import create_app
-from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 
 ORIGIN = "https://api-v2.mindee.net"
 INVOICE = sample("invoice-brightwater.pdf")

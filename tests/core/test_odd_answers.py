@@ -87,7 +87,7 @@ async def test_a_fault_of_ours_is_one_row_and_not_the_end_of_the_batch(
         }
 
     odd = rows.pop("invoice-00001.png")
-    assert odd.reason is (Reason.UNCERTAIN if verb == "submit" else Reason.TIMEOUT)
+    assert odd.reason is (Reason.UNAVAILABLE if verb == "submit" else Reason.TIMEOUT)
     assert [row.reason for row in rows.values()] == [None] * 3
 
 
@@ -96,8 +96,8 @@ async def test_one_job_id_for_two_documents_never_crosses_them(monkeypatch: pyte
     async with connected("mindee") as at:
         kept, first = Provider.submit, []
 
-        async def same(self: Provider, http: Http, document: Document, **_: object) -> JobRef:
-            ref = await kept(self, http, document)
+        async def same(self: Provider, http: Http, document: Document, **options: Any) -> JobRef:
+            ref = await kept(self, http, document, **options)
             first.append(ref.job_id)
             return ref.model_copy(update={"job_id": first[0]})
 

@@ -15,10 +15,10 @@ PAGE = ROOT / "docs" / "add-a-provider.md"
 
 LINES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "prefect_docjobs/providers/__init__.py": {
-            '"mindee": "Mindee",': '"acme": "Acme", "mindee": "Mindee",'
+        "prefect_docjobs/providers/registry.py": {
+            '"mindee": "': '"acme": "prefect_docjobs.providers.acme:Acme", "mindee": "'
         },
-        "prefect_docjobs/simulator/app.py": {
+        "prefect_docjobs/simulator/server.py": {
             "import mindee,": "import acme, mindee,",
             "half in (mindee,": "half in (acme, mindee,",
         },

@@ -32,9 +32,10 @@ from prefect_docjobs.cli.app import app
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.http import Limits
 from prefect_docjobs.models import Field, JobRef, JobState, Outcome, Result
-from prefect_docjobs.providers import PROVIDERS, Provider, provider_class
+from prefect_docjobs.providers import Provider, provider_class
+from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.schedule import Schedule
-from prefect_docjobs.simulator.app import create_app
+from prefect_docjobs.simulator.server import create_app
 from prefect_docjobs.simulator.settings import Settings
 from prefect_docjobs.waiter import Patience
 
@@ -89,7 +90,7 @@ def test_a_page_has_one_title_and_no_heading_twice(page: Path) -> None:
 
 
 def test_the_table_of_services_is_the_registry() -> None:
-    rows = [_service_row(name) for name in PROVIDERS]
+    rows = [_service_row(name) for name in BUILT_IN]
     text = README.read_text(encoding="utf-8")
     assert "\n".join(["|---|---|---|---|---|---|---|---|---|", *rows]) + "\n\n" in text, "\n".join(rows)
 
@@ -97,7 +98,7 @@ def test_the_table_of_services_is_the_registry() -> None:
 def _service_row(name: str) -> str:
     kind = provider_class(name)
     able = kind.capabilities
-    job = f"{PROVIDERS[name]}Job"
+    job = f"{provider_class(name).__name__}Job"
     assert job in prefect_docjobs.__all__
     can = [able.url_input, able.list_jobs, able.stream, able.cancel, able.push]
     cells = [
@@ -116,12 +117,12 @@ def _documents(kind: type[Provider]) -> str:
     return f"{types}; at most {able.max_bytes >> 20} MiB" if able.max_bytes else types
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_provider_has_a_page_with_the_same_sections(name: str) -> None:
     assert headings(DOCS / "providers" / f"{name}.md", 2) == PROVIDER_SECTIONS
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_the_page_of_a_provider_names_every_setting_and_its_address(name: str) -> None:
     kind, page = provider_class(name), DOCS / "providers" / f"{name}.md"
     text = page.read_text(encoding="utf-8")
@@ -134,12 +135,14 @@ def test_the_page_of_a_provider_names_every_setting_and_its_address(name: str) -
 def test_places_that_a_provider_adds_itself_to_name_every_provider() -> None:
     """The list in add-a-provider is complete for the four that are there."""
     for place in column(table(DOCS / "add-a-provider.md", "Where it all goes")):
-        for name in PROVIDERS:
+        for name in BUILT_IN:
             path = ROOT / place.replace("acme", name)
             assert path.exists() or path.with_suffix("").is_dir(), place
             if "acme" not in place:
                 text = path.read_text(encoding="utf-8")
-                assert name in text or f"{PROVIDERS[name]}Job" in text, f"{place} does not know {name}"
+                assert name in text or f"{provider_class(name).__name__}Job" in text, (
+                    f"{place} does not know {name}"
+                )
 
 
 # ------------------------------------------------------------------------------------------ nouns and numbers
@@ -206,7 +209,7 @@ def _amount(text: str) -> float:
 
 def test_the_pace_of_each_service_is_its_own() -> None:
     told = table(DOCS / "how-it-waits.md", "When to look")
-    paces = [(provider_class(name).title, provider_class(name).polling) for name in PROVIDERS]
+    paces = [(provider_class(name).title, provider_class(name).polling) for name in BUILT_IN]
     assert [(row[0], *map(_amount, row[1:])) for row in told] == [
         (title.removesuffix(" NuExtract"), pace.first, pace.every, pace.at_least) for title, pace in paces
     ]
@@ -253,7 +256,7 @@ def test_the_simulators_control_routes_are_complete() -> None:
 
 
 def test_the_simulators_report_is_explained() -> None:
-    report = create_app().state.world.report()
+    report = create_app().state.backend.report()
     rows = [line for line in prose(DOCS / "simulator.md") if line.startswith("| `")]
     explained = {row.split("`")[1] for row in rows}
     assert set(report) - explained == set()

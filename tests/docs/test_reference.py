@@ -14,7 +14,8 @@ from prefect_docjobs.flows.report import Tally
 from prefect_docjobs.ledger.schema import VERSION_TABLE, metadata
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.models.job_events import event_payload, event_resource
-from prefect_docjobs.providers import PROVIDERS, provider_class
+from prefect_docjobs.providers import provider_class
+from prefect_docjobs.providers.registry import BUILT_IN
 
 REFERENCE = ROOT / "docs" / "reference"
 SOURCES = sorted((ROOT / "prefect_docjobs").rglob("*.py"))
@@ -43,7 +44,7 @@ def test_every_environment_variable_is_in_the_settings() -> None:
 
 def test_the_variable_of_every_services_key_is_in_the_settings() -> None:
     text = (REFERENCE / "settings.md").read_text(encoding="utf-8")
-    for name in PROVIDERS:
+    for name in BUILT_IN:
         assert f"| `{provider_class(name).env_key}` | {provider_class(name).title} |" in text
 
 

@@ -213,7 +213,7 @@ async def test_a_hint_makes_the_waiter_look_and_proves_nothing(tmp_path: Path) -
 
         async def hint(seconds: float) -> None:
             await asyncio.sleep(seconds)
-            job_id = at.world.all_jobs()[0].id
+            job_id = at.backend.all_jobs()[0].id
             what: dict[str, Any] = {
                 "job_id": job_id,
                 "alias": None,
@@ -283,7 +283,7 @@ def no_proof(what: str, at: Shop, name: str) -> Callable[[int], Awaitable[None]]
     fetched: set[str] = set()
 
     async def keep_more(number: int) -> None:
-        jobs = at.world.all_jobs()
+        jobs = at.backend.all_jobs()
         if what == "hints":  # once for each job: where they come again and again, looks are many
             for job in jobs:
                 await keep_one(at, name, job.id, None)
@@ -334,7 +334,7 @@ async def test_one_push_that_is_not_true_ends_the_trust_in_pushes(
     async with pushing("mindee", tmp_path, receiver) as (at, _):
 
         async def lie(number: int) -> None:
-            for job in at.world.all_jobs()[4:5]:
+            for job in at.backend.all_jobs()[4:5]:
                 if job.fetches:
                     await keep_one(at, "mindee", job.id, JobState.FAILED)
 
@@ -366,7 +366,7 @@ async def test_a_flood_of_hints_is_no_flood_of_looks(tmp_path: Path) -> None:
         times = times_of_looks(at)
 
         async def flood(number: int) -> None:
-            for each, job in enumerate(at.world.all_jobs()):
+            for each, job in enumerate(at.backend.all_jobs()):
                 await keep_one(at, "unsiloed", job.id, None, unique=number)
                 await keep_one(at, "unsiloed", f"nobody's {number} {each}", None)
 
@@ -388,7 +388,7 @@ async def test_a_flood_of_hints_while_a_service_is_away_costs_no_job(tmp_path: P
         async def flood(number: int) -> None:
             if number == 200:  # after a minute it is back
                 at.set(faults={"status": {"unavailable": 0.0}})
-            for job in at.world.all_jobs():
+            for job in at.backend.all_jobs():
                 await keep_one(at, "unsiloed", job.id, None, unique=number)
 
         async with meanwhile(flood, every=0.3):
@@ -401,7 +401,7 @@ async def test_hints_do_not_displace_the_push_that_brings_the_result(tmp_path: P
     async with pushing("mindee", tmp_path, duration={"law": "fixed", "seconds": 20.3}) as (at, receiver):
 
         async def flood(number: int) -> None:
-            for job in at.world.all_jobs():
+            for job in at.backend.all_jobs():
                 await keep_one(at, "mindee", job.id, None, unique=number)
 
         async with meanwhile(flood, every=0.05):
@@ -419,7 +419,7 @@ async def test_a_push_that_nobody_can_read_leaves_looks_to_it(
     async with pushing("mindee", tmp_path, Receiver("mindee", lossy=lambda number: number >= 4)) as (at, _):
 
         async def spoil(number: int) -> None:
-            if sum(bool(job.fetches) for job in at.world.all_jobs()) == 1:
+            if sum(bool(job.fetches) for job in at.backend.all_jobs()) == 1:
                 await at.execute("UPDATE docjobs_pushes SET state = 'unheard of' WHERE state IS NOT NULL")
                 await keep_one(at, "mindee", "somebody's", JobState.SUCCEEDED)
                 await at.execute("UPDATE docjobs_pushes SET state = 'unheard of'")

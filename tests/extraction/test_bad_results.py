@@ -52,7 +52,7 @@ def bad_after_the_end(at: Shop, service: str, bad: Callable[[], httpx.Response],
     asked: list[str] = []
 
     def instead(request: httpx.Request) -> httpx.Response | None:
-        jobs = at.world.all_jobs()
+        jobs = at.backend.all_jobs()
         if not (jobs and is_result(service, request) and jobs[-1].seen_done_at is not None):
             return None
         asked.append(request.url.path)
@@ -223,7 +223,7 @@ async def test_a_list_that_reports_ends_too_early_loses_no_result(tmp_path: Path
             if request.url.path != "/api/jobs":
                 return None
             ended = {"status": "completed", "completedAt": "2026-11-30T10:00:00Z"}
-            rows = [{"id": job.id, **ended} for job in at.world.all_jobs()]
+            rows = [{"id": job.id, **ended} for job in at.backend.all_jobs()]
             return httpx.Response(200, json={"items": rows, "totalCount": len(rows)})
 
         at.late.instead = instead

@@ -96,7 +96,7 @@ async def test_cancelling_while_an_answer_is_on_its_way_waits_for_the_job_and_wr
         await cancelled_after(at, 1.0, 1)
         record = await at.the_record()
         assert (record.state, at.submits) == (State.SUBMITTED, 1)
-        assert record.job_id == at.world.all_jobs()[0].id
+        assert record.job_id == at.backend.all_jobs()[0].id
 
 
 @patient_time
@@ -180,7 +180,7 @@ async def test_a_ledger_that_breaks_after_the_submit_costs_no_result_and_the_ref
             async with at.refusing("UPDATE"):
                 (outcome,) = await at.extract(invoice(1))
         assert outcome.ok
-        assert f'"job_id":"{at.world.all_jobs()[0].id}"' in caplog.text
+        assert f'"job_id":"{at.backend.all_jobs()[0].id}"' in caplog.text
         assert "only in memory" in caplog.text
         assert at.submits == 1
 

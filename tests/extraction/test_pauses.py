@@ -176,7 +176,7 @@ def test_a_process_that_runs_obeys_the_command(tmp_path: Path) -> None:
             return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment)
 
         def submits() -> int:
-            return sum(service.world.sightings.submits.values())
+            return sum(service.backend.stats.submits.values())
 
         with worker() as process:
             assert process.stdout
@@ -195,4 +195,4 @@ def test_a_process_that_runs_obeys_the_command(tmp_path: Path) -> None:
             assert process.stdout
             told = [json.loads(line) for line in process.stdout]
         assert {row["found"] for row in told if "number" in row} == {f"N-{i:05}" for i in range(40)}
-        assert list(service.world.sightings.submits.values()) == [1] * 40
+        assert list(service.backend.stats.submits.values()) == [1] * 40

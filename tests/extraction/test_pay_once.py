@@ -138,7 +138,7 @@ async def test_work_in_flight_is_taken_up_even_when_nothing_is_used_again(tmp_pa
 async def test_a_url_is_the_same_document_within_one_call_only(tmp_path: Path) -> None:
     async with shop("mindee", tmp_path) as at:
         address = "https://files.test/acme.png"
-        at.world.documents[address] = invoice(1).read()
+        at.backend.documents[address] = invoice(1).read()
         document = Document.from_url(address)
         first = await at.extract(document, renamed_url(document), scope="run/1")
         assert all(right(outcome, 1) for outcome in first)

@@ -302,7 +302,7 @@ async def test_a_large_result_goes_where_the_ledgers_own_go(ledger: Ledger) -> N
 
 
 def _folder(ledger: Ledger) -> Path:
-    path = Path(ledger._url.database or "")
+    path = Path(str(ledger._url and ledger._url.database))
     return path.with_name(f"{path.name}.bodies")
 
 

@@ -128,7 +128,7 @@ def service() -> Iterator[Running]:
 
 def submits(service: Running) -> list[int]:
     """How often each content was bought."""
-    return list(service.world.sightings.submits.values())
+    return list(service.backend.stats.submits.values())
 
 
 def check(told: list[dict[str, Any]], number: int) -> None:

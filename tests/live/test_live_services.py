@@ -14,7 +14,8 @@ from prefect_docjobs.extraction import extract_many
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import Document, Field, Outcome
-from prefect_docjobs.providers import PROVIDERS, Provider, provider_class
+from prefect_docjobs.providers import Provider, provider_class
+from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.simulator.samples import SAMPLES
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
@@ -24,7 +25,7 @@ MODEL_VARIABLES: Mapping[str, str] = {"mindee": "DOCJOBS_LIVE_MINDEE_MODEL"}
 """Whose job needs something that only the account's owner knows."""
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", BUILT_IN)
 async def test_one_page_comes_back_as_a_result_and_is_bought_once(name: str, tmp_path: Path) -> None:
     async with _account(name) as http, Ledger(str(tmp_path / "live.db")) as ledger:
         first = await _extracted(name, http, ledger)

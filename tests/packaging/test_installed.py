@@ -16,7 +16,7 @@ from support.ports import free_port
 
 from prefect_docjobs import __version__
 from prefect_docjobs.models import Outcome
-from prefect_docjobs.providers import PROVIDERS
+from prefect_docjobs.providers.registry import BUILT_IN
 
 SAMPLE = ROOT / "prefect_docjobs" / "simulator" / "samples" / "invoice-brightwater.pdf"
 
@@ -85,7 +85,7 @@ def _is_healthy(client: httpx.Client, url: str) -> bool:
 def test_the_command_line_works(installed: Installed) -> None:
     assert installed.run("prefect-docjobs", "--version") == f"{__version__}\n"
     described = json.loads(installed.run("prefect-docjobs", "providers", "--json"))
-    assert [service["name"] for service in described] == list(PROVIDERS)
+    assert [service["name"] for service in described] == list(BUILT_IN)
 
 
 def test_the_half_without_prefect_is_imported_in_half_a_second(installed: Installed) -> None:

@@ -33,7 +33,7 @@ async def command(*arguments: str) -> int:
 
 
 def submits(simulator: Running) -> int:
-    return sum(simulator.world.sightings.submits.values())
+    return sum(simulator.backend.stats.submits.values())
 
 
 @pytest.mark.parametrize("by", ["credentials", "job", "--job"])

@@ -186,8 +186,8 @@ async def test_the_loader_is_started_with_the_folder_and_the_job_of_a_batch_that
         (run,) = await client.read_flow_runs(flow_run_filter=of_loader)
     assert (run.parameters["folder"], run.parameters["job"]) == (str(inbox), job)
     (inbox / "later.txt").write_text("Invoice number: N-2\nTotal: 2.00\n")  # after the batch: not bought here
-    bought = simulator.world.report()["submits"]["total"]
+    bought = simulator.backend.report()["submits"]["total"]
     loaded = await load_documents(**run.parameters)  # as a worker would
     assert (loaded["found"], loaded["loaded"]) == (3, 1)
     assert loaded["reasons"] == {"budget": 1, "invalid_document": 1}
-    assert simulator.world.report()["submits"]["total"] == bought
+    assert simulator.backend.report()["submits"]["total"] == bought

@@ -33,8 +33,9 @@ import prefect_docjobs
 from prefect_docjobs import JobState, MindeeCredentials, MindeeJob, NuMindJob
 from prefect_docjobs.blocks import DocJob, DocJobRun
 from prefect_docjobs.errors import ConfigurationError, RefMismatch, Unauthorized, Unsupported
-from prefect_docjobs.providers import PROVIDERS, provider_class
+from prefect_docjobs.providers import provider_class
 from prefect_docjobs.providers.base import Polling
+from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running
 
@@ -77,7 +78,7 @@ def test_the_registry_has_exactly_the_eight_blocks() -> None:
 
 
 def test_every_provider_has_its_two_blocks() -> None:
-    assert sorted(kind._provider for kind in BLOCKS) == sorted([*PROVIDERS, *PROVIDERS])
+    assert sorted(kind._provider for kind in BLOCKS) == sorted([*BUILT_IN, *BUILT_IN])
 
 
 def test_names_of_block_types_are_set_and_not_derived_from_classes() -> None:
@@ -338,6 +339,7 @@ async def test_a_job_is_saved_and_loaded_by_name_with_its_account(
     loaded: Any = await Block.aload(f"{slug}/saved-{name.replace('_', '-')}")
     assert type(loaded) is JOBS[name]
     assert loaded.provider() == jobs[name].provider()
+    assert loaded.credentials.api_key is not None
     assert loaded.credentials.api_key.get_secret_value() == KEY
     assert loaded.credentials.tenant_id == jobs[name].credentials.tenant_id
 

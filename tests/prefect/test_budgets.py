@@ -48,10 +48,10 @@ class Given:
 
     @property
     def submits(self) -> int:
-        return int(self.service.world.report()["submits"]["total"])
+        return int(self.service.backend.report()["submits"]["total"])
 
     def set(self, **settings: Any) -> None:
-        self.service.world.settings = self.service.world.settings.merged(settings)
+        self.service.backend.settings = self.service.backend.settings.merged(settings)
 
     def place(self, name: str) -> str:
         return str(self.folder.parent / name)

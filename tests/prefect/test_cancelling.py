@@ -144,7 +144,7 @@ def worker_of(rows: list[Record]) -> int:
 
 
 def phases(simulator: simulator_server.Running) -> dict[str, int]:
-    jobs: dict[str, int] = simulator.world.report()["jobs"]
+    jobs: dict[str, int] = simulator.backend.report()["jobs"]
     return {phase: number for phase, number in jobs.items() if phase != "total"}
 
 
@@ -181,7 +181,7 @@ async def test_shutting_a_runner_down_keeps_the_jobs_and_a_rerun_takes_them_up(
         await anyio.to_thread.run_sync(runner.wait)
     assert "cancelled" not in phases(slow)
     totals = await delivered_by_a_rerun(inbox)
-    assert totals["delivered"] == slow.world.report()["submits"]["total"] == NUMBER
+    assert totals["delivered"] == slow.backend.report()["submits"]["total"] == NUMBER
 
 
 @asynccontextmanager
@@ -209,7 +209,7 @@ async def test_a_run_that_is_killed_keeps_its_jobs_free_at_once_for_a_rerun(
     assert state.is_crashed()
     assert max(row.lease_left for row in await records(Known.SUBMITTED)) <= 0.0
     totals = await delivered_by_a_rerun(inbox)
-    assert totals["delivered"] == slow.world.report()["submits"]["total"] == NUMBER
+    assert totals["delivered"] == slow.backend.report()["submits"]["total"] == NUMBER
 
 
 async def test_when_worker_and_run_are_killed_a_rerun_delivers_without_a_second_submit(
@@ -220,4 +220,4 @@ async def test_when_worker_and_run_are_killed_a_rerun_delivers_without_a_second_
         worker.kill()
         os.kill(worker_of(await records(Known.SUBMITTED)), signal.SIGKILL)
     totals = await delivered_by_a_rerun(inbox)
-    assert totals["delivered"] == slow.world.report()["submits"]["total"] == NUMBER
+    assert totals["delivered"] == slow.backend.report()["submits"]["total"] == NUMBER

@@ -36,8 +36,9 @@ from prefect_docjobs.blocks import (
     NuMindCredentials,
     UnsiloedCredentials,
 )
-from prefect_docjobs.providers import PROVIDERS, provider_class
+from prefect_docjobs.providers import provider_class
 from prefect_docjobs.providers.base import Polling
+from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.simulator.samples import sample_paths
 from prefect_docjobs.simulator.server import run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
@@ -93,7 +94,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _quick_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs end at once here, so that only the services' own pace would be waited for: minutes, in all."""
-    for name in PROVIDERS:
+    for name in BUILT_IN:
         monkeypatch.setattr(provider_class(name), "polling", Polling(first=0.05, every=0.1, at_least=0.05))
 
 

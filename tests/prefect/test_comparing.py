@@ -156,9 +156,9 @@ async def test_a_second_comparison_buys_nothing(
 ) -> None:
     asked = [jobs["mindee"], jobs["unsiloed"]]
     await compare_services(str(inbox), asked, output=str(inbox.parent / "out"))
-    before = simulator.world.report()["submits"]["total"]
+    before = simulator.backend.report()["submits"]["total"]
     again = await compare_services(str(inbox), asked, output=str(inbox.parent / "out"))
-    assert simulator.world.report()["submits"]["total"] == before
+    assert simulator.backend.report()["submits"]["total"] == before
     assert {row["seconds_p50"] for row in again["services"]} == {None}  # nothing was waited for
 
 
@@ -187,7 +187,7 @@ async def test_settings_that_make_no_sense_are_refused_before_anything_is_bought
             await compare_services(str(inbox), [job], fields={"lines[]": []})
         with pytest.raises(ParameterTypeError, match="comparators"):
             await compare_services(str(inbox), [job], comparators={"x": "fuzzy"})  # type: ignore[dict-item]
-        assert service.world.report()["submits"]["total"] == 0
+        assert service.backend.report()["submits"]["total"] == 0
 
 
 def test_the_form_of_the_deployment_explains_every_parameter() -> None:

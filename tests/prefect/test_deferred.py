@@ -97,11 +97,11 @@ async def until_resumed(run: DeployedRun) -> None:
 
 
 def submits(service: Running) -> int:
-    return int(service.world.report()["submits"]["total"])
+    return int(service.backend.report()["submits"]["total"])
 
 
 def looks(service: Running) -> int:
-    return sum(job.polls for job in service.world.all_jobs())
+    return sum(job.polls for job in service.backend.all_jobs())
 
 
 async def test_a_run_is_suspended_resumed_and_ends_as_if_it_had_waited(service: Running) -> None:

@@ -102,11 +102,11 @@ class Runs:
 
 def end_all_jobs(service: Running) -> None:
     """An hour passes at the service."""
-    service.world.clock = lambda: time.monotonic() + 3600.0
+    service.backend.clock = lambda: time.monotonic() + 3600.0
 
 
 def submits(service: Running) -> int:
-    return int(service.world.report()["submits"]["total"])
+    return int(service.backend.report()["submits"]["total"])
 
 
 async def test_runs_of_a_deployment_are_suspended_and_resumed_by_the_command(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ async def test_fifty_runs_are_suspended_at_once_and_hold_no_worker(tmp_path: Pat
                 await runs.until(number, ["Completed"], within=900)
             ended = anyio.current_time() - woken
         assert submits(service) == runs.delivered() == number * 10
-        looks = sum(job.polls for job in service.world.all_jobs())
+        looks = sum(job.polls for job in service.backend.all_jobs())
     print(
         f"\n{number} runs of 10 documents: all suspended after {suspended:.0f} s. "
         f"The runner meanwhile: {(idle.cpu - before.cpu) / 0.2:.1f} % of a core, {idle.memory >> 20} MiB, "

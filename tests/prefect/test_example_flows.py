@@ -89,11 +89,11 @@ def test_invoices_are_loaded_once(inbox: Path, jobs: Mapping[str, DocJob], simul
     first = run("invoices_to_duckdb", str(inbox), job, database=str(database))
     assert (first["loaded"], first["failed"]) == (2, 1)
     assert first["totals"] == {"GBP": 4177.38, "USD": 1452.17}
-    submits = simulator.world.report()["submits"]["total"]
+    submits = simulator.backend.report()["submits"]["total"]
     second = run("invoices_to_duckdb", str(inbox), job, database=str(database))
     assert (second["unchanged"], second["loaded"], second["left"]) == (2, 0, 1)
     assert second["totals"] == first["totals"]
-    assert simulator.world.report()["submits"]["total"] == submits
+    assert simulator.backend.report()["submits"]["total"] == submits
     invoices = table(database, "SELECT document, invoice_number, CAST(total AS DOUBLE), items FROM invoices")
     assert {name: tuple(facts) for name, *facts in invoices} == INVOICES
 

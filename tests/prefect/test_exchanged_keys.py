@@ -34,22 +34,23 @@ async def test_a_batch_goes_on_with_the_key_that_is_saved_now(
 ) -> None:
     name = f"exchanged-{service.replace('_', '-')}"
     with run_in_thread(Settings(api_key="old-key-1").merged(JOBS_TAKE)) as simulator:
-        world = simulator.world
+        backend = simulator.backend
         job = await saved(service, simulator.base_url, "old-key-1", name)
+        assert job.credentials.api_key is not None
         assert job.credentials.api_key.get_secret_value() == "old-key-1"
         running = asyncio.create_task(aextract_documents(job, [invoice(number) for number in range(24)]))
 
         async def begun() -> bool:
-            return sum(world.sightings.submits.values()) >= 8
+            return sum(backend.stats.submits.values()) >= 8
 
         await until(begun, within=60.0, every=0.02)
         exchanged = make_job(service, simulator.base_url, key="new-key-2", tenant="acme")
         await exchanged.credentials.save(name, overwrite=True)
-        world.settings = world.settings.merged({"api_key": "new-key-2"})
+        backend.settings = backend.settings.merged({"api_key": "new-key-2"})
 
         batch = await running
         assert [row.error for row in batch if not row.ok] == []
-        assert list(world.sightings.submits.values()) == [1] * 24
+        assert list(backend.stats.submits.values()) == [1] * 24
     assert not [line for line in caplog.messages if "old-key-1" in line or "new-key-2" in line]
 
 
@@ -59,5 +60,5 @@ async def test_a_key_that_stays_wrong_ends_the_batch_soon(caplog: pytest.LogCapt
         job = await saved("mindee", simulator.base_url, "wr0ng-key", "stays-wrong")
         batch = await aextract_documents(job, [invoice(number) for number in range(40)])
         assert {row.reason for row in batch} == {Reason.UNAUTHORIZED}
-        assert simulator.world.sightings.given["unauthorized"] <= 10
+        assert simulator.backend.stats.given["unauthorized"] <= 10
     assert "wr0ng-key" not in caplog.text

@@ -53,7 +53,7 @@ def serve() -> Iterator[Callable[..., Running]]:
 
 
 def submits(service: Running) -> int:
-    return int(service.world.report()["submits"]["total"])
+    return int(service.backend.report()["submits"]["total"])
 
 
 def trail(tried: tuple[Attempt, ...]) -> list[tuple[str, str]]:
@@ -101,7 +101,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 def fetched(service: Running) -> int:
-    return sum(job.fetches > 0 for job in service.world.all_jobs())
+    return sum(job.fetches > 0 for job in service.backend.all_jobs())
 
 
 async def test_what_is_refused_at_once_does_not_wait_for_a_neighbour_whose_job_is_stuck(
@@ -121,11 +121,11 @@ async def test_a_document_whose_job_failed_does_not_wait_for_its_neighbour_eithe
     first, second = serve(stuck_share=1.0), serve()
     jobs = [make_job("mindee", first.base_url), make_job("unsiloed", second.base_url)]
     await asubmit_documents(jobs[0], [invoice(1)])
-    first.world.settings = first.world.settings.merged({"stuck_share": 0.0, "failed_share": 1.0})
+    first.backend.settings = first.backend.settings.merged({"stuck_share": 0.0, "failed_share": 1.0})
     async with under_way(aextract_with_fallback(jobs, [invoice(1), invoice(2), invoice(3)])):
         await until(lambda: fetched(second) == 2)
     assert (submits(first), submits(second)) == (3, 2)
-    first.world.settings = first.world.settings.merged({"failed_share": 0.0})
+    first.backend.settings = first.backend.settings.merged({"failed_share": 0.0})
     done = await aextract_with_fallback(jobs, [invoice(2), invoice(3)])
     assert [row.ref.provider for row in done.batch if row.ref] == ["unsiloed"] * 2
     assert (submits(first), submits(second)) == (3, 2)
@@ -199,7 +199,7 @@ async def test_a_job_that_takes_too_long_is_cancelled_where_the_service_can(
     (tried,) = done.tried
     assert [reason for _, reason in trail(tried)] == ["timeout", "delivered"]
     assert tried[0].billed == "maybe"
-    assert [job.cancelled_at is not None for job in slow.world.all_jobs()] == [True]
+    assert [job.cancelled_at is not None for job in slow.backend.all_jobs()] == [True]
     again = await aextract_with_fallback(jobs, [invoice(1)], document_timeout=1.0)
     assert [reason for _, reason in trail(again.tried[0])] == ["delivered"]  # the one that is paid for
     assert (submits(slow), submits(good)) == (1, 1)
@@ -212,7 +212,7 @@ async def test_a_late_job_that_another_run_waits_for_is_not_cancelled(serve: Cal
     await until(lambda: submits(slow) == 1)
     done = await aextract_with_fallback(jobs, [invoice(1)], document_timeout=1.0)
     assert [reason for _, reason in trail(done.tried[0])] == ["timeout", "delivered"]
-    assert [job.cancelled_at for job in slow.world.all_jobs()] == [None]
+    assert [job.cancelled_at for job in slow.backend.all_jobs()] == [None]
     assert [row.reason for row in await other] == [None]
     assert submits(slow) == 1
 
@@ -275,14 +275,14 @@ async def test_nothing_goes_on_when_the_time_of_the_call_is_over(serve: Callable
     jobs = [make_job("numind", slow.base_url), make_job("mindee", good.base_url)]
     done = await aextract_with_fallback(jobs, [invoice(1)], timeout=1.0)
     assert [[reason for _, reason in trail(tried)] for tried in done.tried] == [["timeout"]]
-    assert [job.cancelled_at for job in slow.world.all_jobs()] == [None]  # it may be waited for again
+    assert [job.cancelled_at for job in slow.backend.all_jobs()] == [None]  # it may be waited for again
     assert submits(good) == 0
 
 
 async def test_a_job_that_has_no_next_one_is_not_cancelled(serve: Callable[..., Running]) -> None:
     slow = serve(duration={"seconds": 600.0})
     await aextract_with_fallback([make_job("numind", slow.base_url)], [invoice(1)], document_timeout=1.0)
-    assert [job.cancelled_at for job in slow.world.all_jobs()] == [None]
+    assert [job.cancelled_at for job in slow.backend.all_jobs()] == [None]
 
 
 async def test_a_result_that_is_not_good_enough_falls_back_and_the_best_is_kept(

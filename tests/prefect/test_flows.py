@@ -302,7 +302,7 @@ def test_with_three_percent_failing_every_other_document_is_delivered_once(
     assert delivered == {name: number for name, number in said.items() if name not in failures}
     assert {letter.reason for letter in failures.values()} == {Reason.FAILED}
     assert all(letter.ref for letter in failures.values())
-    submits = faulty.world.report()["submits"]
+    submits = faulty.backend.report()["submits"]
     assert (submits["total"], submits["repeated"]) == (120, [])
 
 
@@ -315,4 +315,4 @@ def test_when_the_time_is_over_the_rest_is_not_submitted_and_refs_are_kept(
     assert ran.state.is_failed()
     assert [letter.reason for letter in failures] == [Reason.TIMEOUT] * 12
     submitted = [letter for letter in failures if letter.ref]
-    assert len(submitted) == endless.world.report()["submits"]["total"] == 8
+    assert len(submitted) == endless.backend.report()["submits"]["total"] == 8

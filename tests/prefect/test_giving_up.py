@@ -25,7 +25,8 @@ from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.ledger import Record
 from prefect_docjobs.ledger import State as Known
 from prefect_docjobs.ledger.setting import address, open_ledger
-from prefect_docjobs.providers import PROVIDERS, provider_class
+from prefect_docjobs.providers import provider_class
+from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
 from prefect_docjobs.tasks.accounts import WITHOUT_A_BLOCK, job_of
@@ -60,7 +61,7 @@ async def known() -> Counter[tuple[Known, Reason | None]]:
 
 
 def phases(simulator: Running) -> dict[str, int]:
-    jobs: dict[str, int] = simulator.world.report()["jobs"]
+    jobs: dict[str, int] = simulator.backend.report()["jobs"]
     return {phase: number for phase, number in jobs.items() if phase != "total"}
 
 
@@ -118,7 +119,7 @@ async def test_a_service_that_cannot_cancel_is_noted_and_nothing_is_bought_twice
     assert await known() == {(Known.FAILED, Reason.TIMEOUT): 3}
     assert all("runs to its end and is billed" in (record.error or "") for record in await records())
     await hooked(await buys(mindee), Crashed())
-    assert slow.world.report()["submits"]["total"] == 3
+    assert slow.backend.report()["submits"]["total"] == 3
 
 
 async def test_a_job_that_had_ended_is_kept_for_the_next_run(job: DocJob) -> None:
@@ -177,7 +178,7 @@ async def test_the_hook_never_raises(tmp_path: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_every_service_that_can_cancel_can_be_reached_without_a_block() -> None:
-    able = {name for name in PROVIDERS if provider_class(name).capabilities.cancel}
+    able = {name for name in BUILT_IN if provider_class(name).capabilities.cancel}
     assert set(WITHOUT_A_BLOCK) == able
 
 

@@ -93,7 +93,7 @@ def counts(told: Mapping[str, Any]) -> dict[str, int]:
 
 
 def submits(simulator: Running) -> int:
-    return int(simulator.world.report()["submits"]["total"])
+    return int(simulator.backend.report()["submits"]["total"])
 
 
 def test_a_load_run_twice_loads_each_document_once_and_buys_nothing_the_second_time(

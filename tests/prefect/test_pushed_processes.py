@@ -79,11 +79,11 @@ def told(what: str, seconds: list[float]) -> str:
 
 def ends(service: Running) -> dict[str, float]:
     """When each job ends, on the monotonic clock."""
-    return {job.id: job.ends_at for job in service.world.all_jobs()}
+    return {job.id: job.ends_at for job in service.backend.all_jobs()}
 
 
 def fetches(service: Running) -> int:
-    return sum(job.fetches for job in service.world.all_jobs())
+    return sum(job.fetches for job in service.backend.all_jobs())
 
 
 async def test_pushes_end_the_wait_of_a_task_and_nothing_is_fetched(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ async def test_pushes_end_the_wait_of_a_task_and_nothing_is_fetched(tmp_path: Pa
             return await aextract_documents(job, [invoice(number) for number in range(10)])
 
         batch = await extracts()
-        report = service.world.report()
+        report = service.backend.report()
     assert len(batch.results) == report["submits"]["total"] == report["pushes"]["delivered"] == 10
     assert not fetches(service)
 
@@ -163,7 +163,7 @@ async def started(directory: Path, number: int) -> list[UUID]:
 def by_run(service: Running, runs: list[UUID]) -> list[float]:
     """When the job of each run ended, by the wall clock; the documents are numbered as the runs."""
     wall = time.time() - time.monotonic()
-    jobs = sorted(service.world.all_jobs(), key=lambda job: job.source.name)
+    jobs = sorted(service.backend.all_jobs(), key=lambda job: job.source.name)
     assert len(jobs) == len(runs)
     return [job.ends_at + wall for job in jobs]
 

@@ -43,7 +43,7 @@ async def mood(simulator: Running, **settings: Any) -> None:
 
 
 def submits(simulator: Running) -> int:
-    total: int = simulator.world.report()["submits"]["total"]
+    total: int = simulator.backend.report()["submits"]["total"]
     return total
 
 

@@ -81,8 +81,8 @@ def extracted(
 
 def asked(service: Running) -> list[int]:
     """The submits, and what was asked of any job."""
-    jobs = [number for job in service.world.all_jobs() for number in (job.polls, job.fetches)]
-    return [service.world.sightings.requests["submit"], *jobs]
+    jobs = [number for job in service.backend.all_jobs() for number in (job.polls, job.fetches)]
+    return [service.backend.stats.requests["submit"], *jobs]
 
 
 @pytest.mark.parametrize("stores_first", [True, False], ids=["storage first", "storage later"])
@@ -119,7 +119,7 @@ async def test_a_result_whose_storage_is_gone_is_fetched_again_and_nothing_is_bo
     await storage.save()
     extracted(tmp_path, ledger, simulator, seed, storage.setting)
     await Block.adelete(storage.slug)
-    before = simulator.world.sightings.submits.copy()
+    before = simulator.backend.stats.submits.copy()
     told = extracted(tmp_path, ledger, simulator, seed, PLAIN)
-    assert (told["reason"], simulator.world.sightings.submits) == (None, before)
+    assert (told["reason"], simulator.backend.stats.submits) == (None, before)
     assert told["text"] is not None

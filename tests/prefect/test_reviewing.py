@@ -62,7 +62,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def submits(service: Running) -> int:
-    return int(service.world.report()["submits"]["total"])
+    return int(service.backend.report()["submits"]["total"])
 
 
 def asked(inbox: Path, **more: Any) -> dict[str, Any]:

@@ -39,7 +39,7 @@ async def records() -> list[Record]:
 
 
 def phases(simulator: Running) -> dict[str, int]:
-    jobs: dict[str, int] = simulator.world.report()["jobs"]
+    jobs: dict[str, int] = simulator.backend.report()["jobs"]
     return {phase: number for phase, number in jobs.items() if phase != "total"}
 
 
@@ -61,7 +61,7 @@ async def test_a_rollback_cancels_at_the_service_and_a_rerun_submits_again(slow:
     assert [(row.state, row.reason) for row in await records()] == [(State.FAILED, Reason.CANCELLED)] * 3
     batch = await submit_and_regret(job, regret=False)
     assert len(batch.refs) == 3
-    assert slow.world.report()["submits"]["total"] == 6
+    assert slow.backend.report()["submits"]["total"] == 6
 
 
 async def test_what_a_service_cannot_cancel_is_noted_and_taken_up_by_a_rerun(slow: Running) -> None:
@@ -73,7 +73,7 @@ async def test_what_a_service_cannot_cancel_is_noted_and_taken_up_by_a_rerun(slo
     assert all("runs to its end and is billed" in (row.error or "") for row in rows)
     batch = await submit_and_regret(job, regret=False)
     assert {ref.job_id for ref in batch.refs} == {row.job_id for row in rows}
-    assert slow.world.report()["submits"]["total"] == 3
+    assert slow.backend.report()["submits"]["total"] == 3
 
 
 async def test_a_transaction_that_is_committed_cancels_nothing(slow: Running) -> None:

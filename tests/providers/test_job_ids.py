@@ -15,7 +15,7 @@ from prefect_docjobs.providers import Provider
 from prefect_docjobs.providers.mindee import Mindee
 from prefect_docjobs.providers.mindee_v1 import MindeeV1
 from prefect_docjobs.providers.numind import NuMind
-from prefect_docjobs.providers.numind.answers import job_page
+from prefect_docjobs.providers.numind.provider import read_page
 from prefect_docjobs.providers.unsiloed import Unsiloed
 
 PDF = Document.from_bytes(b"%PDF-1.4 hello", name="acme.pdf")
@@ -79,5 +79,5 @@ async def test_such_a_job_is_not_asked_for(provider: Provider, status: int) -> N
 
 def test_a_list_leaves_such_jobs_out() -> None:
     rows = [{"id": job_id, "status": "running"} for job_id, _ in BAD.values()]
-    page = job_page(answer({"items": [*rows, {"id": "job-1", "status": "running"}]}))
+    page = read_page(answer({"items": [*rows, {"id": "job-1", "status": "running"}]}))
     assert list(page.rows) == ["job-1"]

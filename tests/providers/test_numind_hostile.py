@@ -26,7 +26,7 @@ from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Answer
 from prefect_docjobs.models import JobState, JobStatus, Result
 from prefect_docjobs.providers.base import JobPage
-from prefect_docjobs.providers.numind import NuMind, answers
+from prefect_docjobs.providers.numind import NuMind, provider
 
 TEMPLATE = NuMind(template={"total": "number"})
 CONTENT = NuMind(product="content")
@@ -51,13 +51,13 @@ told = st.builds(
 
 def read_page(heard: Answer) -> JobPage:
     with NuMind.reading(heard):
-        return answers.job_page(heard)
+        return provider.read_page(heard)
 
 
 def read_event(name: str) -> Callable[[Answer], JobStatus | None]:
     def read(heard: Answer) -> JobStatus | None:
         with NuMind.reading(heard):
-            return answers.event_status(REF, name, heard)
+            return provider.read_event(REF, name, heard)
 
     return read
 
@@ -72,7 +72,7 @@ def read_result(job: NuMind) -> Callable[[Answer], object]:
 
 
 READERS: dict[str, Callable[[Answer], object]] = {
-    "submit": TEMPLATE._read_submitted,
+    "submit": TEMPLATE.read_new_job,
     "status": read_status,
     "result": read_result(TEMPLATE),
     "content": read_result(CONTENT),

@@ -203,7 +203,7 @@ def test_a_document_over_500_mb_is_refused_before_it_is_sent(tmp_path: Any) -> N
     ],
 )
 def test_every_documented_submit_answer_names_its_job(body: Any, status: int) -> None:
-    assert job()._read_submitted(answer(body, status)).job_id == JOB_ID
+    assert job().read_new_job(answer(body, status)).job_id == JOB_ID
 
 
 BLOCKED = {
@@ -237,11 +237,11 @@ async def test_a_document_with_personal_data_is_rejected_and_not_uncertain() -> 
 @pytest.mark.parametrize("body", [{"status": "pii_blocked"}, {"job_id": None, "blocked": True, "reason": 7}])
 def test_either_sign_of_a_block_is_enough(body: Any) -> None:
     with pytest.raises(Rejected, match="no reason given"):
-        job()._read_submitted(answer(body))
+        job().read_new_job(answer(body))
 
 
 def test_a_blocked_document_that_has_a_job_is_a_job() -> None:
-    assert job()._read_submitted(answer({**BLOCKED, "job_id": JOB_ID})).job_id == JOB_ID
+    assert job().read_new_job(answer({**BLOCKED, "job_id": JOB_ID})).job_id == JOB_ID
 
 
 @pytest.mark.parametrize(
@@ -260,4 +260,4 @@ def test_a_blocked_document_that_has_a_job_is_a_job() -> None:
 )
 def test_a_submit_answer_without_a_job_id_is_uncertain(body: bytes) -> None:
     with pytest.raises(SubmitUncertain):
-        job()._read_submitted(answer(body))
+        job().read_new_job(answer(body))

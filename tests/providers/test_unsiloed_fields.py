@@ -8,7 +8,7 @@ import pytest
 from support.unsiloed import ref
 
 from prefect_docjobs.models import Field, Location, Result
-from prefect_docjobs.providers.unsiloed.fields import read_field, read_fields, relative_polygon
+from prefect_docjobs.providers.unsiloed.results import read_field, read_fields, relative_polygon
 
 QUARTER = ((0.25, 0.5), (0.5, 0.5), (0.5, 0.75), (0.25, 0.75))
 

@@ -21,7 +21,7 @@ from support.wire import answer
 
 from prefect_docjobs.errors import Rejected, ServiceError
 from prefect_docjobs.providers.unsiloed import Unsiloed
-from prefect_docjobs.providers.unsiloed.fields import read_field
+from prefect_docjobs.providers.unsiloed.results import read_field
 
 ENVELOPE = ["job_id", "id", "status", "result", "data", "metadata", "page_count", "credit_used", "pdf_hash"]
 PRODUCTS = [

@@ -44,8 +44,8 @@ async def test_503_has_the_services_own_shape_and_the_request_is_not_acted_on() 
             "/v1/products/mindee/invoices/v4/predict_async", headers={"Authorization": f"Token {KEY}"}
         )
         assert v1.json()["api_request"]["status_code"] == 503
-        assert simulator.world.report()["submits"]["total"] == 0
-        assert simulator.world.sightings.given["503"] == 2
+        assert simulator.backend.report()["submits"]["total"] == 0
+        assert simulator.backend.stats.given["503"] == 2
 
 
 async def test_502_is_a_page_of_html_whoever_asks() -> None:
@@ -53,30 +53,30 @@ async def test_502_is_a_page_of_html_whoever_asks() -> None:
         answer = await simulator.client.post("/v2/products/extraction/enqueue")
         assert answer.status_code == 502
         assert answer.headers["content-type"].startswith("text/html")
-        assert simulator.world.sightings.given == {"502": 1}
+        assert simulator.backend.stats.given == {"502": 1}
 
 
 async def test_a_dropped_connection_looks_like_one_and_nothing_was_acted_on() -> None:
     async with simulated(submit_fault(dropped=1.0)) as simulator:
         with pytest.raises(httpx.RemoteProtocolError):
             await enqueue(simulator)
-        assert simulator.world.report()["submits"]["total"] == 0
-        assert simulator.world.sightings.given["dropped"] == 1
+        assert simulator.backend.report()["submits"]["total"] == 0
+        assert simulator.backend.stats.given["dropped"] == 1
 
 
 async def test_a_lost_answer_hides_a_job_that_was_made() -> None:
     async with simulated(submit_fault(lost=1.0)) as simulator:
         with pytest.raises(httpx.RemoteProtocolError):
             await enqueue(simulator)
-        assert simulator.world.report()["submits"]["total"] == 1
-        assert simulator.world.sightings.given["lost"] == 1
+        assert simulator.backend.report()["submits"]["total"] == 1
+        assert simulator.backend.stats.given["lost"] == 1
 
 
 async def test_a_refusal_is_never_lost() -> None:
     async with simulated(submit_fault(lost=1.0)) as simulator:
         answer = await enqueue(simulator, model_id="no uuid")
         assert answer.status_code == 422
-        assert simulator.world.sightings.given["lost"] == 0
+        assert simulator.backend.stats.given["lost"] == 0
 
 
 async def test_a_lost_result_is_used_up_when_results_are_read_once() -> None:
@@ -86,7 +86,7 @@ async def test_a_lost_result_is_used_up_when_results_are_read_once() -> None:
         simulator.clock.advance(8)
         with pytest.raises(httpx.RemoteProtocolError):
             await simulator.client.get(f"/v2/products/extraction/results/{job_id}")
-        simulator.world.settings = settled(single_use_results=True)
+        simulator.backend.settings = settled(single_use_results=True)
         assert (await simulator.client.get(f"/v2/products/extraction/results/{job_id}")).status_code == 404
 
 
@@ -114,7 +114,7 @@ async def test_requests_over_the_rate_get_429_until_the_bucket_fills_again() -> 
         simulator.clock.advance(0.5)
         codes.append((await simulator.client.get(STATUS)).status_code)
         assert codes == [404, 404, 429, 404]
-        assert simulator.world.sightings.given["429"] == 1
+        assert simulator.backend.stats.given["429"] == 1
 
 
 @pytest.mark.parametrize(("wish", "expected"), [(None, 4), (7.2, 8)])
@@ -123,11 +123,11 @@ async def test_retry_after_comes_as_seconds_or_date_or_not_at_all(wish: float | 
     async with simulated(settings, headers=HEADERS) as simulator:
         await simulator.client.get(STATUS)
         assert "retry-after" not in (await simulator.client.get(STATUS)).headers
-        simulator.world.settings = settings.merged({"retry_after": {"form": "seconds"}})
+        simulator.backend.settings = settings.merged({"retry_after": {"form": "seconds"}})
         assert (await simulator.client.get(STATUS)).headers["retry-after"] == str(expected)
-        simulator.world.settings = settings.merged({"retry_after": {"form": "date"}})
+        simulator.backend.settings = settings.merged({"retry_after": {"form": "date"}})
         date = parsedate_to_datetime((await simulator.client.get(STATUS)).headers["retry-after"])
-        now = simulator.world.wall(simulator.world.now())
+        now = simulator.backend.wall(simulator.backend.now())
         assert expected <= (date - now).total_seconds() < expected + 1
 
 
@@ -136,7 +136,7 @@ async def test_a_wrong_key_is_counted_and_costs_nothing_of_the_rate() -> None:
         for _ in range(3):
             answer = await simulator.client.get(STATUS, headers={"Authorization": "wrong"})
             assert answer.status_code == 401
-        assert simulator.world.sightings.given["unauthorized"] == 3
+        assert simulator.backend.stats.given["unauthorized"] == 3
         assert (await simulator.client.get(STATUS, headers=HEADERS)).status_code == 404
 
 
@@ -203,7 +203,7 @@ def test_a_job_ends_by_itself_on_a_real_clock() -> None:
             submit = client.post("/v2/products/ocr/enqueue", data={"model_id": MODEL}, files=files)
             status = client.get(f"/v2/jobs/{submit.json()['job']['id']}?redirect=false")
         assert status.json()["job"]["status"] == "Processed"
-        assert math.isfinite(running.world.report()["detection_latency"]["max"])
+        assert math.isfinite(running.backend.report()["detection_latency"]["max"])
 
 
 def test_a_taken_port_is_an_error() -> None:

@@ -296,7 +296,7 @@ async def test_a_bad_field_is_a_422_that_points_to_it(
         problem = answer.json()
         assert (answer.status_code, problem["status"], problem["code"]) == (422, 422, "422-001")
         assert [error["pointer"] for error in problem["errors"]] == [pointer]
-        assert simulator.world.report()["submits"]["total"] == 0
+        assert simulator.backend.report()["submits"]["total"] == 0
 
 
 async def test_unknown_ids_bad_ids_and_unknown_products_are_problems() -> None:
@@ -386,7 +386,7 @@ async def test_webhooks_named_by_the_submit_are_called_signed_and_shown(kind: st
             (ids[1], "Failed", 1),
         ]
         assert status["webhooks"][1]["error"]["title"]
-        assert simulator.world.report()["detection_latency"]["count"] == 1
+        assert simulator.backend.report()["detection_latency"]["count"] == 1
 
 
 async def test_a_failed_push_is_flat_and_names_no_job() -> None:
@@ -450,7 +450,7 @@ async def test_control_routes_change_settings_and_documents_and_refuse_what_is_w
             "https://a.example/2": {"fields": {"total_amount": 118.5}},
         }
         assert (await control.put("/_simulator/documents", json=table)).json().keys() == table.keys()
-        assert simulator.world.documents["https://a.example/2"] == b"Total Amount: 118.5"
+        assert simulator.backend.documents["https://a.example/2"] == b"Total Amount: 118.5"
         gone = await control.put("/_simulator/documents", json={"https://a.example/1": None})
         assert gone.json().keys() == {"https://a.example/2"}
         for entry in ({"base64": "!"}, {"bytes": "x"}, 3):

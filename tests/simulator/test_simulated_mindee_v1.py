@@ -147,7 +147,7 @@ async def test_a_failed_job_is_a_200_with_its_error_in_the_job() -> None:
 async def test_a_document_comes_as_json_base64_or_as_a_url_in_json_or_a_form() -> None:
     async with simulated(headers=HEADERS) as simulator:
         url = "https://files.example/acme.pdf"
-        simulator.world.documents[url] = INVOICE
+        simulator.backend.documents[url] = INVOICE
         path = f"{ROOT}/predict_async"
         answers = [
             await simulator.client.post(path, json={"document": base64.b64encode(INVOICE).decode()}),
@@ -185,7 +185,7 @@ async def test_a_bad_document_is_a_400_that_names_the_field(request_body: dict[s
         )
         assert api_request["error"]["code"] == "BadRequest"
         assert api_request["error"]["details"].keys() == {"document"}
-        assert simulator.world.report()["submits"]["total"] == 0
+        assert simulator.backend.report()["submits"]["total"] == 0
 
 
 async def test_a_key_without_its_scheme_is_refused() -> None:

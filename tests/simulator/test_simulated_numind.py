@@ -11,9 +11,8 @@ import pytest
 from support.simulated import KEY, ORIGIN, Simulated, sample, settled, simulated
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.simulator.app import create_app
-from prefect_docjobs.simulator.asked import InvalidQuestion, Leaf, from_json_schema, from_template
-from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.extraction_schema import InvalidQuestion, Leaf, from_json_schema, from_template
+from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 TEMPLATE = {
@@ -254,7 +253,7 @@ async def test_the_list_pages_through_whole_jobs() -> None:
         assert [item["id"] for item in page["items"]] == ids[1:2]
         assert json.loads(page["items"][0]["outputData"])["result"]["total"] == 1452.17
         assert (await simulator.client.get("/api/jobs")).json()["perPage"] == 30
-        report = simulator.world.report()
+        report = simulator.backend.report()
         assert (report["fetches"], report["polls_per_job"]["max"]) == (0, 0)
 
 
@@ -272,7 +271,7 @@ async def test_a_bad_option_is_refused_and_makes_no_job(query: str) -> None:
     async with simulated(headers=HEADERS) as simulator:
         answer = await submit(simulator, query=f"?{query}")
         assert (answer.status_code, "query parameter" in answer.text) == (400, True)
-        assert simulator.world.report()["jobs"]["total"] == 0
+        assert simulator.backend.report()["jobs"]["total"] == 0
 
 
 @pytest.mark.parametrize(

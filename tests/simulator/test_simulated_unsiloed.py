@@ -351,14 +351,14 @@ async def test_a_document_with_personal_data_is_blocked_without_a_job(product: s
         answer = await submit(simulator, product)
         body = answer.json()
         assert (answer.status_code, body["status"], body["job_id"]) == (200, "pii_blocked", None)
-        assert simulator.world.report()["jobs"]["total"] == 0
+        assert simulator.backend.report()["jobs"]["total"] == 0
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
 async def test_a_url_is_answered_from_the_table_and_an_unknown_one_fails(product: str) -> None:
     known, unknown = "https://files.example.org/a/acme.pdf", "https://files.example.org/b.pdf"
     async with simulated(headers=HEADERS) as simulator:
-        simulator.world.documents[known] = INVOICE
+        simulator.backend.documents[known] = INVOICE
         words = []
         for url in (known, unknown):
             answer = await simulator.client.post(

@@ -52,7 +52,7 @@ def redirect(body: bytes, status: int, location: bytes | None, url: str = "") ->
 def check_submit(provider: Provider, heard: Answer, *refusals: type[ServiceError]) -> None:
     """An answer to a submit names a job, or the submit is uncertain, or refused where that is documented."""
     with suppress(SubmitUncertain, *refusals):
-        submitted: Any = provider._read_submitted(heard)
+        submitted: Any = provider.read_new_job(heard)
         assert isinstance(submitted, Submitted)
         assert submitted.job_id.strip()
 

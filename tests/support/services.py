@@ -16,9 +16,8 @@ import httpx
 from prefect_docjobs.http import Http, Limits
 from prefect_docjobs.models import Document, Result
 from prefect_docjobs.providers import Provider, provider_class
-from prefect_docjobs.simulator.app import create_app
-from prefect_docjobs.simulator.engine import World
-from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 from prefect_docjobs.simulator.settings import Settings
 
 KEY = "simulator"
@@ -48,11 +47,11 @@ def provider(name: str) -> Provider:
 
 @dataclass(frozen=True)
 class Connected:
-    """A provider, its client, and the world that answers."""
+    """A provider, its client, and the backend that answers."""
 
     provider: Provider
     http: Http
-    world: World
+    backend: Backend
     requests: list[httpx.Request]
 
 
@@ -82,19 +81,11 @@ async def connected(
         Settings().merged(settings), clock=asyncio.get_running_loop().time, push_transport=push_transport
     )
     recorder = Recorder(SimulatorTransport(app))
-    kind = provider_class(name)
-    http = Http(
-        provider=name,
-        base_url=ORIGIN,
-        headers=kind.auth_headers(key),
-        tenant="acme",
-        secrets=[key],
-        read_error=kind.read_error,
-        limits=limits,
-        transport=recorder,
+    http = provider_class(name).connect(
+        base_url=ORIGIN, api_key=key, tenant="acme", limits=limits, transport=recorder
     )
     async with http:
-        yield Connected(provider(name), http, app.state.world, recorder.requests)
+        yield Connected(provider(name), http, app.state.backend, recorder.requests)
         await app.state.pushes.deliver_due()
 
 

@@ -19,10 +19,9 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Entry, Ledger, Record, entry_for
 from prefect_docjobs.models import Document, Outcome
 from prefect_docjobs.providers import Provider
-from prefect_docjobs.simulator.app import create_app
-from prefect_docjobs.simulator.engine import World
-from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.pushes import Pushes
+from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 from prefect_docjobs.simulator.settings import Settings
 
 TENANT = "acme"
@@ -50,7 +49,7 @@ class Shop:
     Attributes:
         provider: The service.
         http: The account.
-        world: What the service knows.
+        backend: What the service knows.
         requests: All that it was asked.
         late: How late answers arrive.
         pushes: The service's webhook calls; somebody has to run them.
@@ -60,7 +59,7 @@ class Shop:
 
     provider: Provider
     http: Http
-    world: World
+    backend: Backend
     requests: list[httpx.Request]
     late: Late
     pushes: Pushes
@@ -70,15 +69,15 @@ class Shop:
     @property
     def submits(self) -> int:
         """Accepted, by the service's own count."""
-        return sum(self.world.sightings.submits.values())
+        return sum(self.backend.stats.submits.values())
 
     @property
     def fetches(self) -> int:
-        return sum(job.fetches for job in self.world.all_jobs())
+        return sum(job.fetches for job in self.backend.all_jobs())
 
     def set(self, **settings: Any) -> None:
         """Change how the service behaves."""
-        self.world.settings = self.world.settings.merged(settings)
+        self.backend.settings = self.backend.settings.merged(settings)
 
     async def extract(
         self,
@@ -167,4 +166,4 @@ async def shop(
     path = folder / "ledger.db"
     async with http, Ledger(str(path)) as ledger:
         state = app.state
-        yield Shop(made, http, state.world, recorder.requests, late, state.pushes, path, ledger)
+        yield Shop(made, http, state.backend, recorder.requests, late, state.pushes, path, ledger)

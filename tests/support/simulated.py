@@ -10,10 +10,9 @@ from typing import Any
 
 import httpx
 
-from prefect_docjobs.simulator.app import create_app
-from prefect_docjobs.simulator.engine import World
-from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.pushes import Pushes
+from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 from prefect_docjobs.simulator.settings import Duration, Settings
 
 ORIGIN = "http://simulator.test"
@@ -38,7 +37,7 @@ class Simulated:
     """A simulator and a client that calls it in process."""
 
     client: httpx.AsyncClient
-    world: World
+    backend: Backend
     clock: HandClock
     pushes: Pushes
 
@@ -56,7 +55,7 @@ async def simulated(
     async with httpx.AsyncClient(
         transport=SimulatorTransport(app), base_url=ORIGIN, headers=headers, trust_env=False
     ) as client:
-        yield Simulated(client, app.state.world, clock, app.state.pushes)
+        yield Simulated(client, app.state.backend, clock, app.state.pushes)
 
 
 def settled(**changes: Any) -> Settings:

@@ -24,9 +24,8 @@ from prefect_docjobs.ledger import Ledger, Record, State, Wait
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.providers import provider_class
 from prefect_docjobs.schedule import Durations
-from prefect_docjobs.simulator.app import create_app
-from prefect_docjobs.simulator.engine import World
-from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 from prefect_docjobs.simulator.settings import Settings
 
 JOBS = {"duration": {"law": "fixed", "seconds": 10.0}}
@@ -80,7 +79,7 @@ class Town:
     name: str
     path: Path
     ledger: Ledger
-    world: World
+    backend: Backend
     requests: list[httpx.Request]
     transport: httpx.AsyncBaseTransport
     runs: ScriptedRuns = field(default_factory=ScriptedRuns)
@@ -169,4 +168,4 @@ async def town(name: str, folder: Path, **settings: Any) -> AsyncIterator[Town]:
     recorder = Recorder(SimulatorTransport(app))
     path = folder / "ledger.db"
     async with Ledger(str(path)) as ledger:
-        yield Town(name, path, ledger, app.state.world, recorder.requests, recorder)
+        yield Town(name, path, ledger, app.state.backend, recorder.requests, recorder)

@@ -83,13 +83,10 @@ def client(
 ) -> Http:
     """The real client of a service, answered by a function; pauses take no time."""
     clock = _Clock()
-    return Http(
-        provider=kind.name,
-        base_url=base_url or kind.default_base_url,
-        headers=kind.auth_headers(key),
+    return kind.connect(
+        base_url=base_url,
+        api_key=key,
         tenant=TENANT,
-        secrets=[key],
-        read_error=kind.read_error,
         limits=Limits(**limits),
         transport=httpx.MockTransport(handler),
         sleep=clock.sleep,

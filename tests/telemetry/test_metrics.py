@@ -71,7 +71,7 @@ async def test_every_poll_is_counted_with_its_answer() -> None:
         at.http.telemetry = told.telemetry
         documents = [invoice(number) for number in range(10)]
         assert [outcome.ok async for _, outcome in extract_many(at.provider, at.http, documents)]
-        polls = at.world.sightings.requests["status"]
+        polls = at.backend.stats.requests["status"]
     points = told.metrics()[names.POLLS]
     assert total(points, docjobs_provider="mindee") == polls
     failed = total(points, error_type="503", http_response_status_code=503)
@@ -115,7 +115,7 @@ async def test_a_job_is_measured_and_how_late_its_end_was_seen(service: str) -> 
     async with connected(service, duration=TEN_SECONDS) as at:
         at.http.telemetry = told.telemetry
         assert [outcome.ok async for _, outcome in extract_many(at.provider, at.http, [invoice(1)])]
-        (job,) = at.world.all_jobs()
+        (job,) = at.backend.all_jobs()
     metrics = told.metrics()
     assert histogram(metrics[names.JOB_DURATION]).sum == pytest.approx(10.0, abs=2.5)
     if names.DETECTION_DELAY in metrics:

@@ -64,7 +64,7 @@ async def test_polls_are_counted_on_the_wait_and_have_no_spans() -> None:
     async with connected("mindee", duration=TEN_SECONDS) as at:
         at.http.telemetry = told.telemetry
         await _extracted(at, invoice(1))
-        polls = at.world.sightings.requests["status"]
+        polls = at.backend.stats.requests["status"]
     assert polls
     assert facts(told.the("docjobs.wait"))["docjobs.poll.count"] == polls
     assert len(told.named("GET")) == 1

@@ -130,7 +130,7 @@ async def pushes(folder: Path) -> AsyncIterator[Batch]:
 
         async def batch(number: int) -> None:
             await extract(inbox.at.provider, inbox.at.http, number, inbox.at.ledger)
-            inbox.at.world.reset()
+            inbox.at.backend.reset()
             inbox.at.requests.clear()
 
         yield batch
@@ -147,7 +147,7 @@ async def watching(folder: Path) -> AsyncIterator[Batch]:
 
             async def batch(number: int) -> None:
                 await account.wait(await place.submitted(EACH))
-                place.world.reset()
+                place.backend.reset()
                 place.requests.clear()
 
             yield batch

@@ -151,7 +151,9 @@ async def test_a_service_that_is_away_ends_no_wait_before_its_time(tmp_path: Pat
         async with place.watched():
             await asyncio.sleep(900)
             assert not place.runs.resumed
-            place.world.settings = place.world.settings.merged({"faults": {"status": {"unavailable": 0.0}}})
+            place.backend.settings = place.backend.settings.merged(
+                {"faults": {"status": {"unavailable": 0.0}}}
+            )
             await place.until_resumed("run-1")
         assert await place.states() == {State.DONE: 2}
 

@@ -19,10 +19,10 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger, Record, State, entry_for
 from prefect_docjobs.models import Document, JobRef, JobState
 from prefect_docjobs.providers import Provider, provider_class
-from prefect_docjobs.simulator.app import create_app as simulator
-from prefect_docjobs.simulator.engine import World
-from prefect_docjobs.simulator.faults import SimulatorTransport
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.pushes import Pushes
+from prefect_docjobs.simulator.server import SimulatorTransport
+from prefect_docjobs.simulator.server import create_app as simulator
 from prefect_docjobs.webhooks import create_app
 
 SIGNING = pytest.mark.parametrize("name", ["mindee", "mindee_v1"])
@@ -36,7 +36,7 @@ class Scene:
     provider: Provider
     http: Http
     ledger: Ledger
-    world: World
+    backend: Backend
     clock: HandClock
     pushes: Pushes
 
@@ -86,7 +86,7 @@ async def scene(name: str, folder: Path, **settings: Any) -> AsyncIterator[Scene
             transport=SimulatorTransport(app),
         )
         async with receiver.router.lifespan_context(receiver), http:
-            yield Scene(provider(name), http, ledger, app.state.world, clock, app.state.pushes)
+            yield Scene(provider(name), http, ledger, app.state.backend, clock, app.state.pushes)
 
 
 @SIGNING
@@ -130,8 +130,8 @@ async def test_pushes_that_come_twice_and_late_end_each_document_once(name: str,
         told = await arrivals(it.ledger, ACCOUNT[name])
         failures = [arrival for arrival in told if arrival.state is JobState.FAILED]
         fetched = [record for record in found.values() if record.has_body]
-        assert it.world.sightings.pushes["delivered"] > 30
-        assert it.world.sightings.pushes["refused"] == 0
+        assert it.backend.stats.pushes["delivered"] > 30
+        assert it.backend.stats.pushes["refused"] == 0
     assert len(told) == len(records)
     assert len(failures) + len(fetched) == len(records)
     assert failures
@@ -157,7 +157,7 @@ async def test_a_secret_that_is_not_ours_is_refused(name: str, tmp_path: Path) -
         await it.deliver()
         now = await it.ledger.record(record.id)
         assert now is not None
-        assert (now.state, it.world.sightings.pushes["refused"]) == (State.SUBMITTED, 1)
+        assert (now.state, it.backend.stats.pushes["refused"]) == (State.SUBMITTED, 1)
         assert await arrivals(it.ledger, ACCOUNT[name]) == []
 
 
@@ -167,4 +167,4 @@ async def test_unsiloed_hints_at_its_job(tmp_path: Path) -> None:
         await it.deliver()
         (arrival,) = await it.ledger.inbox.arrived(ledger_account(ACCOUNT["unsiloed"]), within=0.0)
         assert (arrival.job_id, arrival.state) == (record.job_id, None)
-        assert it.world.sightings.pushes["delivered"] == 1
+        assert it.backend.stats.pushes["delivered"] == 1

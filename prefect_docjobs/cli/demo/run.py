@@ -20,7 +20,8 @@ from prefect_docjobs.cli.demo.page import Page, show_next_steps
 from prefect_docjobs.cli.exits import FAILED, WRONG_USE, CommandFailed
 from prefect_docjobs.cli.screen import messages, output, print_json, progress_bar
 from prefect_docjobs.models import Document, Outcome
-from prefect_docjobs.providers import PROVIDERS, provider_class
+from prefect_docjobs.providers import provider_class
+from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.simulator.samples import sample_paths
 
 if TYPE_CHECKING:
@@ -47,12 +48,12 @@ def run_demo(
     """
     documents, files, out = _documents(folder), output_folder(target), messages() if as_json else output()
     sends = _sends(documents)
-    page = Page([document.name for document in documents], list(PROVIDERS))
-    out.print(f"{len(documents)} documents, {len(PROVIDERS)} simulated services, a real Prefect flow.")
+    page = Page([document.name for document in documents], list(BUILT_IN))
+    out.print(f"{len(documents)} documents, {len(BUILT_IN)} simulated services, a real Prefect flow.")
     with own_prefect() as prefect, _services() as services, prefect.client(_FLOW) as flow:
         _wait_for(prefect, out)
         orders = Orders.for_documents(
-            documents, services_url=services.base_url, api_key=services.world.settings.api_key, output=files
+            documents, services_url=services.base_url, api_key=services.backend.settings.api_key, output=files
         )
         elapsed = _follow(flow, orders, page, sends, print_json if as_json else None)
         if not as_json:
@@ -76,7 +77,7 @@ def _documents(folder: Path | None) -> list[Document]:
 
 def _sends(documents: list[Document]) -> int:
     """How many documents go out, counted once for each service that takes them."""
-    services = [provider_class(name) for name in PROVIDERS]
+    services = [provider_class(name) for name in BUILT_IN]
     return sum(takes(service, document) for service in services for document in documents)
 
 

@@ -6,12 +6,12 @@ product answers `{"inference": {"job": …, "file": …, "result": …}}`; `resu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from prefect_docjobs.errors import Unreadable
-from prefect_docjobs.models import Field, JobRef, Location, Page, Result, Usage
+from prefect_docjobs.models import Field, JobRef, Location, Page, Result, TextBlock, Usage
 from prefect_docjobs.providers.values import (
     elements,
     index,
@@ -21,6 +21,7 @@ from prefect_docjobs.providers.values import (
     objects,
     polygon,
     share,
+    text,
 )
 
 CONFIDENCES: Mapping[str, float] = MappingProxyType({"certain": 0.99, "high": 0.9, "medium": 0.6, "low": 0.3})
@@ -62,7 +63,7 @@ def _extraction(result: Mapping[str, Any]) -> _Parts:
 
 def _ocr(result: Mapping[str, Any]) -> _Parts:
     pages = _pages(list_of(result["pages"]))
-    return {"text": _joined(pages) or "", "pages": pages}
+    return {"text": _joined(pages) or "", "pages": pages, "blocks": tuple(_words(result["pages"]))}
 
 
 def _crop(result: Mapping[str, Any]) -> _Parts:
@@ -162,6 +163,15 @@ def _locations(raw: object) -> tuple[Location, ...]:
 
 def _pages(raw: list[Any]) -> tuple[Page, ...]:
     return tuple(Page(number=number, text=_content(page)) for number, page in enumerate(raw, start=1))
+
+
+def _words(raw: list[Any]) -> Iterator[TextBlock]:
+    """The words of an OCR: the only pieces of a page that have a place."""
+    for number, page in enumerate(raw, start=1):
+        for word in objects(mapping(page).get("words")):
+            if content := text(word.get("content")):
+                place = Location(page=number, polygon=polygon(word.get("polygon")))
+                yield TextBlock(kind="word", text=content, location=place)
 
 
 def _content(page: object) -> str | None:

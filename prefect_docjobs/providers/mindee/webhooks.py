@@ -10,7 +10,7 @@ from typing import Any
 from prefect_docjobs.errors import InvalidPush
 from prefect_docjobs.models import JobState, Problem
 from prefect_docjobs.providers.base import Push
-from prefect_docjobs.providers.mindee.problems import read_problem
+from prefect_docjobs.providers.mindee.errors import read_problem
 from prefect_docjobs.providers.values import elements, index, mapping, object_of, text, text_of
 
 SIGNATURE_HEADER = "X-Signature"

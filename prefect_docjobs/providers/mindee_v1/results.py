@@ -16,7 +16,7 @@ from typing import Any
 
 from prefect_docjobs.errors import JobFailed, Unreadable
 from prefect_docjobs.models import Field, JobRef, Location, Page, Result, Usage
-from prefect_docjobs.providers.mindee_v1.problems import read_job_error
+from prefect_docjobs.providers.mindee_v1.errors import read_job_error
 from prefect_docjobs.providers.values import elements, index, mapping, object_of, polygon, share, text_of
 
 _ABOUT = frozenset({"confidence", "page_id", "polygon", "bounding_box", "quadrangle", "rectangle"})

@@ -15,7 +15,9 @@ from typing import Any
 
 from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unavailable, Unreadable
 from prefect_docjobs.http import Answer, error_for
+from prefect_docjobs.models import Problem
 from prefect_docjobs.providers.values import (
+    NO_REASON,
     code_of,
     elements,
     excerpt,
@@ -68,6 +70,14 @@ def read_error(answer: Answer, *, provider: str) -> ServiceError:
         message = f"There is no result yet: {message}"
         return Unavailable(message, status=answer.status, request_id=answer.request_id, **facts)
     return error_for(answer, message, **facts)
+
+
+def read_problem(body: dict[str, Any]) -> Problem:
+    """Why a job failed: `error`, or `message` (parse; Unsiloed docs, get-parse-job-status.mdx)."""
+    words = said(body.get("error"))
+    if words.message is None:
+        words = said(body.get("message"))
+    return Problem(message=words.message or NO_REASON, code=words.code, details=words.details)
 
 
 def said(body: Any) -> Said:

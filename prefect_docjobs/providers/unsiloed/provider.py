@@ -1,12 +1,13 @@
-"""Unsiloed's requests, and the reading of their answers."""
+"""Unsiloed: its settings, its requests, and the reading of submits and statuses."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NoReturn, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, get_args
 
 from prefect_docjobs.errors import (
     ConfigurationError,
@@ -18,19 +19,78 @@ from prefect_docjobs.errors import (
     Unreadable,
 )
 from prefect_docjobs.http import Answer, Kind, Part, Request
-from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
-from prefect_docjobs.providers.base import (
-    TRANSPORT,
-    Capabilities,
-    Polling,
-    Provider,
-    Submitted,
+from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
+from prefect_docjobs.providers.base import TRANSPORT, Capabilities, Polling, Provider, Submitted
+from prefect_docjobs.providers.unsiloed import errors, results
+from prefect_docjobs.providers.values import (
+    check_choice,
+    object_of,
+    parsed,
+    seconds_between,
+    segment,
+    text,
+    text_of,
 )
-from prefect_docjobs.providers.unsiloed import errors, results, wire
-from prefect_docjobs.providers.values import NO_REASON, object_of, seconds_between, segment, text, text_of
 
 Product = Literal["extract", "parse", "classify", "split"]
 Routes = Literal["product", "jobs"]
+
+
+class _ProductRoutes(NamedTuple):
+    """Where a product is submitted and polled, and the form fields that carry its document."""
+
+    submit: str
+    poll: str
+    file: str
+    url: str
+
+
+# unsiloed-sdk 0.1.7, sync_client.py, and Unsiloed docs of 2026-03. Extract is submitted to /v2/extract and
+# polled at /extract; split takes `file` where extract and classify take `pdf_file`.
+_ROUTES: Mapping[str, _ProductRoutes] = MappingProxyType(
+    {
+        "extract": _ProductRoutes("/v2/extract", "/extract", "pdf_file", "file_url"),
+        "parse": _ProductRoutes("/parse", "/parse", "file", "url"),
+        "classify": _ProductRoutes("/classify", "/classify", "pdf_file", "file_url"),
+        "split": _ProductRoutes("/splitter", "/splitter", "file", "file_url"),
+    }
+)
+_PII = ("detect_pii", "pii_engine", "pii_block_severity")
+# Unsiloed docs, extract-data.mdx and parse-document.mdx; schema_name: unsiloed-sdk 0.1.7;
+# high_accuracy_mode and the three about PII: newer OpenAPI.
+_OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "extract": ("schema_data", "model", "enable_citations", "schema_name", "high_accuracy_mode", *_PII),
+        "parse": (
+            "use_high_resolution",
+            "segmentation_method",
+            "ocr_mode",
+            "ocr_engine",
+            "merge_tables",
+            "validate_segments",
+            "keep_segment_types",
+            "page_range",
+            "segment_analysis",
+            "output_fields",
+            "xml_citation",
+            "error_handling",
+            *_PII,
+        ),
+        "classify": ("categories",),
+        "split": ("categories",),
+    }
+)
+_REQUIRED: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "extract": ("schema_data", "a JSON Schema of type object with the fields to look for"),
+        "classify": ("categories", "the names of the categories to choose from"),
+        "split": ("categories", "the names of the categories to split by"),
+    }
+)
+# Texts that are no JSON, even where they look like it.
+_TEXTS = frozenset({"model", "schema_name"})
+
+_DOCUMENT_FIELDS = frozenset({"file", "pdf_file", "file_url", "url"})
 
 _ENDED_BADLY = frozenset({JobState.FAILED, JobState.CANCELLED})
 # Unsiloed docs, status.mdx. The page's own sample is cut short, so anything but a whole digest is no hash.
@@ -133,17 +193,50 @@ class Unsiloed(Provider):
     error_handling: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    # -- settings
+
     def __post_init__(self) -> None:
-        self._check_choice("product", self.product, get_args(Product))
-        self._check_choice("routes", self.routes, get_args(Routes))
-        self._check_required()
-        self._check_product_options()
-        self._check_free_options()
+        check_choice("product", self.product, get_args(Product))
+        check_choice("routes", self.routes, get_args(Routes))
+        own = _OPTIONS[self.product]
+        if self.product in _REQUIRED and not getattr(self, (needed := _REQUIRED[self.product])[0]):
+            raise ConfigurationError(f"{needed[0]} is missing: product {self.product!r} needs {needed[1]}.")
+        for product, names in _OPTIONS.items():
+            for name in names:
+                if name not in own and getattr(self, name) not in (None, (), [], {}):
+                    raise ConfigurationError(
+                        f"{name} is for product {product!r}, and product is {self.product!r}. Leave it out."
+                    )
+        for name in self.options:
+            if name in _DOCUMENT_FIELDS:
+                raise ConfigurationError(f"options: {name!r} is the document itself. Leave it out.")
+            if name in own and getattr(self, name) is not None:
+                raise ConfigurationError(f"options: {name!r} is given twice. Give it once.")
         self._form()
 
+    def _form(self) -> dict[str, str]:
+        """The form's text fields, without what is left to the service."""
+        given = {name: getattr(self, name) for name in _OPTIONS[self.product]}
+        if self.categories:
+            given["categories"] = _categories(self.categories)
+        given.update(self.options)
+        return {name: _form_text(name, value) for name, value in given.items() if value is not None}
+
     def canonical_settings(self) -> dict[str, Any]:
-        """See `Provider.canonical_settings`."""
-        return wire.canonical(self.product, super().canonical_settings())
+        """See `Provider.canonical_settings`: `options` are settings too, and JSON text is what it says."""
+        given, own = super().canonical_settings(), _OPTIONS[self.product]
+        options = {name: value for name, value in given["options"].items() if value is not None}
+        named = {name: options.pop(name) for name in own if name in options}
+        settings = {**given, **named, "options": options}
+        plain = {name: parsed(settings[name]) for name in own if name not in _TEXTS}
+        if plain.get("categories"):
+            plain["categories"] = [_canonical_category(each) for each in _categories(plain["categories"])]
+        return {**settings, **plain}
+
+    @property
+    def variant(self) -> str:
+        """The extraction model: a larger one takes longer."""
+        return self.model or ""
 
     # -- submit
 
@@ -158,7 +251,7 @@ class Unsiloed(Provider):
 
     def submit_request(self, document: Document, *, alias: str) -> Request:  # noqa: ARG002 (nothing echoes one)
         """A multipart form, also for a URL: the routes are documented to take nothing else."""
-        routes = wire.ROUTES[self.product]
+        routes = _ROUTES[self.product]
         named = (routes.file, document) if document.url is None else (routes.url, document.url)
         texts = (Part(name, content) for name, content in self._form().items())
         return Request("POST", routes.submit, parts=(*texts, Part(*named)))
@@ -182,11 +275,6 @@ class Unsiloed(Provider):
         """`GET {product route}/{id}`, whose answer has the result in it, or `GET /jobs/{id}`."""
         return Request("GET", self._job_path(ref), large=True)
 
-    @property
-    def variant(self) -> str:
-        """The extraction model: a larger one takes longer."""
-        return self.model or ""
-
     def read_status(self, ref: JobRef, answer: Answer) -> JobStatus:
         """One observation; raises `Unreadable` when the answer is about another job or document."""
         body = object_of(answer.json())
@@ -197,7 +285,7 @@ class Unsiloed(Provider):
             ref=ref,
             state=state,
             raw_state=word,
-            error=_problem(body) if state in _ENDED_BADLY else None,
+            error=errors.read_problem(body) if state in _ENDED_BADLY else None,
             took=_took(body) if state.is_terminal else None,
             seen_at=answer.received_at,
         )
@@ -252,57 +340,12 @@ class Unsiloed(Provider):
             return
         if state in _ENDED_BADLY:
             kind = JobCancelled if state is JobState.CANCELLED else JobFailed
-            raise kind(f"There is no result: {_problem(body)}", ref=ref)
+            raise kind(f"There is no result: {errors.read_problem(body)}", ref=ref)
         raise Unfinished(f"There is no result yet: the job is {word!r}.")
 
     def _job_path(self, ref: JobRef) -> str:
-        root = "/jobs" if self.routes == "jobs" else wire.ROUTES[self.product].poll
+        root = "/jobs" if self.routes == "jobs" else _ROUTES[self.product].poll
         return f"{root}/{segment(ref.job_id)}"
-
-    # -- settings
-
-    def _settings(self) -> dict[str, Any]:
-        typed = {name: getattr(self, name) for name in wire.OPTIONS[self.product]}
-        if self.categories:
-            typed["categories"] = wire.categories_of(self.categories)
-        return {name: value for name, value in {**typed, **self.options}.items() if value is not None}
-
-    def _form(self) -> dict[str, str]:
-        return {name: wire.form_text(name, value) for name, value in self._settings().items()}
-
-    @staticmethod
-    def _check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
-        if given not in choices:
-            raise ConfigurationError(f"{name} is {given!r}. Give one of: {', '.join(choices)}.")
-
-    def _check_required(self) -> None:
-        if self.product in wire.REQUIRED:
-            name, what = wire.REQUIRED[self.product]
-            if not getattr(self, name):
-                raise ConfigurationError(f"{name} is missing: product {self.product!r} needs {what}.")
-
-    def _check_product_options(self) -> None:
-        for product, names in wire.OPTIONS.items():
-            for name in names:
-                if name not in wire.OPTIONS[self.product] and getattr(self, name) not in (None, (), [], {}):
-                    raise ConfigurationError(
-                        f"{name} is for product {product!r}, and product is {self.product!r}. Leave it out."
-                    )
-
-    def _check_free_options(self) -> None:
-        for name in self.options:
-            if name in wire.DOCUMENT_FIELDS:
-                raise ConfigurationError(f"options: {name!r} is the document itself. Leave it out.")
-            if name in wire.OPTIONS[self.product] and getattr(self, name) is not None:
-                raise ConfigurationError(f"options: {name!r} is given twice. Give it once.")
-
-
-def _problem(body: dict[str, Any]) -> Problem:
-    """Why a job failed: `error`, or `message` (parse; Unsiloed docs, get-parse-job-status.mdx)."""
-    words = errors.said(body.get("error"))
-    if words.message is None:
-        words = errors.said(body.get("message"))
-    return Problem(message=words.message or NO_REASON, code=words.code, details=words.details)
 
 
 def _refuse_pii(body: dict[str, Any], answer: Answer) -> NoReturn:
@@ -320,3 +363,33 @@ def _refuse_pii(body: dict[str, Any], answer: Answer) -> NoReturn:
 def _took(body: Mapping[str, Any]) -> float | None:
     """From the submit to the end: `finished_at` of a parse, the last `updated_at` of everything else."""
     return seconds_between(body.get("created_at"), body.get("finished_at") or body.get("updated_at"))
+
+
+def _form_text(name: str, value: Any) -> str:
+    """A form field's text: a text as it is, everything else as JSON (`true`, `5`, lists, objects)."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise ConfigurationError(f"{name} cannot be sent as JSON. Give plain data.") from None
+
+
+def _categories(given: Any) -> list[dict[str, Any]]:
+    """Categories as the service takes them: objects with a `name` and perhaps a `description`."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ConfigurationError("categories must be a list of names, or of objects with a name.")
+    named = [{"name": item} if isinstance(item, str) else item for item in given]
+    for item in named:
+        name = item.get("name") if isinstance(item, Mapping) else None
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(
+                "categories: each needs a name, such as 'invoice' or {'name': 'invoice'}."
+            )
+    return [dict(item) for item in named]
+
+
+def _canonical_category(given: dict[str, Any]) -> object:
+    """A category with nothing but a name as that name."""
+    given = {name: value for name, value in given.items() if name == "name" or value is not None}
+    return given["name"] if len(given) == 1 else given

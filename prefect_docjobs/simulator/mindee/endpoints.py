@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from prefect_docjobs.providers.base import sign
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.forms import UnreadableBody, read_form
 from prefect_docjobs.simulator.jobs import Job, Phase, Push
-from prefect_docjobs.simulator.mindee.problems import (
+from prefect_docjobs.simulator.mindee.errors import (
     Problem,
     inference_failed,
     invalid_fields,
@@ -39,7 +39,7 @@ _STATUS_WORDS = {Phase.SUCCEEDED: "Processed", Phase.FAILED: "Failed"}
 _MODEL_SPACE = uuid.UUID("6d1c1f0a-7f43-4c6e-9d9e-2f1f0a7f4300")
 
 
-def service(world: World) -> Service:
+def service(backend: Backend) -> Service:
     """The Mindee V2 half of the simulator.
 
     =========================================  ========================================================
@@ -49,7 +49,7 @@ def service(world: World) -> Service:
     ``GET /v2/search/models``                  one model per product
     =========================================  ========================================================
     """
-    half = _Mindee(world)
+    half = _Mindee(backend)
     return Service(
         name=NAME,
         prefixes=("/v2/jobs", "/v2/products", "/v2/inferences", "/v2/search"),
@@ -68,8 +68,8 @@ def service(world: World) -> Service:
 
 
 class _Mindee:
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     async def enqueue(self, request: Request) -> Response:
         slug = _slug(request)
@@ -79,8 +79,8 @@ class _Mindee:
             return plain_problem(400, str(error)).response()
         base_url = str(request.base_url).rstrip("/")
         options = read_options(form, extraction=slug == "extraction", base_url=base_url)
-        source = read_source(form, check_media_type=self._world.settings.refuse_media_types)
-        job = self._world.submit(NAME, slug, source, options)
+        source = read_source(form, check_media_type=self._backend.settings.refuse_media_types)
+        job = self._backend.submit(NAME, slug, source, options)
         # Told as Processing even if the job has ended by now: the answer shows what was enqueued.
         return JSONResponse({"job": self._job(job, ended=False)}, status_code=202)
 
@@ -89,7 +89,7 @@ class _Mindee:
         redirect = read_boolean(request.query_params.get("redirect", "true"))
         if redirect is None:
             raise invalid_fields(("#/redirect", "'redirect' must be a boolean"))
-        phase = self._world.observe(job)
+        phase = self._backend.observe(job)
         answer = JSONResponse({"job": self._job(job, ended=phase.is_terminal)})
         if phase is Phase.SUCCEEDED and redirect:
             answer.status_code = 302
@@ -98,7 +98,7 @@ class _Mindee:
 
     async def result(self, request: Request) -> Response:
         job = self._find(request, "inference_id")
-        read = self._world.fetch(job) if job.product == _slug(request) else None
+        read = self._backend.fetch(job) if job.product == _slug(request) else None
         if read is None:
             return plain_problem(404).response()
         return JSONResponse(inference(job, _options(job), read))
@@ -106,7 +106,7 @@ class _Mindee:
     async def models(self, request: Request) -> Response:
         query = request.query_params
         page, per_page = _count(query.get("page"), 1, "page"), _count(query.get("per_page"), 50, "per_page")
-        known = [_model(slug, self._world.settings.webhooks.url) for slug in PRODUCTS]
+        known = [_model(slug, self._backend.settings.webhooks.url) for slug in PRODUCTS]
         wanted = [
             model
             for model in known
@@ -129,14 +129,14 @@ class _Mindee:
         if not webhook_ids:
             return ()
         body = json.dumps(self._push_body(job), ensure_ascii=False, separators=(",", ":")).encode()
-        signature = sign(body, self._world.settings.webhooks.secret)
+        signature = sign(body, self._backend.settings.webhooks.secret)
         return [Letter(webhook_id, body, {SIGNATURE_HEADER: signature}) for webhook_id in webhook_ids]
 
     def _push_body(self, job: Job) -> dict[str, Any]:
         """The result as a GET would give it; a failure is flat and has no job id (mindee 5.4.0 SDK)."""
         options = _options(job)
         if job.failure is None:
-            return inference(job, options, self._world.read(job))
+            return inference(job, options, self._backend.read(job))
         return {
             "inference_id": job.id,
             "model_id": options["model_id"],
@@ -150,7 +150,7 @@ class _Mindee:
         job_id = request.path_params[name]
         if not is_uuid4(job_id):
             raise invalid_fields((f"#/{name}", f"'{name}' must be a valid UUID format"))
-        job = self._world.find(NAME, str(uuid.UUID(job_id)))
+        job = self._backend.find(NAME, str(uuid.UUID(job_id)))
         if job is None:
             raise Rejected(plain_problem(404).response())
         return job
@@ -158,7 +158,7 @@ class _Mindee:
     def _job(self, job: Job, *, ended: bool) -> dict[str, Any]:
         """A ``Job`` with all keys, those that may be left out too: the mindee SDKs need them."""
         options = _options(job)
-        phase = job.phase(self._world.now()) if ended else Phase.PROCESSING
+        phase = job.phase(self._backend.now()) if ended else Phase.PROCESSING
         failure = job.failure if phase is Phase.FAILED else None
         return {
             "id": job.id,
@@ -186,8 +186,8 @@ class _Mindee:
 
     def _date(self, at: float) -> str:
         """A date-time of RFC 3339 as the OpenAPI demands; Mindee's test data mostly leaves the zone out."""
-        text = self._world.wall(at).replace(tzinfo=None).isoformat(timespec="microseconds")
-        return text if self._world.settings.mindee.dates_without_zone else f"{text}Z"
+        text = self._backend.wall(at).replace(tzinfo=None).isoformat(timespec="microseconds")
+        return text if self._backend.settings.mindee.dates_without_zone else f"{text}Z"
 
 
 def _options(job: Job) -> Options:

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from prefect_docjobs.simulator.forms import Form, UnreadableBody, decode_base64
 from prefect_docjobs.simulator.jobs import Source
-from prefect_docjobs.simulator.mindee.problems import invalid_fields
+from prefect_docjobs.simulator.mindee.errors import invalid_fields
 from prefect_docjobs.simulator.reading.media import media_type_of
 
 FLAGS = ("rag", "raw_text", "polygon", "confidence")

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from prefect_docjobs.providers.base import sign
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.forms import Form, UnreadableBody, decode_base64, read_form
 from prefect_docjobs.simulator.jobs import Job, Phase, Source
 from prefect_docjobs.simulator.mindee_v1.predictions import predict
@@ -56,7 +56,7 @@ class Options(TypedDict):
     rag: bool
 
 
-def service(world: World) -> Service:
+def service(backend: Backend) -> Service:
     """The Mindee V1 half of the simulator; paths below ``/v1/products/{account}/{product}/{version}``.
 
     ===================================  =====================================================
@@ -67,7 +67,7 @@ def service(world: World) -> Service:
 
     The version is taken with and without its ``v``; the mindee SDK writes one, Mindee's page does not.
     """
-    half = _MindeeV1(world)
+    half = _MindeeV1(backend)
     return Service(
         name=NAME,
         prefixes=("/v1",),
@@ -83,8 +83,8 @@ def service(world: World) -> Service:
 
 
 class _MindeeV1:
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     async def enqueue(self, request: Request) -> Response:
         try:
@@ -100,21 +100,21 @@ class _MindeeV1:
             "cropper": _is_on(request, "cropper"),
             "rag": _is_on(request, "rag"),
         }
-        job = self._world.submit(NAME, params["product"], source, options)
+        job = self._backend.submit(NAME, params["product"], source, options)
         body = {**_envelope(request, 202, "job"), "job": self._job(job, Phase.QUEUED)}
         return JSONResponse(body, status_code=202)
 
     async def queue(self, request: Request) -> Response:
-        job = self._own(request, self._world.find(NAME, request.path_params["job_id"]))
-        phase = self._world.observe(job)
+        job = self._own(request, self._backend.find(NAME, request.path_params["job_id"]))
+        phase = self._backend.observe(job)
         if phase is Phase.SUCCEEDED:
             root = str(request.url).partition("/documents/queue/")[0]
             return JSONResponse({}, 302, headers={"Location": f"{root}/documents/{job.result_id}"})
         return JSONResponse({**_envelope(request, 200, "job"), "job": self._job(job, phase)})
 
     async def document(self, request: Request) -> Response:
-        job = self._own(request, self._world.find_result(NAME, request.path_params["document_id"]))
-        read = self._world.fetch(job)
+        job = self._own(request, self._backend.find_result(NAME, request.path_params["document_id"]))
+        read = self._backend.fetch(job)
         if read is None:
             return _failure(request, 404)
         envelope = _envelope(request, 200, "document", "job")
@@ -123,15 +123,15 @@ class _MindeeV1:
     def letters(self, job: Job) -> Sequence[Letter]:
         """One call for each job, for V1 webhooks are set up for an account and not per request."""
         if job.failure is None:
-            payload = self._document_and_job(job, self._world.read(job))
+            payload = self._document_and_job(job, self._backend.read(job))
         else:
             payload = {"job": self._job(job, Phase.FAILED)}
         # One line without spaces, as in the test data that Mindee publishes a signature for.
         body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
-        return [Letter("", body, {SIGNATURE_HEADER: sign(body, self._world.settings.webhooks.secret)})]
+        return [Letter("", body, {SIGNATURE_HEADER: sign(body, self._backend.settings.webhooks.secret)})]
 
     def _check_media_type(self, request: Request, source: Source) -> None:
-        if source.data is None or not self._world.settings.refuse_media_types:
+        if source.data is None or not self._backend.settings.refuse_media_types:
             return
         media_type = media_type_of(source.data)
         if media_type not in MEDIA_TYPES:
@@ -199,7 +199,7 @@ class _MindeeV1:
 
     def _date(self, at: float) -> str:
         """A date without a zone, as in the examples of Mindee's page."""
-        return self._world.wall(at).replace(tzinfo=None).isoformat(timespec="microseconds")
+        return self._backend.wall(at).replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def _page_extras(options: Options, text: str) -> dict[str, Any]:

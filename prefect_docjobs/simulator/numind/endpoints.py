@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.numind.errors import refuse
 from prefect_docjobs.simulator.numind.jobs import NAME
 from prefect_docjobs.simulator.numind.projects import Projects
@@ -21,10 +21,10 @@ from prefect_docjobs.simulator.services import Endpoint, Service
 from prefect_docjobs.simulator.settings import Kind
 
 
-def service(world: World) -> Service:
+def service(backend: Backend) -> Service:
     """The NuMind half of a simulator."""
     store = Store()
-    projects, submits, jobs = Projects(world, store), Submits(world, store), Readback(world)
+    projects, submits, jobs = Projects(backend, store), Submits(backend, store), Readback(backend)
     structured, content = "/api/structured-extraction", "/api/content-extraction"
     routes: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]], Kind | None], ...] = (
         ("GET", "/api/jobs/{job}/status", jobs.status, "status"),

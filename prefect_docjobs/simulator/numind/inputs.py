@@ -9,7 +9,7 @@ from typing import Any
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from prefect_docjobs.simulator.asked import InvalidQuestion, Wanted, from_template
+from prefect_docjobs.simulator.extraction_schema import InvalidQuestion, Wanted, from_template
 from prefect_docjobs.simulator.forms import UnreadableBody, read_form
 from prefect_docjobs.simulator.jobs import Source
 from prefect_docjobs.simulator.numind.errors import rejected

@@ -14,8 +14,8 @@ from typing import Any
 
 import anyio
 
-from prefect_docjobs.simulator.asked import Wanted, answered, plain
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.extraction_schema import Wanted, answered, plain
 from prefect_docjobs.simulator.jobs import Job, Phase
 from prefect_docjobs.simulator.markup import markdown_of
 from prefect_docjobs.simulator.numind.store import OWNER
@@ -54,18 +54,18 @@ class Task:
 
 
 class Jobs:
-    """Renders jobs of one world."""
+    """Renders jobs of one backend."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def timestamp(self, at: float) -> str:
         """A clock reading as the service writes dates."""
-        return self._world.wall(at).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return self._backend.wall(at).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def status(self, job: Job) -> dict[str, Any]:
         """`JobStatusResponse`."""
-        now = self._world.now()
+        now = self._backend.now()
         ended, started = job.ended_at(now), job.started_at(now)
         latest = next(at for at in (ended, started, job.created_at) if at is not None)
         return {
@@ -86,7 +86,7 @@ class Jobs:
         body = {**self.status(job), "inputData": "{}"}
         if read is not None:
             body["outputData"] = json.dumps(self.output(job, read))
-        if job.failure and job.phase(self._world.now()) is Phase.FAILED:
+        if job.failure and job.phase(self._backend.now()) is Phase.FAILED:
             body["errorMessage"] = job.failure.detail
             body["errorCode"] = _ERROR_CODES[job.failure.reason]
         return body
@@ -125,14 +125,14 @@ class Jobs:
         }
 
     def _is_truncated(self, job: Job) -> bool:
-        settings = self._world.settings
+        settings = self._backend.settings
         key = f"{settings.seed}/truncated/{job.source.content}/{job.index}"
         share: float = settings.numind.truncated_share
         return random.Random(key).random() < share  # noqa: S311  (repeatable)
 
     def reports(self, job: Job) -> list[dict[str, Any]]:
         """The post-processing reports of a job that has succeeded: one."""
-        if job.phase(self._world.now()) is not Phase.SUCCEEDED:
+        if job.phase(self._backend.now()) is not Phase.SUCCEEDED:
             return []
         status = self.status(job)
         return [
@@ -150,8 +150,8 @@ class Jobs:
     async def stream(self, job: Job) -> AsyncIterator[str]:
         """Server-sent events: pings, then the whole job when it has ended, or `JobTimeout`."""
         deadline = job.created_at + Task.of(job).timeout_seconds
-        ping_at = self._world.now() + _PING_SECONDS
-        while not job.phase(now := self._world.now()).is_terminal:
+        ping_at = self._backend.now() + _PING_SECONDS
+        while not job.phase(now := self._backend.now()).is_terminal:
             if now >= deadline:
                 yield _event("error", _TIMED_OUT)
                 return
@@ -159,9 +159,9 @@ class Jobs:
                 yield _event("ping", None)
                 ping_at = now + _PING_SECONDS
             await anyio.sleep(min(_HEARTBEAT, max(0.001, min(job.ends_at, ping_at, deadline) - now)))
-        done = self._world.observe(job, "stream") is Phase.SUCCEEDED
+        done = self._backend.observe(job, "stream") is Phase.SUCCEEDED
         # Listening is no fetch: nothing says that a result can be used up by it.
-        yield _event("result", self.whole(job, self._world.read(job) if done else None))
+        yield _event("result", self.whole(job, self._backend.read(job) if done else None))
 
 
 _TRUNCATED = {"message": "The model did not finish its output.", "errorCode": "OutputTruncated"}

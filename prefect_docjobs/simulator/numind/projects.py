@@ -10,7 +10,7 @@ import uuid
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.numind.errors import rejected
 from prefect_docjobs.simulator.numind.inputs import json_object, raw_source, text_source, wanted_by
 from prefect_docjobs.simulator.numind.jobs import Jobs
@@ -20,9 +20,9 @@ from prefect_docjobs.simulator.numind.store import OWNER, Project, Store, Upload
 class Projects:
     """Projects, files and documents."""
 
-    def __init__(self, world: World, store: Store) -> None:
-        self._jobs = Jobs(world)
-        self._world = world
+    def __init__(self, backend: Backend, store: Store) -> None:
+        self._jobs = Jobs(backend)
+        self._backend = backend
         self._store = store
 
     async def create(self, request: Request) -> Response:
@@ -86,7 +86,7 @@ class Projects:
         return JSONResponse(self._store.add_document(source, self._now()).as_document())
 
     def _now(self) -> str:
-        return self._jobs.timestamp(self._world.now())
+        return self._jobs.timestamp(self._backend.now())
 
 
 def project_of(store: Store, request: Request) -> Project:

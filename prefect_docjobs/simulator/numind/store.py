@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefect_docjobs.simulator.asked import Wanted
+from prefect_docjobs.simulator.extraction_schema import Wanted
 from prefect_docjobs.simulator.jobs import Source
 from prefect_docjobs.simulator.reading.media import media_type_of
 

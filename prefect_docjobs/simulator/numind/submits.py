@@ -8,8 +8,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from prefect_docjobs.simulator.asked import Wanted
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.extraction_schema import Wanted
 from prefect_docjobs.simulator.jobs import Source
 from prefect_docjobs.simulator.numind.errors import rejected
 from prefect_docjobs.simulator.numind.inputs import (
@@ -33,8 +33,8 @@ _LONGEST_TEXT = 16 * 1024 * 1024
 class Submits:
     """Every way to hand in a document; all answer `{"jobId"}`."""
 
-    def __init__(self, world: World, store: Store) -> None:
-        self._world = world
+    def __init__(self, backend: Backend, store: Store) -> None:
+        self._backend = backend
         self._store = store
 
     async def by_project(self, request: Request) -> Response:
@@ -79,10 +79,10 @@ class Submits:
     ) -> Response:
         query = request.query_params
         check_options(query)
-        quota = self._world.settings.numind.quota
-        if quota is not None and self._world.page(NAME, 0, 0)[0] >= quota:
+        quota = self._backend.settings.numind.quota
+        if quota is not None and self._backend.page(NAME, 0, 0)[0] >= quota:
             raise rejected(403, "QuotaExceeded", "The billing quota is exceeded.")
         random_seed = int(query["randomSeed"]) if "randomSeed" in query else seed
         task = Task(wanted, timeout_seconds(query), random_seed if isinstance(random_seed, int) else 0)
-        job = self._world.submit(NAME, product, source, {"task": task})
+        job = self._backend.submit(NAME, product, source, {"task": task})
         return JSONResponse({"jobId": job.id})

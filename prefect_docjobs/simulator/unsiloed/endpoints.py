@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.jobs import Job, Phase
 from prefect_docjobs.simulator.services import Endpoint, Letter, Service
 from prefect_docjobs.simulator.unsiloed.errors import Errors
@@ -30,10 +30,10 @@ from prefect_docjobs.simulator.unsiloed.views import NAME, Views, failure, times
 _Call = Callable[[Request], Awaitable[Response]]
 
 
-def service(world: World) -> Service:
+def service(backend: Backend) -> Service:
     """The Unsiloed half of a simulator."""
-    errors = Errors(world)
-    submits, readback = Submits(world, errors), Readback(world, errors)
+    errors = Errors(backend)
+    submits, readback = Submits(backend, errors), Readback(backend, errors)
     return Service(
         name=NAME,
         prefixes=(
@@ -75,10 +75,10 @@ def _has_key(request: Request, api_key: str) -> bool:
 class Readback:
     """Everything that is read back: states and results."""
 
-    def __init__(self, world: World, errors: Errors) -> None:
-        self._world = world
+    def __init__(self, backend: Backend, errors: Errors) -> None:
+        self._backend = backend
         self._errors = errors
-        self._views = Views(world)
+        self._views = Views(backend)
 
     def product(self, product: str) -> _Call:
         """The endpoint `GET /{product}/{job}`, whose answer holds the result as soon as there is one."""
@@ -87,8 +87,8 @@ class Readback:
             job = self._found(request)
             if job.product != product:
                 raise self._missing(request)
-            phase = self._world.observe(job)
-            read = self._world.fetch(job)
+            phase = self._backend.observe(job)
+            read = self._backend.fetch(job)
             if phase is Phase.SUCCEEDED and read is None:
                 raise self._missing(request, "Result for job")
             return JSONResponse(self._views.product(job, phase, read))
@@ -98,17 +98,17 @@ class Readback:
     async def job(self, request: Request) -> Response:
         """`GET /jobs/{job}`."""
         job = self._found(request)
-        return JSONResponse(self._views.generic(job, self._world.observe(job)))
+        return JSONResponse(self._views.generic(job, self._backend.observe(job)))
 
     async def job_result(self, request: Request) -> Response:
         """`GET /jobs/{job}/result`: 400 while the job goes on, 500 when it has failed."""
         job = self._found(request)
-        phase = job.phase(self._world.now())
+        phase = job.phase(self._backend.now())
         if phase is Phase.FAILED:
             raise self._errors.rejected(request, 500, f"Job {job.id} failed: {failure(job)}")
         if phase is not Phase.SUCCEEDED:
             raise self._errors.rejected(request, 400, f"Job {job.id} is still processing")
-        read = self._world.fetch(job)
+        read = self._backend.fetch(job)
         if read is None:
             raise self._missing(request, "Result for job")
         return JSONResponse(generic(job, read))
@@ -119,12 +119,12 @@ class Readback:
             "job_id": job.id,
             "status": "failed" if job.failure else "completed",
             "result_url": f"{Task.of(job).origin}jobs/{job.id}/result",
-            "timestamp": timestamp(self._world, job.ends_at),
+            "timestamp": timestamp(self._backend, job.ends_at),
         }
         return [Letter("", json.dumps(payload).encode())]
 
     def _found(self, request: Request) -> Job:
-        job = self._world.find(NAME, request.path_params["job"])
+        job = self._backend.find(NAME, request.path_params["job"])
         if job is None:
             raise self._missing(request)
         return job

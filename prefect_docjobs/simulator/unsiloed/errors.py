@@ -13,7 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.services import Refusal, Rejected
 
 _TEXTS = {
@@ -41,8 +41,8 @@ _REASONS = {503: "queue_full"}
 class Errors:
     """Writes errors in the shape that the settings ask for."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def refuse(self, request: Request, refusal: Refusal) -> Response:
         """The answer to a request that reaches no endpoint."""
@@ -90,7 +90,7 @@ class Errors:
 
     @property
     def _in_envelope(self) -> bool:
-        return self._world.settings.unsiloed.error_shape == "envelope"
+        return self._backend.settings.unsiloed.error_shape == "envelope"
 
     def _answer(self, request: Request, status: int, text: str, retry_after: int | None = None) -> Response:
         if self._in_envelope:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from prefect_docjobs.simulator.asked import Answer, plain
+from prefect_docjobs.simulator.extraction_schema import Answer, plain
 from prefect_docjobs.simulator.reading import Box, DocumentRead, Found
 
 FieldShape = Literal["newest", "bboxes", "legacy"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from prefect_docjobs.simulator.asked import Answer, Wanted, answered
+from prefect_docjobs.simulator.extraction_schema import Answer, Wanted, answered
 from prefect_docjobs.simulator.jobs import Job
 from prefect_docjobs.simulator.markup import Segment, joined_markdown, segments_of
 from prefect_docjobs.simulator.reading import DocumentRead, PageRead

@@ -13,8 +13,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from prefect_docjobs.simulator.asked import InvalidQuestion, from_json_schema
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.extraction_schema import InvalidQuestion, from_json_schema
 from prefect_docjobs.simulator.forms import Form, UnreadableBody, read_form
 from prefect_docjobs.simulator.jobs import Job, Source
 from prefect_docjobs.simulator.reading import UnreadableDocument
@@ -44,8 +44,8 @@ _SPLIT = _Inlet(SPLIT, "file", "file_url")
 class Submits:
     """Every way to hand in a document."""
 
-    def __init__(self, world: World, errors: Errors) -> None:
-        self._world = world
+    def __init__(self, backend: Backend, errors: Errors) -> None:
+        self._backend = backend
         self._errors = errors
 
     async def parse(self, request: Request) -> Response:
@@ -60,7 +60,7 @@ class Submits:
             "job_id": job.id,
             "status": "Starting",
             "file_name": source.name,
-            "created_at": timestamp(self._world, job.created_at),
+            "created_at": timestamp(self._backend, job.created_at),
             "message": f"Task created. Poll GET /parse/{job.id} for the result.",
             "credit_used": task.credits,
             "quota_remaining": self._remaining(),
@@ -88,7 +88,7 @@ class Submits:
 
     async def usage(self, _request: Request) -> Response:
         """`GET /org/get_usage`; the keys are those of the quota in HTTP 402."""
-        limit, remaining = self._world.settings.unsiloed.quota, self._remaining()
+        limit, remaining = self._backend.settings.unsiloed.quota, self._remaining()
         return JSONResponse({"current": limit - remaining, "limit": limit, "remaining": remaining})
 
     async def _labelled(self, request: Request, inlet: _Inlet) -> Response:
@@ -120,7 +120,7 @@ class Submits:
             return self._linked(request, inlet, url or "")
         if not file.data:
             raise self._errors.rejected(request, 400, "The file is empty")
-        most = self._world.settings.unsiloed.most_bytes
+        most = self._backend.settings.unsiloed.most_bytes
         if len(file.data) > most:
             raise self._errors.too_large(len(file.data), most)
         return file
@@ -165,32 +165,32 @@ class Submits:
     # What it costs
 
     def _accept(self, request: Request, inlet: _Inlet, source: Source, task: Task) -> Job:
-        limit, spent = self._world.settings.unsiloed.quota, self._spent()
+        limit, spent = self._backend.settings.unsiloed.quota, self._spent()
         if spent >= limit:
             raise self._errors.without_quota(request, limit, spent)
-        job = self._world.submit(NAME, inlet.product, source, {"task": task})
+        job = self._backend.submit(NAME, inlet.product, source, {"task": task})
         task.credits = self._pages(job)
         task.spent = spent + task.credits
         return job
 
     def _pages(self, job: Job) -> int:
         try:
-            return len(self._world.read(job).pages)
+            return len(self._backend.read(job).pages)
         except UnreadableDocument:
             return 1
 
     def _spent(self) -> int:
-        """What all jobs have cost, as the last one knows it; a reset of the world starts again at 0."""
-        total, _ = self._world.page(NAME, 0, 0)
-        _, last = self._world.page(NAME, max(0, total - 1), 1)
+        """What all jobs have cost, as the last one knows it; a reset of the backend starts again at 0."""
+        total, _ = self._backend.page(NAME, 0, 0)
+        _, last = self._backend.page(NAME, max(0, total - 1), 1)
         return Task.of(last[0]).spent if last else 0
 
     def _remaining(self) -> int:
-        return max(0, self._world.settings.unsiloed.quota - self._spent())
+        return max(0, self._backend.settings.unsiloed.quota - self._spent())
 
     def _is_blocked(self, source: Source) -> bool:
         """Whether personal data is found: always the same for the same document."""
-        settings = self._world.settings
+        settings = self._backend.settings
         draw = random.Random(f"{settings.seed}/pii/{source.content}").random()  # noqa: S311  (repeatable)
         return draw < settings.unsiloed.pii_blocked_share
 

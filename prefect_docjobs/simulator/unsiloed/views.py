@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from prefect_docjobs.simulator.engine import World
+from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.jobs import Job, Phase
 from prefect_docjobs.simulator.reading import DocumentRead
 from prefect_docjobs.simulator.unsiloed.results import (
@@ -48,16 +48,16 @@ _LABEL_WORDS = {**_EXTRACT_WORDS, Phase.QUEUED: "processing"}
 _TYPES = {EXTRACT: "extraction", PARSE: "parsing", CLASSIFY: "classification", SPLIT: "splitting"}
 
 
-def timestamp(world: World, at: float) -> str:
+def timestamp(backend: Backend, at: float) -> str:
     """A clock reading as the service writes dates."""
-    return world.wall(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return backend.wall(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Views:
-    """Renders the jobs of one world; `read` is the document once its result is given out, else None."""
+    """Renders the jobs of one backend; `read` is the document once its result is given out, else None."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def generic(self, job: Job, phase: Phase) -> dict[str, Any]:
         """`GET /jobs/{id}`."""
@@ -82,15 +82,15 @@ class Views:
         return self._classify(job, phase, read) if job.product == CLASSIFY else self._split(job, phase, read)
 
     def _parse(self, job: Job, phase: Phase, read: DocumentRead | None) -> dict[str, Any]:
-        task, now = Task.of(job), self._world.now()
+        task, now = Task.of(job), self._backend.now()
         started, ended = job.started_at(now), job.ended_at(now)
         pieces = None if read is None else chunks(job, read)
         body: dict[str, Any] = {
             "job_id": job.id,
             "status": _PARSE_WORDS[phase],
-            "created_at": timestamp(self._world, job.created_at),
-            "started_at": None if started is None else timestamp(self._world, started),
-            "finished_at": None if ended is None else timestamp(self._world, ended),
+            "created_at": timestamp(self._backend, job.created_at),
+            "started_at": None if started is None else timestamp(self._backend, started),
+            "finished_at": None if ended is None else timestamp(self._backend, ended),
             "metadata": {},
             "total_chunks": len(pieces or ()),
             "page_count": None if read is None else len(read.pages),
@@ -107,11 +107,11 @@ class Views:
 
     @property
     def _failure_key(self) -> str:
-        return self._world.settings.unsiloed.parse_failure_key
+        return self._backend.settings.unsiloed.parse_failure_key
 
     def _extract(self, job: Job, phase: Phase, read: DocumentRead | None) -> dict[str, Any]:
         task = Task.of(job)
-        shape = self._world.settings.unsiloed.field_shape
+        shape = self._backend.settings.unsiloed.field_shape
         schema = task.schema or {}
         done = phase is Phase.SUCCEEDED
         return {
@@ -130,7 +130,7 @@ class Views:
         }
 
     def _needs_review(self, job: Job) -> bool:
-        settings = self._world.settings
+        settings = self._backend.settings
         key = f"{settings.seed}/review/{job.source.content}/{job.index}"
         return random.Random(key).random() < settings.unsiloed.review_share  # noqa: S311  (repeatable)
 
@@ -149,7 +149,7 @@ class Views:
                 "category_descriptions": descriptions,
             },
             "result": None if read is None else splits(job, read),
-            "quota_remaining": max(0, self._world.settings.unsiloed.quota - Task.of(job).spent),
+            "quota_remaining": max(0, self._backend.settings.unsiloed.quota - Task.of(job).spent),
         }
 
     def _progress(self, job: Job, phase: Phase) -> dict[str, Any]:
@@ -161,11 +161,11 @@ class Views:
         }
 
     def _dates(self, job: Job) -> dict[str, str]:
-        now = self._world.now()
+        now = self._backend.now()
         latest = next(at for at in (job.ended_at(now), job.started_at(now), job.created_at) if at is not None)
         return {
-            "created_at": timestamp(self._world, job.created_at),
-            "updated_at": timestamp(self._world, latest),
+            "created_at": timestamp(self._backend, job.created_at),
+            "updated_at": timestamp(self._backend, latest),
         }
 
 

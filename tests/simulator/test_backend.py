@@ -1,4 +1,4 @@
-"""The world of jobs without HTTP: fates, states, counters."""
+"""The jobs of the simulator without HTTP: durations, failures, states, counters."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.simulated import HandClock, settled
 
-from prefect_docjobs.simulator.engine import World
-from prefect_docjobs.simulator.hazards import Hazards, Strike, TokenBucket
+from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.hazards import Fault, Hazards, TokenBucket
 from prefect_docjobs.simulator.jobs import Job, Phase, Source
 from prefect_docjobs.simulator.reading import UnreadableDocument
 from prefect_docjobs.simulator.settings import Duration, RateLimit, Settings
-from prefect_docjobs.simulator.sightings import nearest_rank, summary
+from prefect_docjobs.simulator.stats import nearest_rank, summary
 
 NOON = datetime(2026, 2, 3, 12, 0, tzinfo=timezone.utc)
 
 
-def make_world(settings: Settings | None = None) -> tuple[World, HandClock]:
+def make_backend(settings: Settings | None = None) -> tuple[Backend, HandClock]:
     clock = HandClock()
-    return World(settings or settled(), clock=clock, started_at=NOON), clock
+    return Backend(settings or settled(), clock=clock, started_at=NOON), clock
 
 
 def text(number: int) -> Source:
     return Source.from_bytes(f"Invoice number: N-{number}\nTotal: {number}.50".encode(), f"{number}.txt")
 
 
-def submit(world: World, source: Source | None = None, service: str = "mindee") -> Job:
-    return world.submit(service, "extraction", source or text(1))
+def submit(backend: Backend, source: Source | None = None, service: str = "mindee") -> Job:
+    return backend.submit(service, "extraction", source or text(1))
 
 
-def fates(world: World, numbers: list[int]) -> dict[int, tuple[float, bool, bool]]:
-    jobs = {number: submit(world, text(number)) for number in numbers}
+def fates(backend: Backend, numbers: list[int]) -> dict[int, tuple[float, bool, bool]]:
+    jobs = {number: submit(backend, text(number)) for number in numbers}
     return {
         number: (
             round(job.ends_at - job.created_at, 6) if not job.is_stuck else 0.0,
@@ -47,56 +47,56 @@ def fates(world: World, numbers: list[int]) -> dict[int, tuple[float, bool, bool
 
 
 def test_a_job_is_queued_then_processed_then_done() -> None:
-    world, clock = make_world()
-    job = submit(world)
-    seen = [world.observe(job)]
+    backend, clock = make_backend()
+    job = submit(backend)
+    seen = [backend.observe(job)]
     for seconds in (1.9, 0.2, 5.8, 0.1):
         clock.advance(seconds)
-        seen.append(world.observe(job))
+        seen.append(backend.observe(job))
     assert seen == [Phase.QUEUED, Phase.QUEUED, Phase.PROCESSING, Phase.PROCESSING, Phase.SUCCEEDED]
 
 
 def test_a_stuck_job_never_ends_and_a_failed_one_says_why() -> None:
-    stuck_world, clock = make_world(settled(stuck_share=1.0))
-    stuck = submit(stuck_world)
+    backend, clock = make_backend(settled(stuck_share=1.0))
+    stuck = submit(backend)
     clock.advance(1e9)
     assert stuck.is_stuck
     assert stuck.phase(clock()) is Phase.PROCESSING
 
-    failing_world, clock = make_world(settled(failed_share=1.0))
-    failed = submit(failing_world)
+    failing, clock = make_backend(settled(failed_share=1.0))
+    failed = submit(failing)
     clock.advance(8)
     assert failed.phase(clock()) is Phase.FAILED
     assert failed.failure is not None
     assert failed.failure.reason == "chance"
-    assert failing_world.fetch(failed) is None
+    assert failing.fetch(failed) is None
 
 
 def test_an_unreadable_document_fails_and_keeps_its_neighbours_name_out_of_the_reason() -> None:
-    world, clock = make_world()
-    first = submit(world, Source.from_bytes(b"%PDF-1.4 broken", "secret-name.pdf"))
-    second = submit(world, Source.from_bytes(b"%PDF-1.4 broken", "other.pdf"))
+    backend, clock = make_backend()
+    first = submit(backend, Source.from_bytes(b"%PDF-1.4 broken", "secret-name.pdf"))
+    second = submit(backend, Source.from_bytes(b"%PDF-1.4 broken", "other.pdf"))
     clock.advance(8)
     assert first.phase(clock()) is Phase.FAILED
     assert second.failure is not None
     assert second.failure.reason == "unreadable"
     assert "secret-name" not in second.failure.detail
     with pytest.raises(UnreadableDocument):
-        world.read(second)
+        backend.read(second)
 
 
 def test_a_url_is_answered_from_the_table_as_it_was_at_the_submit() -> None:
-    world, clock = make_world()
-    world.documents["https://a.example/x/acme.txt?y=1"] = b"Invoice number: A-1"
-    known = submit(world, Source.from_url("https://a.example/x/acme.txt?y=1"))
-    unknown = submit(world, Source.from_url("https://a.example/none.txt"))
-    world.documents.clear()
+    backend, clock = make_backend()
+    backend.documents["https://a.example/x/acme.txt?y=1"] = b"Invoice number: A-1"
+    known = submit(backend, Source.from_url("https://a.example/x/acme.txt?y=1"))
+    unknown = submit(backend, Source.from_url("https://a.example/none.txt"))
+    backend.documents.clear()
     clock.advance(8)
     assert known.source.name == "acme.txt"
-    assert world.read(known).look_for("invoice_number").value == "A-1"
+    assert backend.read(known).look_for("invoice_number").value == "A-1"
     assert unknown.failure is not None
     assert unknown.failure.reason == "unknown_url"
-    assert set(world.report()["submits"]["by_content"]) == {
+    assert set(backend.report()["submits"]["by_content"]) == {
         "https://a.example/x/acme.txt?y=1",
         "https://a.example/none.txt",
     }
@@ -105,17 +105,17 @@ def test_a_url_is_answered_from_the_table_as_it_was_at_the_submit() -> None:
 def test_a_fate_depends_on_seed_and_content_and_not_on_the_order_of_submits() -> None:
     settings = Settings(seed=7, failed_share=0.3, stuck_share=0.2)
     numbers = list(range(60))
-    forward = fates(make_world(settings)[0], numbers)
-    backward = fates(make_world(settings)[0], numbers[::-1])
-    other_seed = fates(make_world(settings.merged({"seed": 8}))[0], numbers)
+    forward = fates(make_backend(settings)[0], numbers)
+    backward = fates(make_backend(settings)[0], numbers[::-1])
+    other_seed = fates(make_backend(settings.merged({"seed": 8}))[0], numbers)
     assert forward == backward
     assert forward != other_seed
     assert {stuck for _, stuck, _ in forward.values()} == {True, False}
 
 
 def test_a_second_submit_of_the_same_content_is_another_job_with_a_fate_of_its_own() -> None:
-    world, _ = make_world(Settings(duration=Duration(law="uniform", low=1, high=100)))
-    first, second = submit(world), submit(world)
+    backend, _ = make_backend(Settings(duration=Duration(law="uniform", low=1, high=100)))
+    first, second = submit(backend), submit(backend)
     assert (first.index, second.index) == (0, 1)
     assert first.id != second.id
     assert first.ends_at != second.ends_at
@@ -130,55 +130,57 @@ def test_a_second_submit_of_the_same_content_is_another_job_with_a_fate_of_its_o
     ],
 )
 def test_durations_follow_their_law(duration: Duration, low: float, high: float, median: float) -> None:
-    world, _ = make_world(Settings(duration=duration))
-    lasted = [job.ends_at - job.created_at for job in (submit(world, text(number)) for number in range(1000))]
+    backend, _ = make_backend(Settings(duration=duration))
+    lasted = [
+        job.ends_at - job.created_at for job in (submit(backend, text(number)) for number in range(1000))
+    ]
     assert min(lasted) >= low - 1e-9
     assert max(lasted) <= high + 1e-9
     assert statistics.median(lasted) == pytest.approx(median, rel=0.08)
 
 
 def test_a_job_cannot_be_found_in_its_first_moments_nor_by_another_service() -> None:
-    world, clock = make_world(settled(not_found_after_submit=2.0))
-    job = submit(world)
-    assert world.find("mindee", job.id) is None
+    backend, clock = make_backend(settled(not_found_after_submit=2.0))
+    job = submit(backend)
+    assert backend.find("mindee", job.id) is None
     clock.advance(2.0)
-    assert world.find("mindee", job.id) is job
-    assert world.find_result("mindee", job.result_id) is job
-    assert world.find("numind", job.id) is None
-    assert world.sightings.given["404_after_submit"] == 1
+    assert backend.find("mindee", job.id) is job
+    assert backend.find_result("mindee", job.result_id) is job
+    assert backend.find("numind", job.id) is None
+    assert backend.stats.given["404_after_submit"] == 1
 
 
 def test_cancelling_ends_a_running_job_and_leaves_a_finished_one_alone() -> None:
-    world, clock = make_world()
-    running, finished = submit(world), submit(world)
-    assert world.cancel(running) is Phase.CANCELLED
+    backend, clock = make_backend()
+    running, finished = submit(backend), submit(backend)
+    assert backend.cancel(running) is Phase.CANCELLED
     assert running.ended_at(clock()) == clock()
     clock.advance(8)
-    assert world.cancel(finished) is Phase.SUCCEEDED
-    assert world.fetch(running) is None
+    assert backend.cancel(finished) is Phase.SUCCEEDED
+    assert backend.fetch(running) is None
 
 
 def test_a_single_use_result_is_given_out_once() -> None:
-    world, clock = make_world(settled(single_use_results=True))
-    job = submit(world)
-    assert world.fetch(job) is None
+    backend, clock = make_backend(settled(single_use_results=True))
+    job = submit(backend)
+    assert backend.fetch(job) is None
     clock.advance(8)
-    assert world.fetch(job) is not None
-    assert world.fetch(job) is None
+    assert backend.fetch(job) is not None
+    assert backend.fetch(job) is None
     assert job.fetches == 1
 
 
 def test_the_report_counts_submits_polls_fetches_and_the_time_until_the_end_was_seen() -> None:
-    world, clock = make_world()
-    polled, listed, unseen = submit(world, text(1)), submit(world, text(2)), submit(world, text(1))
-    world.observe(polled)
+    backend, clock = make_backend()
+    polled, listed, unseen = submit(backend, text(1)), submit(backend, text(2)), submit(backend, text(1))
+    backend.observe(polled)
     clock.advance(9.0)
-    world.observe(polled)
+    backend.observe(polled)
     clock.advance(1.0)
-    world.observe(listed, "list")
-    world.observe(polled)
-    world.fetch(polled)
-    report = world.report()
+    backend.observe(listed, "list")
+    backend.observe(polled)
+    backend.fetch(polled)
+    report = backend.report()
     assert report["submits"]["total"] == 3
     assert report["submits"]["repeated"] == [
         {"service": "mindee", "product": "extraction", "content": text(1).content, "count": 2}
@@ -194,29 +196,29 @@ def test_the_report_counts_submits_polls_fetches_and_the_time_until_the_end_was_
 
 
 def test_a_reset_forgets_jobs_and_counters_and_keeps_the_table_of_documents() -> None:
-    world, _ = make_world()
-    world.documents["https://a.example/x"] = b"x"
-    job = submit(world)
-    world.reset()
-    assert world.find("mindee", job.id) is None
-    assert world.report()["submits"]["total"] == 0
-    assert world.documents
-    assert submit(world).index == 0
+    backend, _ = make_backend()
+    backend.documents["https://a.example/x"] = b"x"
+    job = submit(backend)
+    backend.reset()
+    assert backend.find("mindee", job.id) is None
+    assert backend.report()["submits"]["total"] == 0
+    assert backend.documents
+    assert submit(backend).index == 0
 
 
 def test_dates_are_utc_and_follow_the_clock() -> None:
-    world, clock = make_world()
+    backend, clock = make_backend()
     clock.advance(90.5)
-    assert world.wall(world.now()) == datetime(2026, 2, 3, 12, 1, 30, 500_000, tzinfo=timezone.utc)
+    assert backend.wall(backend.now()) == datetime(2026, 2, 3, 12, 1, 30, 500_000, tzinfo=timezone.utc)
 
 
 def test_pages_of_jobs_are_in_the_order_of_their_submits() -> None:
-    world, _ = make_world()
-    jobs = [submit(world, text(number)) for number in range(5)]
-    submit(world, service="numind")
-    total, page = world.page("mindee", 1, 2)
+    backend, _ = make_backend()
+    jobs = [submit(backend, text(number)) for number in range(5)]
+    submit(backend, service="numind")
+    total, page = backend.page("mindee", 1, 2)
     assert (total, list(page)) == (5, jobs[1:3])
-    assert world.page("unsiloed", 0, 10) == (0, [])
+    assert backend.page("unsiloed", 0, 10) == (0, [])
 
 
 @given(
@@ -250,10 +252,10 @@ def test_strikes_come_in_their_shares_and_repeat_with_the_seed() -> None:
     strikes = [hazards.strike(settings, "status") for _ in range(4000)]
     assert strikes[:100] == [again.strike(settings, "status") for _ in range(100)]
     for strike, share in (
-        (Strike.UNAVAILABLE, 0.2),
-        (Strike.BAD_GATEWAY, 0.1),
-        (Strike.DROPPED, 0.05),
-        (Strike.LOST, 0.05),
+        (Fault.UNAVAILABLE, 0.2),
+        (Fault.BAD_GATEWAY, 0.1),
+        (Fault.DROPPED, 0.05),
+        (Fault.LOST, 0.05),
     ):
         assert strikes.count(strike) / 4000 == pytest.approx(share, abs=0.02)
     assert hazards.strike(settings, "submit") is None

@@ -1,52 +1,25 @@
-"""Mindee V1's requests and answers."""
+"""Mindee V1: its settings, its requests, and the reading of submits and statuses."""
 
 from __future__ import annotations
 
 import base64
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import unquote, urljoin, urlsplit
 
-from prefect_docjobs.errors import (
-    ConfigurationError,
-    ForeignOrigin,
-    InvalidPush,
-    ServiceError,
-    Unreadable,
-)
+from prefect_docjobs.errors import ConfigurationError, ForeignOrigin, ServiceError, Unreadable
 from prefect_docjobs.http import Answer, Kind, Part, Request
+from prefect_docjobs.http.origin import resolve
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
-from prefect_docjobs.providers.base import (
-    TRANSPORT,
-    Capabilities,
-    Polling,
-    Provider,
-    Push,
-    Submitted,
-    verify_signature,
-)
-from prefect_docjobs.providers.mindee_v1 import problems, results
-from prefect_docjobs.providers.values import mapping, object_of, parsed, segment, text_of
-
-SIGNATURE_HEADER = "X-Mindee-Hmac-Signature"
-"""Hex HMAC-SHA256 of the raw body (docs.mindee.com V1, "Asynchronous Prediction")."""
+from prefect_docjobs.providers.base import TRANSPORT, Capabilities, Polling, Provider, Push, Submitted
+from prefect_docjobs.providers.mindee_v1 import errors, results, webhooks
+from prefect_docjobs.providers.values import check_choice, mapping, object_of, parsed, segment, text_of
 
 _VERSION = re.compile(r"v?(\d+(?:\.\d+)*)")
 _FLAGS = ("full_text_ocr", "cropper", "rag")
-_PORTS = {"http": 80, "https": 443}
-_STATES = MappingProxyType(
-    {
-        "waiting": JobState.QUEUED,
-        "processing": JobState.PROCESSING,
-        "completed": JobState.SUCCEEDED,
-        "failed": JobState.FAILED,
-    }
-)
-"""All words of `job.status` (docs.mindee.com V1, "Asynchronous Prediction", read 2026-11)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +46,20 @@ class MindeeV1(Provider):
     title: ClassVar[str] = "Mindee V1"
     default_base_url: ClassVar[str] = "https://api.mindee.net"
     env_key: ClassVar[str] = "MINDEE_API_KEY"
-    signature_header: ClassVar[str] = SIGNATURE_HEADER
-    states: ClassVar[Mapping[str, JobState]] = _STATES
+    signature_header: ClassVar[str] = webhooks.SIGNATURE_HEADER
+    # All words of `job.status` (docs.mindee.com V1, "Asynchronous Prediction", read 2026-11).
+    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+        {
+            "waiting": JobState.QUEUED,
+            "processing": JobState.PROCESSING,
+            "completed": JobState.SUCCEEDED,
+            "failed": JobState.FAILED,
+        }
+    )
     # mindee 5.4.0 SDK, v1 Client: 2 s, then 1.5 s, neither below 1 s.
     polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)
-    # docs.mindee.com V1, limitations: asynchronous calls take 20 MB and 20 pages.
-    # docs.mindee.com/v1, limitations: 75 requests in a minute; status requests are most of them.
+    # docs.mindee.com/v1, limitations: 75 requests in a minute, most of them for the status; asynchronous
+    # calls take 20 MB and 20 pages.
     rates: ClassVar[Mapping[Kind, float]] = MappingProxyType(
         {"submit": 20 / 60, "status": 35 / 60, "result": 20 / 60}
     )
@@ -110,8 +91,7 @@ class MindeeV1(Provider):
                 raise ConfigurationError(f"{name} must be one name of the product's address, not {value!r}.")
         if not _VERSION.fullmatch(str(self.version)):
             raise ConfigurationError(f"version must be a number such as '4' or 'v4', not {self.version!r}.")
-        if self.send not in {"file", "base64"}:
-            raise ConfigurationError(f"send must be one of file, base64, not {self.send!r}.")
+        check_choice("send", self.send, ("file", "base64"))
         if self.include_mvision and self.send == "base64":
             raise ConfigurationError("include_mvision is a form field: it needs send='file'.")
 
@@ -202,7 +182,7 @@ class MindeeV1(Provider):
             ref = ref.model_copy(update={"document_id": text_of(document["id"])})
         elif state is JobState.SUCCEEDED:
             state = JobState.PROCESSING  # Nothing to fetch yet: the document's id comes with the 302 only.
-        error = problems.read_job_error(job) if state is JobState.FAILED else None
+        error = errors.read_job_error(job) if state is JobState.FAILED else None
         return JobStatus(ref=ref, state=state, raw_state=word, error=error, seen_at=answer.received_at)
 
     # -- result
@@ -228,38 +208,14 @@ class MindeeV1(Provider):
     @classmethod
     def read_error(cls, answer: Answer) -> ServiceError:
         """The typed error for an answer of V1's shape, or for whatever a gateway says."""
-        return problems.read_error(answer, provider=cls.name)
+        return errors.read_error(answer, provider=cls.name)
 
     # -- webhooks
 
     @classmethod
-    def verify_push(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
-        """Check `X-Mindee-Hmac-Signature` over the raw body.
-
-        Raises:
-            InvalidPush: No secret, no signature, or no secret fits.
-        """
-        verify_signature(headers, SIGNATURE_HEADER, body, secrets)
-
-    @classmethod
     def read_push(cls, body: bytes) -> Push:
-        """`document` and `job` of a completed job, or `job` of a failed one; never `api_request`.
-
-        Raises:
-            InvalidPush: The body is neither.
-        """
-        try:
-            payload = object_of(json.loads(body))
-            job = object_of(payload["job"])
-            job_id, word = text_of(job["id"]), text_of(job["status"])
-        except (LookupError, ValueError, RecursionError):
-            raise InvalidPush("The call's body names no job of Mindee V1.") from None
-        state = cls.state_of(word)
-        if state is JobState.FAILED:
-            return Push(state, payload, raw_state=word, job_id=job_id, error=problems.read_job_error(job))
-        if state is JobState.SUCCEEDED and isinstance(payload.get("document"), dict):
-            return Push(state, payload, raw_state=word, job_id=job_id)
-        raise InvalidPush("The call tells of a job of Mindee V1 that has not ended.")
+        """What a webhook call says. Raises `InvalidPush` when it is not Mindee V1's."""
+        return webhooks.read_push(body, cls.state_of)
 
 
 def _payload(answer: Answer) -> dict[str, Any]:
@@ -267,7 +223,7 @@ def _payload(answer: Answer) -> dict[str, Any]:
     payload = object_of(answer.json())
     code = mapping(payload.get("api_request")).get("status_code")
     if isinstance(code, int) and code >= 400 and not payload.keys() & {"job", "document"}:
-        raise problems.read_error(replace(answer, status=code), provider=MindeeV1.name)
+        raise errors.read_error(replace(answer, status=code), provider=MindeeV1.name)
     return payload
 
 
@@ -286,21 +242,11 @@ def _check_redirected(ref: JobRef, answer: Answer) -> None:
 
 
 def _document_id(ref: JobRef, answer: Answer) -> str:
-    """The last part of `Location`, `…/documents/{document_id}`, absolute or relative.
-
-    Raises:
-        ForeignOrigin: It leads to another origin.
-        Unreadable: It leads to something else than a document.
-    """
-    target = urlsplit(urljoin(ref.base_url + answer.url, answer.location or ""))
-    if _origin(target.geturl()) != _origin(ref.base_url) or target.username:
+    """The last part of `Location`, `…/documents/{document_id}`, absolute or relative."""
+    target = resolve(ref.base_url, urljoin(answer.url, answer.location or ""))
+    if target is None:
         raise ForeignOrigin("The service pointed to an address outside its own origin; it is not followed.")
-    *_, collection, document_id = ["", *target.path.split("/")]
+    *_, collection, document_id = ["", *urlsplit(target).path.split("/")]
     if collection != "documents" or not document_id:
         raise Unreadable("The job's redirect does not lead to a document.")
     return unquote(document_id)
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)

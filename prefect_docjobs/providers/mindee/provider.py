@@ -1,37 +1,35 @@
-"""Mindee V2's requests and answers."""
+"""Mindee V2: its settings, its requests, and the reading of submits and statuses."""
 
 from __future__ import annotations
 
 import base64
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from prefect_docjobs.errors import InvalidDocument, ServiceError, Unreadable
+from prefect_docjobs.errors import ConfigurationError, InvalidDocument, ServiceError, Unreadable
 from prefect_docjobs.http import Answer, Http, Kind, Part, Request, safe_file_name
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
-from prefect_docjobs.providers.base import (
-    TRANSPORT,
-    Capabilities,
-    Polling,
-    Provider,
-    Push,
-    Submitted,
-    verify_signature,
+from prefect_docjobs.providers.base import TRANSPORT, Capabilities, Polling, Provider, Push, Submitted
+from prefect_docjobs.providers.mindee import errors, results, webhooks
+from prefect_docjobs.providers.values import (
+    check_choice,
+    object_of,
+    parsed,
+    seconds_between,
+    segment,
+    text,
+    text_of,
 )
-from prefect_docjobs.providers.mindee import problems, results, settings, webhooks
-from prefect_docjobs.providers.values import object_of, seconds_between, segment, text, text_of
 
+# mindee 5.4.0 SDK, `ExtractionParameters`: fields of the extraction product alone.
+_SWITCHES = ("rag", "raw_text", "polygon", "confidence")
+_EXTRACTION_ONLY = (*_SWITCHES, "text_context", "data_schema")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LONGEST_URL = 2048
-_STATES = MappingProxyType(
-    {
-        "processing": JobState.PROCESSING,
-        "processed": JobState.SUCCEEDED,
-        "failed": JobState.FAILED,
-    }
-)
-"""All words of the schema `Status` (Mindee V2 OpenAPI 2.0.0, read 2026-11); there is none for queued."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +63,17 @@ class Mindee(Provider):
     title: ClassVar[str] = "Mindee V2"
     default_base_url: ClassVar[str] = "https://api-v2.mindee.net"
     env_key: ClassVar[str] = "MINDEE_V2_API_KEY"
-    states: ClassVar[Mapping[str, JobState]] = _STATES
+    # All words of the schema `Status` (Mindee V2 OpenAPI 2.0.0, read 2026-11); there is none for queued.
+    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+        {
+            "processing": JobState.PROCESSING,
+            "processed": JobState.SUCCEEDED,
+            "failed": JobState.FAILED,
+        }
+    )
     # mindee 5.4.0 SDK, PollingOptions. docs.mindee.com, polling-for-results, says 3 s, then 1 s.
     polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)
-    # docs.mindee.com, technical-limitations, 2026-08.
-    # docs.mindee.com, technical-limitations: 200 POST and 1200 GET in a minute, per organisation.
+    # docs.mindee.com, technical-limitations, 2026-08: 200 POST and 1200 GET in a minute, per organisation.
     rates: ClassVar[Mapping[Kind, float]] = MappingProxyType(
         {"submit": 200 / 60, "status": 1000 / 60, "result": 200 / 60}
     )
@@ -108,13 +112,22 @@ class Mindee(Provider):
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings.check_uuid("model_id", self.model_id)
-        settings.check_choice("product", self.product, self.products)
-        settings.check_choice("send", self.send, ("file", "base64"))
-        settings.check_webhook_ids(self.webhook_ids)
-        settings.check_extraction_only(self, self.product)
-        settings.check_options(self.options)
-        settings.data_schema_text(self.data_schema)
+        _check_uuid("model_id", self.model_id)
+        check_choice("product", self.product, self.products)
+        check_choice("send", self.send, ("file", "base64"))
+        if not isinstance(self.webhook_ids, (list, tuple)):
+            raise ConfigurationError(f"webhook_ids must be a list of webhook IDs, not {self.webhook_ids!r}.")
+        for webhook_id in self.webhook_ids:
+            _check_uuid("webhook_ids", webhook_id)
+        given = [name for name in _EXTRACTION_ONLY if getattr(self, name) is not None]
+        if given and self.product != "extraction":
+            raise ConfigurationError(
+                f"{', '.join(given)}: only product='extraction' has that, not {self.product!r}."
+            )
+        taken = [name for name in ("file", "url", "file_base64", "model_id") if name in self.options]
+        if taken:
+            raise ConfigurationError(f"options must not hold {', '.join(taken)}: the job fills that itself.")
+        _data_schema_text(self.data_schema)
 
     @classmethod
     def auth_headers(cls, api_key: str) -> dict[str, str]:
@@ -127,8 +140,23 @@ class Mindee(Provider):
         return bool(self.webhook_ids)
 
     def canonical_settings(self) -> dict[str, Any]:
-        """See `Provider.canonical_settings`."""
-        return settings.canonical(super().canonical_settings())
+        """See `Provider.canonical_settings`: `options` replace what they name, as on the wire."""
+        given = super().canonical_settings()
+        options = dict(given["options"])
+        named = ("alias", "webhook_ids", "filename", *_EXTRACTION_ONLY)
+        settings = {**given, **{name: options.pop(name) for name in named if name in options}}
+        for name in _SWITCHES:
+            settings[name] = parsed(settings[name])
+        try:
+            schema = _data_schema_text(settings["data_schema"])
+        except ConfigurationError:  # options are sent as they are
+            schema = settings["data_schema"]
+        return {
+            **settings,
+            "options": options,
+            "model_id": given["model_id"].lower(),
+            "data_schema": parsed(schema),
+        }
 
     # -- submit
 
@@ -166,7 +194,7 @@ class Mindee(Provider):
             "polygon": self.polygon,
             "confidence": self.confidence,
             "text_context": self.text_context,
-            "data_schema": settings.data_schema_text(self.data_schema),
+            "data_schema": _data_schema_text(self.data_schema),
             **self.options,
         }
         return {name: value for name, value in given.items() if value is not None}
@@ -215,7 +243,7 @@ class Mindee(Provider):
             ref=ref.model_copy(update={"result_url": url or ref.result_url}),
             state=state,
             raw_state=word,
-            error=problems.read_problem(job.get("error")) if state is JobState.FAILED else None,
+            error=errors.read_problem(job.get("error")) if state is JobState.FAILED else None,
             took=seconds_between(job.get("created_at"), job.get("completed_at")),
             seen_at=answer.received_at,
         )
@@ -239,27 +267,18 @@ class Mindee(Provider):
     @classmethod
     def read_error(cls, answer: Answer) -> ServiceError:
         """The typed error for an `ErrorResponse`, with its pointers, or for whatever a gateway says."""
-        return problems.read_error(answer, provider=cls.name)
+        return errors.read_error(answer, provider=cls.name)
 
     # -- webhooks
 
     async def webhook_deliveries(self, http: Http, ref: JobRef) -> tuple[webhooks.WebhookDelivery, ...]:
-        """How the calls to `webhook_ids` went, with one status request; empty until the job is processed."""
-        self.claim(http, ref)
+        """The calls to `webhook_ids` so far, with one status request; empty until the job is processed."""
+        self.check_ref(http, ref)
         answer = await http.send(self.request_for(self.status_request, ref))
         with self.reading(answer):
             payload = answer.json()
             _check_job(ref, object_of(payload["job"]))
             return webhooks.read_webhooks(payload)
-
-    @classmethod
-    def verify_push(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[str]) -> None:
-        """Check `X-Signature` over the raw body (docs.mindee.com, process-the-response).
-
-        Raises:
-            InvalidPush: No secret, no signature, or no secret fits.
-        """
-        verify_signature(headers, webhooks.SIGNATURE_HEADER, body, secrets)
 
     @classmethod
     def read_push(cls, body: bytes) -> Push:
@@ -294,4 +313,38 @@ def _as_parts(fields: Mapping[str, Any]) -> Iterator[Part]:
 
 
 def _text(name: str, value: object) -> str:
-    return value if isinstance(value, str) else settings.json_text(name, value)
+    return value if isinstance(value, str) else _json_text(name, value)
+
+
+def _check_uuid(field: str, value: object) -> None:
+    """Raise `ConfigurationError` unless `value` is written as a UUID (Mindee V2 OpenAPI, `uuid4`)."""
+    if not (isinstance(value, str) and _UUID.fullmatch(value)):
+        raise ConfigurationError(
+            f"{field} must be a UUID such as 11111111-1111-4111-8111-111111111111, not {value!r}. "
+            "Copy the ID from the model's page on Mindee's platform."
+        )
+
+
+def _data_schema_text(schema: object) -> str | None:
+    """`data_schema`, in any form that the setting takes, as the JSON text that travels."""
+    if schema is None:
+        return None
+    if isinstance(schema, str):
+        try:
+            schema = json.loads(schema)
+        except (ValueError, RecursionError):
+            raise ConfigurationError("data_schema is a text, but not JSON.") from None
+    if isinstance(schema, (list, tuple)):
+        schema = {"fields": list(schema)}
+    if isinstance(schema, Mapping) and "replace" not in schema and "fields" in schema:
+        schema = {"replace": schema}
+    if not (isinstance(schema, Mapping) and "replace" in schema):
+        raise ConfigurationError("data_schema must be {'replace': {'fields': […]}} or the list of fields.")
+    return _json_text("data_schema", schema)
+
+
+def _json_text(field: str, value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        raise ConfigurationError(f"{field} holds something that JSON cannot carry.") from None

@@ -10,7 +10,7 @@ from typing import Any
 from prefect_docjobs.simulator.settings import KINDS, Kind
 
 
-class Sightings:
+class Stats:
     """Counters over all requests since the start or the last reset.
 
     Attributes:

@@ -1,11 +1,11 @@
-"""The simulator's world without HTTP: documents come in, jobs pass through their states, results come out.
+"""The simulator without HTTP: documents come in, jobs pass through their states, results come out.
 
 A service half (``mindee.py``, ``numind.py``, …) uses it like this::
 
-    job = world.submit("mindee", "extraction", Source.from_bytes(data, "acme.pdf"), options={"alias": None})
-    job = world.find("mindee", job_id)            # None: unknown, or too young (not_found_after_submit)
-    phase = world.observe(job)                    # a status request: counted, and "first seen done" noted
-    read = world.fetch(job)                       # a result request: counted; None when it was used up
+    job = backend.submit("mindee", "extraction", Source.from_bytes(data, "acme.pdf"), options={"alias": None})
+    job = backend.find("mindee", job_id)            # None: unknown, or too young (not_found_after_submit)
+    phase = backend.observe(job)                    # a status request: counted, and "first seen done" noted
+    read = backend.fetch(job)                       # a result request: counted; None when it was used up
 
 Nothing runs in the background: a job's fate is planned at its submit and its state read off the clock.
 Times are seconds on an injectable clock, so that tests can jump; ``wall`` turns them into dates.
@@ -27,20 +27,20 @@ from prefect_docjobs.simulator.hazards import Hazards
 from prefect_docjobs.simulator.jobs import Channel, Failure, Job, Phase, Source
 from prefect_docjobs.simulator.reading import DocumentRead, UnreadableDocument, read_document
 from prefect_docjobs.simulator.settings import Settings
-from prefect_docjobs.simulator.sightings import Sightings, summary
+from prefect_docjobs.simulator.stats import Stats, summary
 
-__all__ = ["Channel", "Failure", "Job", "Phase", "Settings", "Source", "World"]
+__all__ = ["Backend", "Channel", "Failure", "Job", "Phase", "Settings", "Source"]
 
 _READS_KEPT = 256
 _CHANCE = Failure("chance", "The document could not be processed.")
 _UNKNOWN_URL = Failure("unknown_url", "The document could not be downloaded from its URL.")
 
 
-class World:
+class Backend:
     """All jobs of one simulator, for all its services.
 
     Args:
-        settings: How it behaves; replace ``world.settings`` to change it while it runs.
+        settings: How it behaves; replace ``backend.settings`` to change it while it runs.
         clock: Seconds from any start, never going back.
         started_at: The date that the clock's present reading stands for; now when left out.
 
@@ -70,7 +70,7 @@ class World:
         self._begin()
 
     def _begin(self) -> None:
-        self.sightings = Sightings()
+        self.stats = Stats()
         self.hazards = Hazards(self.settings.seed, self.clock)
         self._jobs: dict[tuple[str, str], Job] = {}
         self._results: dict[tuple[str, str], Job] = {}
@@ -110,8 +110,8 @@ class World:
         now = self.now()
         source = self._with_bytes(source)
         key = (service, product, source.content)
-        index = self.sightings.submits[key]
-        self.sightings.submits[key] += 1
+        index = self.stats.submits[key]
+        self.stats.submits[key] += 1
         rng = random.Random("/".join(map(str, (self.settings.seed, *key, index))))  # noqa: S311  (repeatable)
         starts_at, ends_at, failure = self._fate(rng, source, now)
         job = Job(
@@ -165,7 +165,7 @@ class World:
         if job is None:
             return None
         if self.now() - job.created_at < self.settings.not_found_after_submit:
-            self.sightings.given["404_after_submit"] += 1
+            self.stats.given["404_after_submit"] += 1
             return None
         return job
 
@@ -249,7 +249,7 @@ class World:
         jobs, now = self.all_jobs(), self.now()
         latencies = (job.detection_latency for job in jobs)
         return {
-            **self.sightings.as_dict(),
+            **self.stats.as_dict(),
             "jobs": {"total": len(jobs), **Counter(job.phase(now).value for job in jobs)},
             "stuck": sum(job.is_stuck for job in jobs),
             "fetches": sum(job.fetches for job in jobs),
