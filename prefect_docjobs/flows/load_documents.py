@@ -47,7 +47,6 @@ from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.loading import (
     Chunk,
     JobIdentity,
-    Loaded,
     Seen,
     SourceFile,
     SourceFolder,
@@ -391,30 +390,24 @@ class _Load:
         loaded = await self.store.loaded(self.identity.key, [each.sha256 for each in fetched if each.sha256])
         unreadable, items = [], []
         for each in fetched:
-            if each.document is None or each.sha256 is None:
-                self.log.warning("%s cannot be read: %s", each.file.name, each.error)
-                rows.add_file(each.file, None, each.error)
+            file, sha256, name = each.file, each.sha256, each.file.name
+            if each.document is None or sha256 is None:
+                self.log.warning("%s cannot be read: %s", name, each.error)
+                rows.add_file(file, None, each.error)
                 reason = Reason.INVALID_DOCUMENT
-                outcome = Outcome(
-                    document=each.file.name, phase=Phase.SUBMIT, reason=reason, error=each.error
-                )
-                unreadable.append(_Item(each.file, outcome))
-            elif outcome := self._before(each.file, each.sha256, loaded.get(each.sha256)):
-                items.append(_Item(each.file, outcome, each.document, each.sha256))
+                failed = Outcome(document=name, phase=Phase.SUBMIT, reason=reason, error=each.error)
+                unreadable.append(_Item(file, failed))
+                continue
+            before = loaded[sha256].outcome() if sha256 in loaded else Outcome(document=name)
+            if sha256 in self._claimed or (sha256 in loaded and before.ok):
+                self.counts.known += 1
             else:
-                rows.add_file(each.file, each.sha256)
+                self._claimed.add(sha256)
+                if sha256 not in loaded or self._is_tried_again(file, before):
+                    items.append(_Item(file, before, each.document, sha256))
+                    continue
+            rows.add_file(file, sha256)
         return unreadable, items
-
-    def _before(self, file: SourceFile, sha256: str, loaded: Loaded | None) -> Outcome | None:
-        """The outcome to begin with, that of an earlier load if there is one; None if nothing is to be done."""
-        before = loaded.outcome() if loaded else None
-        if sha256 in self._claimed or (before and before.ok):
-            self.counts.known += 1
-            return None
-        self._claimed.add(sha256)
-        if before is None:
-            return Outcome(document=file.name)
-        return before if self._is_tried_again(file, before) else None
 
     async def _extracted(self, items: Sequence[_Item], numbers: str) -> list[_Item]:
         """The items with what came out, new ones first."""

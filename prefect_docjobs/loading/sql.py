@@ -70,6 +70,8 @@ class SqlStore(ABC):
 
     _kinds: ClassVar[Mapping[str, Kind]]
     """By the names that the database gives to types."""
+    _table_query: ClassVar[str]
+    """A row if there is a table `$2` in the schema `$1`."""
     _columns_query: ClassVar[str]
     """Names and types of the columns of the table `$2` in the schema `$1`."""
     _indexed: ClassVar[tuple[str, ...]] = tuple(TABLES)
@@ -119,7 +121,8 @@ class SqlStore(ABC):
             execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self._schema)}")
         for name, columns in TABLES.items():
             table = self._table(name)
-            if known := self._columns(execute, name):
+            if execute(self._table_query, self._schema, name):
+                known = self._columns(execute, name)
                 check_columns(f"{self.place}: {table}", name, known)
                 missing = {column: kind for column, kind in columns.items() if column not in known}
                 self._add_columns(execute, name, missing)
@@ -203,10 +206,11 @@ class DuckDbStore(SqlStore):
             "TIMESTAMP": Kind.TIMESTAMP,
         }
     )
-    _columns_query = (
-        "SELECT column_name, data_type FROM duckdb_columns() "
-        "WHERE database_name = current_database() AND lower(schema_name) = $1 AND lower(table_name) = $2"
+    _table_query = (
+        "SELECT 1 FROM information_schema.tables WHERE lower(table_schema) = $1 AND lower(table_name) = $2"
     )
+    # Its `information_schema.columns` takes 20 times as long.
+    _columns_query = """SELECT name, type FROM pragma_table_info(format('"{}"."{}"', $1, $2))"""
     _indexed = (DOCUMENTS, FILES)  # the others are many times larger, and an index of DuckDB is in memory
     _one_at_a_time: ClassVar[defaultdict[Path, threading.Lock]] = defaultdict(threading.Lock)
 
@@ -313,6 +317,7 @@ class PostgreSqlStore(SqlStore):
     """
 
     _kinds = MappingProxyType({name: kind for kind, name in _TYPES.items()})
+    _table_query = "SELECT 1 FROM information_schema.tables WHERE table_schema = $1 AND table_name = $2"
     _columns_query = (
         "SELECT column_name, data_type FROM information_schema.columns "
         "WHERE table_schema = $1 AND table_name = $2"

@@ -173,8 +173,9 @@ def _loader(warehouse: Warehouse) -> subprocess.Popen[str]:
 def _parts_of_documents(warehouse: Warehouse) -> list[tuple[int, int]]:
     """Of each document how many fields and line items it has."""
     return warehouse.rows(
-        "SELECT (SELECT count(*) FROM {fields} f WHERE f.sha256 = d.sha256) AS fields, "
-        "(SELECT count(*) FROM {line_items} i WHERE i.sha256 = d.sha256) AS items FROM {documents} d"
+        "SELECT f.n AS fields, i.n AS items FROM {documents} AS d "
+        "LEFT JOIN (SELECT sha256, count(*) AS n FROM {fields} AS a GROUP BY sha256) AS f USING (sha256) "
+        "LEFT JOIN (SELECT sha256, count(*) AS n FROM {line_items} AS b GROUP BY sha256) AS i USING (sha256)"
     )
 
 
