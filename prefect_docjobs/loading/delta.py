@@ -142,10 +142,11 @@ class DeltaStore:
     def _write(self, chunk: Chunk) -> int:
         load = f"{_milliseconds():013}-{secrets.token_hex(8)}"
         tables = [name for name in (*_OF_A_DOCUMENT, FILES, DOCUMENTS) if chunk.tables[name]]
+        tried: set[str] = set()
         with self._one_at_a_time:
-            return sum(self._commit(name, partial(self._put, name, chunk, load)) for name in tables)
+            return sum(self._commit(name, partial(self._put, name, chunk, load, tried)) for name in tables)
 
-    def _put(self, name: str, chunk: Chunk, load: str, table: DeltaTable) -> int:
+    def _put(self, name: str, chunk: Chunk, load: str, tried: set[str], table: DeltaTable) -> int:
         """Write the rows of a table; returns how many values have no column."""
         from deltalake import write_deltalake
 
@@ -158,7 +159,11 @@ class DeltaStore:
             rows = [{**row, LOAD: load} for row in rows]
         data = _arrow(rows, kinds)
         if name in _OF_A_DOCUMENT:
-            write_deltalake(table, data, mode="append", schema_mode="merge", commit_properties=_once())
+            # A commit may have succeeded and its answer been lost. A merge can be made twice, an append not.
+            is_there = name in tried and self._rows(f"SELECT 1 FROM {name} WHERE {LOAD} = '{load}' LIMIT 1")  # noqa: S608
+            tried.add(name)
+            if not is_there:
+                write_deltalake(table, data, mode="append", schema_mode="merge", commit_properties=_once())
         else:
             merge = _merge(table, data, KEYS[name], merge_schema=True)
             merge.when_matched_update_all().when_not_matched_insert_all().execute()

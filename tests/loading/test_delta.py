@@ -6,11 +6,13 @@ import asyncio
 import itertools
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 import pytest
 from arro3.core import Array, DataType, Table
 from deltalake import DeltaTable, Field, QueryBuilder, Schema, write_deltalake
+from deltalake.exceptions import CommitFailedError
 from deltalake.schema import PrimitiveType
 from support.loads import AT, JOB, chunk, sha256
 from support.warehouses import Warehouse, delta_table
@@ -62,6 +64,25 @@ async def test_a_load_that_is_overtaken_for_too_long_is_an_error_and_leaves_noth
     with pytest.raises(DestinationUnavailable, match="cannot be used"):
         await DeltaStore(str(tmp_path), wait=0.0, clock=overtaken).write(chunk({"b": {"x": 1}}))
     assert list(await other.loaded(JOB.key, [sha256("a"), sha256("b")])) == [sha256("a")]
+
+
+async def test_an_append_whose_answer_is_lost_is_not_made_twice(
+    lake: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appends = []
+
+    def losing_answers(table: DeltaTable, *args: Any, **options: Any) -> None:
+        write_deltalake(table, *args, **options)
+        appends.append(table)
+        raise CommitFailedError("the answer was lost")
+
+    await lake.store().prepare()
+    with monkeypatch.context() as patch:
+        patch.setattr("deltalake.write_deltalake", losing_answers)
+        await lake.store().write(chunk({"a": {"x": 1, "items": [{"n": 1}]}}))
+    assert len(appends) == 2
+    assert lake.rows("SELECT path FROM {fields} ORDER BY 1") == [("items.0.n",), ("x",)]
+    assert lake.rows("SELECT n FROM {line_items}") == [(1.0,)]
 
 
 @pytest.mark.parametrize("commit", [1, 2, 3, 4])

@@ -111,11 +111,11 @@ async def test_hostile_names_and_values_are_all_there(warehouse: Warehouse) -> N
     assert warehouse.rows(
         "SELECT nan, inf, huge, bigint, nested__deeper__still__value FROM {line_items}"
     ) == [("nan", "inf", str(10**40), str(2**62), 1.0)]
-    told = dict(warehouse.rows("SELECT path, value_text FROM {fields} WHERE path NOT LIKE 'items%'"))
-    assert told["nul\ufffd"] == "a\ufffdb"
-    assert told['quo"te; DROP TABLE documents'] == "'; --"
-    assert told[":colon %s {brace}"] == ":value %s {brace}"
-    assert (told["none"], told["nothing"], told["tags.1"]) == (None, "[]", "b")
+    values = dict(warehouse.rows("SELECT path, value_text FROM {fields} WHERE path NOT LIKE 'items%'"))
+    assert values["nul\ufffd"] == "a\ufffdb"
+    assert values['quo"te; DROP TABLE documents'] == "'; --"
+    assert values[":colon %s {brace}"] == ":value %s {brace}"
+    assert (values["none"], values["nothing"], values["tags.1"]) == (None, "[]", "b")
     assert warehouse.rows("SELECT value_integer FROM {fields} WHERE path = 'bigint'") == [(2**62,)]
     # Of the 22 fields a None and an empty list have no column; all others have their own.
     assert len(warehouse.columns("line_items")) == 5 + len(HOSTILE) - 2
@@ -262,8 +262,8 @@ async def test_a_duckdb_file_that_another_process_holds_is_waited_for_and_then_a
     )
     assert holder.stdout
     assert holder.stdin
-    with holder.stdout as told, holder.stdin as end:
-        assert told.readline() == "held\n"
+    with holder.stdout as lines, holder.stdin as end:
+        assert lines.readline() == "held\n"
         with pytest.raises(DestinationUnavailable, match="open in another process"):
             await DuckDbStore(path, wait=0).prepare()
         waiting = asyncio.create_task(DuckDbStore(path).prepare())
@@ -300,7 +300,7 @@ async def test_no_password_is_in_an_error(postgres_url: str) -> None:
     assert "ter2" not in str(unclear.value)
 
 
-async def test_an_option_that_the_driver_does_not_know_is_told(postgres_url: str) -> None:
+async def test_an_option_that_the_driver_does_not_know_is_named(postgres_url: str) -> None:
     with pytest.raises(DestinationUnavailable, match="application_name"):
         await open_store(f"{postgres_url}?application_name=x").prepare()
 
