@@ -74,7 +74,7 @@ _IF_RESUBMITTED = (Reason.REJECTED, Reason.CANCELLED)
 def _run_name() -> str:
     given = runtime.flow_run.parameters
     folder = str(given["folder"]).rstrip("/")
-    return f"load {folder.rpartition('/')[2] or folder} through {job_label(given['job'])}"
+    return f"load {folder.rpartition('/')[2] or folder} via {job_label(given['job'])}"
 
 
 @flow(
@@ -178,7 +178,7 @@ async def load_documents(
         await publish_report(
             load.report,
             output,
-            title=f"{folder} through {label}",
+            title=f"{folder} via {label}",
             key=key,
             elapsed=load.elapsed,
             log=log,
