@@ -80,13 +80,13 @@ $(READY): pyproject.toml constraints.txt
 
 # What only developers need is ten times as much.
 $(DEV): $(READY)
-	@$(INSTALL) -e '.[etl,s3,simulator]' --group dev
+	@$(INSTALL) -e '.[etl,s3,delta,simulator]' --group dev
 	@touch $@
 
 # The oldest versions, on whatever Python there is; 3.10 is the oldest of these.
 .venv-oldest/.ready: pyproject.toml constraints-oldest.txt | $(DEV)
 	@$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON) .venv-oldest
-	@$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python -c constraints-oldest.txt -e '.[etl,s3,simulator]' --group dev
+	@$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python -c constraints-oldest.txt -e '.[etl,s3,delta,simulator]' --group dev
 	@touch $@
 
 .venv-sdks/.ready: tests/sdks/requirements.txt | $(DEV)

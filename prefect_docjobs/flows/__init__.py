@@ -6,7 +6,7 @@ from prefect_docjobs.flows._run import JobParameter, job_label
 from prefect_docjobs.flows.announce_documents import announce_documents
 from prefect_docjobs.flows.compare_services import compare_services
 from prefect_docjobs.flows.extract_folder import extract_folder
-from prefect_docjobs.flows.loading import load_documents
+from prefect_docjobs.flows.load_documents import load_documents
 from prefect_docjobs.flows.reconcile_jobs import reconcile_jobs
 from prefect_docjobs.flows.retry_run import retry_run
 from prefect_docjobs.flows.review_documents import review_documents

@@ -20,6 +20,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from prefect_docjobs.flows._output import FAILURES, RESULTS, ROWS, DeadLetter, Outputs, ResultFiles
+from prefect_docjobs.loading import public_address
 from prefect_docjobs.models import Batch, Field, Outcome
 from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.models.percentiles import percentile
@@ -585,15 +586,6 @@ def asset_at(place: str, description: str | None = None) -> Asset:
     if not is_address:
         return file_asset(place, description)
     return _asset(scheme.rpartition("::")[2], where, where.rpartition("/")[2] or where, description)
-
-
-def public_address(place: str) -> str:
-    """An address without user, password and options, which are no part of what it is; a path as it is."""
-    scheme, is_address, rest = place.partition("://")
-    if not is_address:
-        return place
-    host, slash, path = rest.partition("?")[0].rstrip("/").partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _asset(scheme: str, where: str, name: str, description: str | None) -> Asset:

@@ -21,8 +21,7 @@ from prefect.input import RunInput
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic import Field as FormField
 
-from prefect_docjobs.comparison import Consensus, Doubt, with_value
-from prefect_docjobs.comparison.numbers import read_number
+from prefect_docjobs.comparison import Consensus, Doubt, read_number, with_value
 from prefect_docjobs.flows._output import REVIEWS, json_line, read_lines
 from prefect_docjobs.flows._report import EXACT, cell
 from prefect_docjobs.models import Document, Field, Outcome, Result

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.answers import leaf, result, tree
 
 from prefect_docjobs.comparison import leaves_of, tree_of, with_value
-from prefect_docjobs.comparison.paths import Path, column_of, name_of, path_of
+from prefect_docjobs.comparison.fields import Path, column_of, name_of, path_of
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.models import Field
 

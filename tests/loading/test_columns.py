@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_docjobs.loading.columns import MOST_COLUMNS, Found, Path, column_name, placed
-from prefect_docjobs.loading.kinds import Kind, Typed, typed
-from prefect_docjobs.loading.tables import DOCUMENTS, TABLES
+from prefect_docjobs.loading.columns import (
+    DOCUMENTS,
+    MOST_COLUMNS,
+    TABLES,
+    Found,
+    Kind,
+    Path,
+    Typed,
+    column_name,
+    placed,
+    typed,
+)
 
 _at = datetime.fromisoformat
 RESERVED = frozenset(TABLES[DOCUMENTS])

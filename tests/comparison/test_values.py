@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_docjobs.comparison import COMPARATORS
-from prefect_docjobs.comparison.dates import read_date
-from prefect_docjobs.comparison.numbers import read_number
+from prefect_docjobs.comparison import COMPARATORS, read_date, read_number
 from prefect_docjobs.comparison.values import is_found
 
 scalars = st.one_of(
