@@ -461,7 +461,7 @@ class Provider(ABC):
     @classmethod
     @contextmanager
     def reading(cls, answer: Answer) -> Iterator[None]:
-        """Turn whatever goes wrong while an answer is read into `Unreadable`."""
+        """Turn everything that goes wrong while an answer is read into `Unreadable`."""
         try:
             yield
         except ServiceError as error:

@@ -144,7 +144,7 @@ def test_a_validation_error_names_each_field() -> None:
 
     assert isinstance(error, Rejected)
     assert error.args[0] == (
-        "body.pdf_file: File is required; body.items.0: Field required; something else; no place; (not told)"
+        "body.pdf_file: File is required; body.items.0: Field required; something else; no place; (no message)"
     )
     assert (error.code, error.details) == ("VALIDATION", complaints)
 

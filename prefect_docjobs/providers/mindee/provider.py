@@ -184,7 +184,7 @@ class Mindee(Provider):
         return Request("POST", path, parts=(*_as_parts(fields), file))
 
     def _fields(self, alias: str) -> dict[str, Any]:
-        """What is asked for, in JSON's types, without what is left to the service."""
+        """The settings in JSON's types, without those that are left to the service."""
         given = {
             "model_id": self.model_id,
             "alias": self.alias or alias,
@@ -266,7 +266,7 @@ class Mindee(Provider):
 
     @classmethod
     def read_error(cls, answer: Answer) -> ServiceError:
-        """The typed error for an `ErrorResponse`, with its pointers, or for whatever a gateway says."""
+        """The typed error for an `ErrorResponse`, with its pointers, or for the page of a gateway."""
         return errors.read_error(answer, provider=cls.name)
 
     # -- webhooks

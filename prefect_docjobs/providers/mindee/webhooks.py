@@ -37,7 +37,7 @@ class WebhookDelivery:
 
 
 def read_webhooks(payload: Any) -> tuple[WebhookDelivery, ...]:
-    """The webhook calls that a `JobResponse` tells of; empty until the job is processed.
+    """The webhook calls in a `JobResponse`; empty until the job is processed.
 
     Raises:
         LookupError, TypeError, ValueError: The payload is no `JobResponse`.

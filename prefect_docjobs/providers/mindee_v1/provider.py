@@ -148,7 +148,7 @@ class MindeeV1(Provider):
         return {**{name: "true" for name in _FLAGS if getattr(self, name)}, **self.options}
 
     def read_submit(self, answer: Answer) -> Submitted:
-        """HTTP 202 with `job`. A 2xx that tells of an error proves nothing, so it counts as unreadable."""
+        """HTTP 202 with `job`. A 2xx with an error in it proves nothing, so it is unreadable."""
         try:
             payload = _payload(answer)
         except ServiceError as refusal:
@@ -188,7 +188,7 @@ class MindeeV1(Provider):
     # -- result
 
     def needs_status(self, ref: JobRef) -> bool:
-        """The document has an id of its own, which only the job's 302 tells."""
+        """The document has an id of its own, which comes with the job's 302."""
         return ref.document_id is None
 
     def result_request(self, ref: JobRef) -> Request:
@@ -207,7 +207,7 @@ class MindeeV1(Provider):
 
     @classmethod
     def read_error(cls, answer: Answer) -> ServiceError:
-        """The typed error for an answer of V1's shape, or for whatever a gateway says."""
+        """The typed error for an answer of V1's shape, or for the page of a gateway."""
         return errors.read_error(answer, provider=cls.name)
 
     # -- webhooks
@@ -219,7 +219,7 @@ class MindeeV1(Provider):
 
 
 def _payload(answer: Answer) -> dict[str, Any]:
-    """The answer's object; raises the error that `api_request.status_code` tells of despite HTTP 2xx."""
+    """The answer's object; raises the error that `api_request.status_code` has despite HTTP 2xx."""
     payload = object_of(answer.json())
     code = mapping(payload.get("api_request")).get("status_code")
     if isinstance(code, int) and code >= 400 and not payload.keys() & {"job", "document"}:

@@ -404,7 +404,7 @@ class NuMind(Provider):
 
     @classmethod
     def read_error(cls, answer: Answer) -> ServiceError:
-        """`{"code", "message"}`, text, or anything else; 403 is told apart by its message."""
+        """`{"code", "message"}`, text, or anything else; see `errors.read_error`."""
         return errors.read_error(answer, provider=cls.name)
 
     # -- list, stream
@@ -481,7 +481,7 @@ def _own_job(ref: JobRef, payload: object) -> dict[str, Any]:
     """`payload` as the job that `ref` names; raises `Unreadable` for another one."""
     job = object_of(payload)
     if text_of(job["id"]) != ref.job_id:
-        raise Unreadable("The answer is about another job than the one that was asked for.")
+        raise Unreadable("The answer is about another job.")
     return job
 
 

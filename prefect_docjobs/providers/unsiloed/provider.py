@@ -97,7 +97,7 @@ _ENDED_BADLY = frozenset({JobState.FAILED, JobState.CANCELLED})
 _HASH = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
 _PII_BLOCKED = "pii_blocked"
 _OF_A_JOB = frozenset({"status", "job_id", "result"})
-# Of a PII report, what tells no personal data: `spans` and `summary` may quote the document.
+# Of a PII report, what holds no personal data: `spans` and `summary` may quote the document.
 _PII_FACTS = ("reason", "severity", "engine", "ocr_used", "total_findings", "by_category", "by_type")
 
 
