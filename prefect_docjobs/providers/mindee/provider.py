@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument, ServiceError, Unreadable
-from prefect_docjobs.http import Answer, Http, Kind, Part, Request, safe_file_name
+from prefect_docjobs.http import Answer, Http, Part, Request, safe_file_name
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import TRANSPORT, Capabilities, Polling, Provider, Push, Submitted
 from prefect_docjobs.providers.mindee import errors, results, webhooks
@@ -59,12 +59,12 @@ class Mindee(Provider):
         ConfigurationError: A setting that Mindee would refuse; the message names it.
     """
 
-    name: ClassVar[str] = "mindee"
-    title: ClassVar[str] = "Mindee V2"
-    default_base_url: ClassVar[str] = "https://api-v2.mindee.net"
-    env_key: ClassVar[str] = "MINDEE_V2_API_KEY"
+    name = "mindee"
+    title = "Mindee V2"
+    default_base_url = "https://api-v2.mindee.net"
+    env_key = "MINDEE_V2_API_KEY"
     # All words of the schema `Status` (Mindee V2 OpenAPI 2.0.0, read 2026-11); there is none for queued.
-    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+    states = MappingProxyType(
         {
             "processing": JobState.PROCESSING,
             "processed": JobState.SUCCEEDED,
@@ -72,30 +72,20 @@ class Mindee(Provider):
         }
     )
     # mindee 5.4.0 SDK, PollingOptions. docs.mindee.com, polling-for-results, says 3 s, then 1 s.
-    polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)
+    polling = Polling(first=2.0, every=1.5, at_least=1.0)
     # docs.mindee.com, technical-limitations, 2026-08: 200 POST and 1200 GET in a minute, per organisation.
-    rates: ClassVar[Mapping[Kind, float]] = MappingProxyType(
-        {"submit": 200 / 60, "status": 1000 / 60, "result": 200 / 60}
-    )
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    rates = MappingProxyType({"submit": 200 / 60, "status": 1000 / 60, "result": 200 / 60})
+    capabilities = Capabilities(
         push=True,
         url_input=True,
         media_types=frozenset(
-            {
-                "application/pdf",
-                "image/heic",
-                "image/heif",
-                "image/jpeg",
-                "image/png",
-                "image/tiff",
-                "image/webp",
-            }
+            {"application/pdf", *(f"image/{it}" for it in ("heic", "heif", "jpeg", "png", "tiff", "webp"))}
         ),
         max_bytes=100 << 20,
     )
-    products: ClassVar[tuple[str, ...]] = ("extraction", "ocr", "crop", "split", "classification")
-    echoes_alias: ClassVar[bool] = True
-    signature_header: ClassVar[str] = webhooks.SIGNATURE_HEADER
+    products = ("extraction", "ocr", "crop", "split", "classification")
+    echoes_alias = True
+    signature_header = webhooks.SIGNATURE_HEADER
 
     model_id: str
     product: str = "extraction"

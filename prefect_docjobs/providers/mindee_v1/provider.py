@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from prefect_docjobs.errors import ConfigurationError, ForeignOrigin, ServiceError, Unreadable
-from prefect_docjobs.http import Answer, Kind, Part, Request
+from prefect_docjobs.http import Answer, Part, Request
 from prefect_docjobs.http.origin import resolve
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import TRANSPORT, Capabilities, Polling, Provider, Push, Submitted
@@ -42,13 +42,13 @@ class MindeeV1(Provider):
         ConfigurationError: A setting that cannot make an address of the service; the message names it.
     """
 
-    name: ClassVar[str] = "mindee_v1"
-    title: ClassVar[str] = "Mindee V1"
-    default_base_url: ClassVar[str] = "https://api.mindee.net"
-    env_key: ClassVar[str] = "MINDEE_API_KEY"
-    signature_header: ClassVar[str] = webhooks.SIGNATURE_HEADER
+    name = "mindee_v1"
+    title = "Mindee V1"
+    default_base_url = "https://api.mindee.net"
+    env_key = "MINDEE_API_KEY"
+    signature_header = webhooks.SIGNATURE_HEADER
     # All words of `job.status` (docs.mindee.com V1, "Asynchronous Prediction", read 2026-11).
-    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+    states = MappingProxyType(
         {
             "waiting": JobState.QUEUED,
             "processing": JobState.PROCESSING,
@@ -57,13 +57,11 @@ class MindeeV1(Provider):
         }
     )
     # mindee 5.4.0 SDK, v1 Client: 2 s, then 1.5 s, neither below 1 s.
-    polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)
+    polling = Polling(first=2.0, every=1.5, at_least=1.0)
     # docs.mindee.com/v1, limitations: 75 requests in a minute, most of them for the status; asynchronous
     # calls take 20 MB and 20 pages.
-    rates: ClassVar[Mapping[Kind, float]] = MappingProxyType(
-        {"submit": 20 / 60, "status": 35 / 60, "result": 20 / 60}
-    )
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    rates = MappingProxyType({"submit": 20 / 60, "status": 35 / 60, "result": 20 / 60})
+    capabilities = Capabilities(
         push=True,
         url_input=True,
         media_types=frozenset(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, get_args
+from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
 from prefect_docjobs.errors import (
     ConfigurationError,
@@ -18,7 +18,7 @@ from prefect_docjobs.errors import (
     Unfinished,
     Unreadable,
 )
-from prefect_docjobs.http import Answer, Kind, Part, Request
+from prefect_docjobs.http import Answer, Part, Request
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import TRANSPORT, Capabilities, Polling, Provider, Submitted
 from prefect_docjobs.providers.unsiloed import errors, results
@@ -137,15 +137,15 @@ class Unsiloed(Provider):
         ConfigurationError: A setting is missing, is not for this product, or cannot be sent.
     """
 
-    name: ClassVar[str] = "unsiloed"
-    title: ClassVar[str] = "Unsiloed"
-    default_base_url: ClassVar[str] = "https://prod.visionapi.unsiloed.ai"
-    env_key: ClassVar[str] = "UNSILOED_API_KEY"  # our own name: unsiloed-sdk 0.1.7 reads no variable
-    products: ClassVar[tuple[str, ...]] = get_args(Product)
+    name = "unsiloed"
+    title = "Unsiloed"
+    default_base_url = "https://prod.visionapi.unsiloed.ai"
+    env_key = "UNSILOED_API_KEY"  # our own name: unsiloed-sdk 0.1.7 reads no variable
+    products = get_args(Product)
     # As of 2026-11. queued, PROCESSING, COMPLETED, FAILED: Unsiloed docs, status.mdx. Starting, Processing,
     # Succeeded, Failed, Cancelled: get-parse-job-status.mdx. AwaitingUpload, Queued, review: newer OpenAPI.
     # error: Unsiloed-AI/cookbook, Unsiloed.node.ts. pii_blocked: newer OpenAPI, PiiBlockedResponse.
-    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+    states = MappingProxyType(
         {
             "queued": JobState.QUEUED,
             "starting": JobState.QUEUED,
@@ -161,12 +161,12 @@ class Unsiloed(Provider):
         }
     )
     # unsiloed-sdk 0.1.7 polls every 2 s; Unsiloed docs, status.mdx and others: every 5 s.
-    polling: ClassVar[Polling] = Polling(first=2.0, every=2.0)
+    polling = Polling(first=2.0, every=2.0)
     # 500 MB: newer OpenAPI (the docs of 2026-03 still say 100 MB for extract and 50 MB for classify). The
     # pages disagree about the file types that each product takes, so none is refused here.
     # Unsiloed docs, parse-document.mdx: 60 requests in 60 s per organisation.
-    rates: ClassVar[Mapping[Kind, float]] = MappingProxyType({"submit": 0.25, "status": 0.5, "result": 0.25})
-    capabilities: ClassVar[Capabilities] = Capabilities(hints=True, url_input=True, max_bytes=500 << 20)
+    rates = MappingProxyType({"submit": 0.25, "status": 0.5, "result": 0.25})
+    capabilities = Capabilities(hints=True, url_input=True, max_bytes=500 << 20)
 
     product: Product = "extract"
     routes: Routes = field(default="product", metadata=TRANSPORT)
