@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -165,13 +165,18 @@ class Mindee(Provider):
         path, fields = f"/v2/products/{self.product}/enqueue", self._fields(alias)
         if document.url is not None:
             named = {"filename": safe_file_name(self.filename)} if self.filename else {}
-            return Request("POST", path, form={**_as_form(fields), **named, "url": document.url})
+            texts = {name: _texts(name, value) for name, value in fields.items()}
+            form = {
+                name: each if isinstance(fields[name], (list, tuple)) else each[0]
+                for name, each in texts.items()
+            }
+            return Request("POST", path, form={**form, **named, "url": document.url})
         if self.send == "base64":
             content = base64.b64encode(document.read()).decode("ascii")
             named = {"filename": safe_file_name(self.filename or document.name)}
             return Request("POST", path, json={**fields, **named, "file_base64": content})
-        file = Part("file", document, filename=self.filename)
-        return Request("POST", path, parts=(*_as_parts(fields), file))
+        parts = [Part(name, each) for name, value in fields.items() for each in _texts(name, value)]
+        return Request("POST", path, parts=(*parts, Part("file", document, filename=self.filename)))
 
     def _fields(self, alias: str) -> dict[str, Any]:
         """The settings in JSON's types, without those that are left to the service."""
@@ -286,24 +291,10 @@ def _result_url(job: Mapping[str, Any]) -> str | None:
     return None if url is None else text_of(url)
 
 
-def _as_form(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields as texts; a list stays one, and is sent as a repeated field."""
-    return {
-        name: [_text(name, item) for item in value]
-        if isinstance(value, (list, tuple))
-        else _text(name, value)
-        for name, value in fields.items()
-    }
-
-
-def _as_parts(fields: Mapping[str, Any]) -> Iterator[Part]:
-    for name, value in _as_form(fields).items():
-        for item in value if isinstance(value, list) else [value]:
-            yield Part(name, item)
-
-
-def _text(name: str, value: object) -> str:
-    return value if isinstance(value, str) else _json_text(name, value)
+def _texts(name: str, value: object) -> list[str]:
+    """A field's texts: one for each item of a list, which is sent as a repeated field."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [item if isinstance(item, str) else _json_text(name, item) for item in items]
 
 
 def _check_uuid(field: str, value: object) -> None:
