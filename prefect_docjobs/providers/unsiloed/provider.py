@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, NoReturn, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from prefect_docjobs.errors import (
     ConfigurationError,
@@ -266,7 +266,15 @@ class Unsiloed(Provider):
         body = object_of(answer.json())
         job_id = body.get("job_id")
         if job_id is None and (body.get("status") == _PII_BLOCKED or body.get("blocked") is True):
-            _refuse_pii(body, answer)
+            reason = text(body.get("reason")) or "no reason given"
+            raise Rejected(
+                f"The service found personal data in the document ({reason}) and made no job. "
+                "Raise pii_block_severity, or leave detect_pii out.",
+                status=answer.status,
+                code=_PII_BLOCKED,
+                details={name: body[name] for name in _PII_FACTS if name in body},
+                request_id=answer.request_id,
+            )
         return Submitted(text_of(body["id"] if job_id is None else job_id))
 
     # -- status
@@ -281,12 +289,14 @@ class Unsiloed(Provider):
         self._check_same_job(ref, body)
         word = text_of(body["status"])
         state = self.state_of(word)
+        # `finished_at` of a parse, the last `updated_at` of everything else.
+        took = seconds_between(body.get("created_at"), body.get("finished_at") or body.get("updated_at"))
         return JobStatus(
             ref=ref,
             state=state,
             raw_state=word,
             error=errors.read_problem(body) if state in _ENDED_BADLY else None,
-            took=_took(body) if state.is_terminal else None,
+            took=took if state.is_terminal else None,
             seen_at=answer.received_at,
         )
 
@@ -311,7 +321,13 @@ class Unsiloed(Provider):
         # place says what has become of it.
         of_a_job = not body.keys().isdisjoint(_OF_A_JOB)
         if ("status" in body and "result" not in body) or (self.routes == "product" and of_a_job):
-            self._check_finished(ref, body)
+            word = text_of(body["status"])
+            state = self.state_of(word)
+            if not state.is_terminal:
+                raise Unfinished(f"There is no result yet: the job is {word!r}.")
+            if state in _ENDED_BADLY:
+                kind = JobCancelled if state is JobState.CANCELLED else JobFailed
+                raise kind(f"There is no result: {errors.read_problem(body)}", ref=ref)
         return results.MAPPERS[self.product](ref, body)
 
     @classmethod
@@ -333,36 +349,9 @@ class Unsiloed(Provider):
         if hashed and ref.document_sha256 and hashed[1].lower() != ref.document_sha256.lower():
             raise Unreadable("The service answered for another document: its pdf_hash is not ours.")
 
-    def _check_finished(self, ref: JobRef, body: dict[str, Any]) -> None:
-        word = text_of(body["status"])
-        state = self.state_of(word)
-        if state is JobState.SUCCEEDED:
-            return
-        if state in _ENDED_BADLY:
-            kind = JobCancelled if state is JobState.CANCELLED else JobFailed
-            raise kind(f"There is no result: {errors.read_problem(body)}", ref=ref)
-        raise Unfinished(f"There is no result yet: the job is {word!r}.")
-
     def _job_path(self, ref: JobRef) -> str:
         root = "/jobs" if self.routes == "jobs" else _ROUTES[self.product].poll
         return f"{root}/{segment(ref.job_id)}"
-
-
-def _refuse_pii(body: dict[str, Any], answer: Answer) -> NoReturn:
-    reason = text(body.get("reason")) or "no reason given"
-    raise Rejected(
-        f"The service found personal data in the document ({reason}) and made no job. "
-        "Raise pii_block_severity, or leave detect_pii out.",
-        status=answer.status,
-        code=_PII_BLOCKED,
-        details={name: body[name] for name in _PII_FACTS if name in body},
-        request_id=answer.request_id,
-    )
-
-
-def _took(body: Mapping[str, Any]) -> float | None:
-    """From the submit to the end: `finished_at` of a parse, the last `updated_at` of everything else."""
-    return seconds_between(body.get("created_at"), body.get("finished_at") or body.get("updated_at"))
 
 
 def _form_text(name: str, value: Any) -> str:
