@@ -227,9 +227,6 @@ class Mindee(Provider):
             done = ref.model_copy(update={"result_url": answer.location})
             return JobStatus(ref=done, state=JobState.SUCCEEDED, seen_at=answer.received_at)
         _check_job(ref, job)
-        return self._observed(ref, job, word, answer)
-
-    def _observed(self, ref: JobRef, job: Mapping[str, Any], word: str, answer: Answer) -> JobStatus:
         url = _result_url(job) or (answer.location if answer.status == 302 else None)
         state = self.state_of(word)
         if state is JobState.SUCCEEDED and url is None:

@@ -171,11 +171,9 @@ class MindeeV1(Provider):
         payload = _payload(answer)
         job = object_of(payload["job"])
         _check_job(ref, text_of(job["id"]))
-        return self._observed(ref, job, payload.get("document"), answer)
-
-    def _observed(self, ref: JobRef, job: dict[str, Any], document: object, answer: Answer) -> JobStatus:
         word = text_of(job["status"])
         state = self.state_of(word)
+        document = payload.get("document")
         if state is JobState.SUCCEEDED and isinstance(document, dict):
             ref = ref.model_copy(update={"document_id": text_of(document["id"])})
         elif state is JobState.SUCCEEDED:
