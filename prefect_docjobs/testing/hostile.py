@@ -1,4 +1,4 @@
-"""Hostile answers: whatever comes in place of the service's own answers gives a value or a typed error.
+"""Hostile answers: anything in place of the service's own answers gives a value or a typed error.
 
 The answers of one document's way are recorded for each product, and varied: single values become anything,
 keys disappear, and whole answers are replaced by other JSON, text, or bytes.

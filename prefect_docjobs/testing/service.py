@@ -43,7 +43,7 @@ class Conditions:
 
 
 class SimulatedService(ABC):
-    """A service in process, and the jobs that it is asked for.
+    """A service in process, and the documents for it.
 
     Attributes:
         key: The one API key that it accepts; None where it asks for none.
@@ -114,12 +114,12 @@ async def connected(
 
     Args:
         service: The service.
-        provider: What is asked for; `service.provider` by default.
+        provider: Submits the documents; `service.provider` by default.
         key: Another key than the service's.
         limits: The client's.
         faults: Shares of the requests that go wrong, by kind (`submit`, `read`) and fault.
         per_second: Requests that are not refused, by kind.
-        retry_after: Whether a refused request is told when to come again.
+        retry_after: Whether a refusal says when to send the request again.
         conditions: See `Conditions`.
     """
     provider = provider or service.provider

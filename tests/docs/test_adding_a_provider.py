@@ -32,6 +32,7 @@ def test_the_page_shows_its_entry_points() -> None:
     assert shown == (EXAMPLE / "pyproject.toml").read_text("utf-8")
 
 
+@pytest.mark.timeout(240)
 def test_the_package_passes_the_conformance_suite(tmp_path: Path) -> None:
     # With a configuration of its own, as in its own repository; warnings of our dependencies are not its.
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-c", EXAMPLE / "pyproject.toml")

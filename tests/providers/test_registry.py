@@ -38,6 +38,15 @@ def test_our_providers_are_there_without_any_other_package() -> None:
         provider_class("nobody")
 
 
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_service_that_needs_a_key_is_not_connected_without_one(name: str) -> None:
+    kind = provider_class(name)
+    for key in (None, ""):
+        with pytest.raises(ConfigurationError, match=f"{kind.title} needs an API key; .* {kind.env_key}"):
+            kind.connect(api_key=key)
+    assert kind.connect(api_key="some-key").base_url == kind.default_base_url
+
+
 def test_a_package_adds_a_service_without_a_change_of_ours(tmp_path: Path) -> None:
     install(tmp_path)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
 from docjobs_acme import errors, results
@@ -27,13 +27,13 @@ class Acme(Provider):
         ConfigurationError: There is no field.
     """
 
-    name: ClassVar[str] = "acme"
-    title: ClassVar[str] = "Acme Reader"
-    default_base_url: ClassVar[str] = "http://localhost:8090"  # a server of one's own
-    env_key: ClassVar[str] = "ACME_API_KEY"
-    key_required: ClassVar[bool] = False
+    name = "acme"
+    title = "Acme Reader"
+    default_base_url = "http://localhost:8090"  # a server of one's own
+    env_key = "ACME_API_KEY"
+    key_required = False
     # All words of the page "Jobs" (docs.acme.example, read 2026-11).
-    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+    states = MappingProxyType(
         {
             "waiting": JobState.QUEUED,
             "reading": JobState.PROCESSING,
@@ -41,11 +41,9 @@ class Acme(Provider):
             "failed": JobState.FAILED,
         }
     )
-    polling: ClassVar[Polling] = Polling(first=1.0, every=1.0)
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        media_types=frozenset({"application/pdf", "image/png"}), max_bytes=20_000_000
-    )
-    products: ClassVar[tuple[str, ...]] = ("read",)
+    polling = Polling(first=1.0, every=1.0)
+    capabilities = Capabilities(media_types=frozenset({"application/pdf", "image/png"}), max_bytes=20_000_000)
+    products = ("read",)
 
     fields: Sequence[str]
 
