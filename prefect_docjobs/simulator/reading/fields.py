@@ -184,7 +184,7 @@ def line_items(pages: Sequence[PageRead], *, decimal_comma: bool) -> list[Mappin
                 row[name] = Found(cell.text if number is None else number, box_around(cell.words), cell.text)
             if isinstance(row.get("amount", row.get("unit_price", NOT_FOUND)).value, float):
                 items.append(row)
-        elif (name := _known_name(line[0].text.rstrip(": "))) and is_amount(name):  # the sum below the table
+        elif (label := _known_name(line[0].text.rstrip(": "))) and is_amount(label):  # the table's sum
             columns = []
     return items
 
