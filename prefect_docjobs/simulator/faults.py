@@ -130,7 +130,7 @@ class Guard:
             fault = self._faults.draw(self._kind)
         if fault is Fault.DROPPED:
             self._count(fault)
-            await drop_connection(scope, receive)
+            await _drop_connection(scope, receive)
         elif (answer := self._refusal(Request(scope), fault)) is not None:
             # Unread, the rest of the body may reset the connection before the client has the answer.
             while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
@@ -185,13 +185,13 @@ class Guard:
         await self._app(scope, receive, keep)
         if messages[0]["status"] < 400:
             self._count(Fault.LOST)
-            await drop_connection(scope, receive)
+            await _drop_connection(scope, receive)
             return
         for message in messages:
             await send(message)
 
 
-async def drop_connection(scope: Scope, receive: Receive) -> None:
+async def _drop_connection(scope: Scope, receive: Receive) -> None:
     """Cut the client's connection without an answer.
 
     Raises:

@@ -9,6 +9,7 @@ types of some settings; a project with `instructions`, which only the newer SDK 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,19 +61,6 @@ class Options:
     wanted: Wanted | None
     timeout_seconds: int
     random_seed: int
-
-
-@dataclass(frozen=True)
-class Project:
-    """A template under an id."""
-
-    id: str
-    name: str
-    description: str
-    template: Mapping[str, Any]
-    wanted: Wanted
-    instructions: str | None
-    created_at: str
 
 
 @dataclass(frozen=True)
@@ -183,18 +171,18 @@ def reports_body(backend: Backend, job: Job) -> list[dict[str, Any]]:
     ]
 
 
-def project_body(project: Project) -> dict[str, Any]:
-    """`ProjectResponse`, or `StructuredProjectResponse` of the newer SDK."""
-    newer = project.instructions is not None
+def project_body(sent: Mapping[str, Any], created_at: str) -> dict[str, Any]:
+    """`ProjectResponse`, or `StructuredProjectResponse` of the newer SDK, for what a client has sent."""
+    newer = isinstance(sent.get("instructions"), str)
     return {
-        "id": project.id,
-        "name": project.name,
-        "description": project.description,
-        "template": project.template,
-        **({"instructions": project.instructions} if newer else {}),
+        "id": str(uuid.uuid4()),
+        "name": str(sent.get("name", "")),
+        "description": str(sent.get("description", "")),
+        "template": sent.get("template") or {},
+        **({"instructions": sent["instructions"]} if newer else {}),
         "ownerUser": OWNER,
-        "createdAt": project.created_at,
-        "updatedAt": project.created_at,
+        "createdAt": created_at,
+        "updatedAt": created_at,
         "lockState": False,
         "shared": False,
         "settings": _NEWER_SETTINGS if newer else _SETTINGS,

@@ -29,7 +29,6 @@ from prefect_docjobs.simulator.numind.payloads import (
     OWNER,
     STRUCTURED,
     Options,
-    Project,
     Upload,
     document_body,
     file_body,
@@ -89,7 +88,7 @@ def service(backend: Backend) -> Service:
 class _Routes:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._projects: dict[str, Project] = {}
+        self._projects: dict[str, tuple[dict[str, Any], Wanted]] = {}
         self._files: dict[str, Upload] = {}
         self._documents: dict[str, Upload] = {}
 
@@ -97,17 +96,17 @@ class _Routes:
 
     async def submit_by_project(self, request: Request) -> Response:
         """Raw bytes, or multipart with a part `file`."""
-        project = self._project(request)
-        return self._submit(request, STRUCTURED, await _body_or_file(request), project.wanted)
+        _, wanted = self._project(request)
+        return self._submit(request, STRUCTURED, await _body_or_file(request), wanted)
 
     async def submit_text(self, request: Request) -> Response:
-        project = self._project(request)
-        return self._submit(request, STRUCTURED, await _text(request), project.wanted)
+        _, wanted = self._project(request)
+        return self._submit(request, STRUCTURED, await _text(request), wanted)
 
     async def submit_document(self, request: Request) -> Response:
-        project = self._project(request)
+        _, wanted = self._project(request)
         source = self._document(request.path_params["document"]).source
-        return self._submit(request, STRUCTURED, source, project.wanted)
+        return self._submit(request, STRUCTURED, source, wanted)
 
     async def submit_by_template(self, request: Request) -> Response:
         """Multipart `request`, `document`, `exampleFiles`."""
@@ -228,37 +227,30 @@ class _Routes:
     # Projects, files and documents
 
     async def create_project(self, request: Request) -> Response:
-        body = _json_object(await request.body())
-        instructions = body.get("instructions")
-        project = Project(
-            id=str(uuid.uuid4()),
-            name=str(body.get("name", "")),
-            description=str(body.get("description", "")),
-            template=body.get("template") or {},
-            wanted=_wanted(body.get("template")),
-            instructions=instructions if isinstance(instructions, str) else None,
-            created_at=self._now(),
-        )
-        self._projects[project.id] = project
-        return JSONResponse(project_body(project))
+        sent = _json_object(await request.body())
+        body = project_body(sent, self._now())
+        self._projects[body["id"]] = (body, _wanted(sent.get("template")))
+        return JSONResponse(body)
 
     async def project(self, request: Request) -> Response:
-        return JSONResponse(project_body(self._project(request)))
+        body, _ = self._project(request)
+        return JSONResponse(body)
 
     async def delete_project(self, request: Request) -> Response:
-        del self._projects[self._project(request).id]
+        body, _ = self._project(request)
+        del self._projects[body["id"]]
         return Response(status_code=200)
 
     async def add_example(self, request: Request) -> Response:
         """Checked, shown, and of no effect."""
-        project = self._project(request)
+        project, _ = self._project(request)
         body = _json_object(await request.body())
         document = self._document(str(body.get("documentId", "")))
         now = self._now()
         return JSONResponse(
             {
                 "id": str(uuid.uuid4()),
-                "projectId": project.id,
+                "projectId": project["id"],
                 "ownerUser": OWNER,
                 "documentInfo": document_body(document)["docInfo"],
                 "result": {"information": body.get("result") or {}, "type": "information"},
@@ -288,7 +280,8 @@ class _Routes:
         self._documents[upload.id] = upload
         return JSONResponse(document_body(upload))
 
-    def _project(self, request: Request) -> Project:
+    def _project(self, request: Request) -> tuple[dict[str, Any], Wanted]:
+        """The project that the path names: as it is shown, and what it extracts."""
         project = self._projects.get(request.path_params["project"])
         if project is None:
             raise refused(404, "No such project.")

@@ -83,15 +83,14 @@ def currency_in(text: str) -> Found | None:
 def _typed(name: str, words: tuple[Word, ...], *, decimal_comma: bool) -> Found:
     """The value that words print, as the number or the date that a field of this name holds."""
     text = " ".join(word.text for word in words)
-    box = box_around(words)
+    value: str | float | None = None
     if is_amount(name) or is_money(text):
-        number = parse_number(text, decimal_comma=decimal_comma)
-        return Found(text if number is None else number, box, text)
-    if is_date(name):
-        return Found(parse_date(text) or text, box, text)
-    if name == "currency":
-        return Found(currency_of(text) or text, box, text)
-    return Found(text, box, text)
+        value = parse_number(text, decimal_comma=decimal_comma)
+    elif is_date(name):
+        value = parse_date(text)
+    elif name == "currency":
+        value = currency_of(text)
+    return Found(text if value is None else value, box_around(words), text)
 
 
 def _labelled_in(line: Line, below: Line) -> Iterator[_Labelled]:
@@ -178,22 +177,16 @@ def line_items(pages: Sequence[PageRead], *, decimal_comma: bool) -> list[Mappin
         if heading:
             columns = heading
         elif len(line) == len(columns):
-            row = {
-                name: _typed_cell(name, cell, decimal_comma=decimal_comma)
-                for name, cell in zip(columns, line, strict=True)
-            }
+            row: dict[str, Found] = {}
+            for name, cell in zip(columns, line, strict=True):
+                is_number = name in _NUMERIC_COLUMNS
+                number = parse_number(cell.text, decimal_comma=decimal_comma) if is_number else None
+                row[name] = Found(cell.text if number is None else number, box_around(cell.words), cell.text)
             if isinstance(row.get("amount", row.get("unit_price", NOT_FOUND)).value, float):
                 items.append(row)
-        elif _is_sum(line):
+        elif (label := _known_name(line[0].text.rstrip(": "))) and is_amount(label):  # the table's sum
             columns = []
     return items
-
-
-def _typed_cell(name: str, cell: Cell, *, decimal_comma: bool) -> Found:
-    if name not in _NUMERIC_COLUMNS:
-        return Found(cell.text, box_around(cell.words), cell.text)
-    number = parse_number(cell.text, decimal_comma=decimal_comma)
-    return Found(cell.text if number is None else number, box_around(cell.words), cell.text)
 
 
 def _columns_of(line: Line) -> list[str]:
@@ -205,11 +198,6 @@ def _columns_of(line: Line) -> list[str]:
     if "description" not in names or len(known) < _FEWEST_COLUMNS or len(set(names)) != len(names):
         return []
     return names
-
-
-def _is_sum(line: Line) -> bool:
-    name = _known_name(line[0].text.rstrip(": "))
-    return name is not None and is_amount(name)
 
 
 def item_key(name: str) -> str:
