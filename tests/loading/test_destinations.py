@@ -137,7 +137,7 @@ async def test_two_loads_at_once_both_arrive(warehouse: Warehouse) -> None:
 
 
 def test_after_a_kill_each_document_is_there_as_a_whole_and_once(warehouse: Warehouse) -> None:
-    for number in (1, 3, 5):
+    for number in (1, 4):
         with _loader(warehouse) as loader:
             assert loader.stdout
             next(line for line in loader.stdout if line == f"chunk {number}\n")
@@ -157,7 +157,7 @@ def test_two_processes_that_load_the_same_lose_nothing_and_double_nothing(wareho
         while first.poll() is None or second.poll() is None:
             if warehouse.kind != "duckdb":  # which lets in no reader meanwhile
                 assert set(_parts_of_documents(warehouse)) <= {(3, 1)}
-            time.sleep(0.01)
+            time.sleep(0.05)
         assert first.stdout
         assert second.stdout
         assert len([*first.stdout, *second.stdout]) == 16
