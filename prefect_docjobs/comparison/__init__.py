@@ -1,4 +1,4 @@
-"""What several services found in the same documents: agreement, consensus, and what a person has to look at.
+"""What several services found in the same documents: agreement, consensus, and what a person has to check.
 
 Pure functions on results: no Prefect, no network.
 """

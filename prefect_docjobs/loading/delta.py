@@ -208,12 +208,13 @@ class DeltaStore:
         DeltaTable.create(f"{self._root}/{name}", schema, mode="ignore", storage_options=_storage_options())
 
     def _delete_unjoined(self, name: str) -> None:
-        """Delete rows that no document has had for long, nor will have."""
-        before = _milliseconds() - _KEPT // timedelta(milliseconds=1)
+        """Delete rows that no document will have, nor has had since a reader may have begun."""
+        before = f"'{_milliseconds() - _KEPT // timedelta(milliseconds=1):013}'"
         key = ("sha256", "job", LOAD)
         unjoined = self._rows(
-            f"SELECT DISTINCT {', '.join(key)} FROM {name} WHERE {LOAD} < '{before:013}' "  # noqa: S608
-            f"EXCEPT SELECT {', '.join(key)} FROM {DOCUMENTS}"
+            f"SELECT DISTINCT child.sha256, child.job, child.{LOAD} FROM {name} AS child "  # noqa: S608
+            f"LEFT JOIN {DOCUMENTS} AS document USING (sha256, job) WHERE child.{LOAD} < {before} "
+            f"AND coalesce(document.{LOAD}, '') < {before} AND coalesce(document.{LOAD}, '') <> child.{LOAD}"
         )
         if unjoined:
             rows = _arrow(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -61,6 +61,19 @@ class Chunk:
     tables: dict[str, list[Found]] = field(
         default_factory=lambda: {name: [] for name in (DOCUMENTS, FIELDS, LINE_ITEMS, FILES)}
     )
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> Chunk:
+        """The rows of outcomes for an export: of their files only the names are known."""
+        chunk = cls(JobIdentity("", "", "", "", ""))
+        for outcome in outcomes:
+            ref, name = outcome.ref, outcome.document
+            if ref:
+                key = f"{ref.provider}/{ref.product}"
+                chunk.job = JobIdentity(key, "", ref.provider, ref.product, ref.tenant)
+            sha256 = (ref and ref.document_sha256) or source_sha256(name)
+            chunk.add_document(sha256, SourceFile(name, name, name, None, None, ""), outcome)
+        return chunk
 
     @property
     def hashes(self) -> list[str]:

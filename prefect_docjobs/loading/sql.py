@@ -12,7 +12,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +37,7 @@ from prefect_docjobs.loading.columns import (
 from prefect_docjobs.loading.rows import Chunk, printable
 from prefect_docjobs.loading.sources import LocalPaths
 from prefect_docjobs.loading.store import Clock, DestinationUnavailable, Loaded, Seen, now
+from prefect_docjobs.models import Outcome
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -154,7 +155,7 @@ class SqlStore(ABC):
                 statement = f"DELETE FROM {self._table(name)} WHERE job = $1 AND {column} {_AMONG}"  # noqa: S608
                 execute(statement, chunk.job.key, values)
         for name in tables:
-            self._insert(execute, name, rows[name])
+            _insert(execute, self._table(name), rows[name])
         return sum(each.left_out for each in rows.values())
 
     def _table(self, name: str) -> str:
@@ -169,18 +170,18 @@ class SqlStore(ABC):
         for column, kind in columns.items():
             execute(f"ALTER TABLE {self._table(name)} ADD COLUMN {_quoted(column)} {_TYPES[kind]}")
 
-    def _insert(self, execute: Execute, name: str, placed: Placed) -> None:
-        """Insert rows, column by column: row by row DuckDB takes 50 times as long."""
-        columns = list(dict.fromkeys(column for row in placed.rows for column in row))
-        if not columns:
-            return
-        types = [_TYPES[placed.kinds[column] or Kind.TEXT] for column in columns]
-        arrays = (f"unnest(CAST(${number} AS {type_}[]))" for number, type_ in enumerate(types, 1))
-        names = ", ".join(map(_quoted, columns))
-        execute(
-            f"INSERT INTO {self._table(name)} ({names}) SELECT {', '.join(arrays)}",
-            *([row.get(column) for row in placed.rows] for column in columns),
-        )
+
+def _insert(execute: Execute, table: str, placed: Placed) -> None:
+    """Insert rows, column by column: row by row DuckDB takes 50 times as long."""
+    columns = list(dict.fromkeys(column for row in placed.rows for column in row))
+    if not columns:
+        return
+    types = [_TYPES[placed.kinds[column] or Kind.TEXT] for column in columns]
+    arrays = (f"unnest(CAST(${number} AS {type_}[]))" for number, type_ in enumerate(types, 1))
+    execute(
+        f"INSERT INTO {table} ({', '.join(map(_quoted, columns))}) SELECT {', '.join(arrays)}",
+        *([row.get(column) for row in placed.rows] for column in columns),
+    )
 
 
 def _quoted(name: str) -> str:
@@ -280,23 +281,26 @@ def _is_part(place: Path, own: Path) -> bool:
     )
 
 
-def export_parquet(chunk: Chunk, folder: str | Path) -> list[Path]:
-    """Write rows as new Parquet files, one for each table that has any, `<folder>/<table>/<id>.parquet`.
+def export_parquet(outcomes: Iterable[Outcome], folder: str | Path) -> list[Path]:
+    """Write the rows of outcomes, such as a `Batch`, as new Parquet files, `<folder>/<table>/<id>.parquet`.
 
-    Files that are there stay as they are: a chunk that is exported twice is there twice. `documents` is last.
+    Files that are there stay as they are: what is exported twice is there twice. `documents` is written last.
+
+    Returns:
+        The files, one for each of `fields`, `line_items` and `documents` that has rows.
     """
     import duckdb
 
-    store, name, written = DuckDbStore(Path(":memory:")), uuid.uuid4().hex, []
+    chunk, name, written = Chunk.of(outcomes), uuid.uuid4().hex, []
     with duckdb.connect() as db:
-
-        def execute(statement: str, *values: object) -> list[Any]:
-            return db.execute(statement, values).fetchall()
-
-        store._prepare(execute)  # noqa: SLF001 (of the same module)
-        store._write(execute, chunk)  # noqa: SLF001
-        for table in (FILES, FIELDS, LINE_ITEMS, DOCUMENTS):
-            if chunk.tables[table]:
+        for table in (FIELDS, LINE_ITEMS, DOCUMENTS):
+            rows = placed(table, chunk.rows(table, now()), TABLES[table])
+            if rows.rows:
+                columns = {column: _TYPES[kind or Kind.TEXT] for column, kind in rows.kinds.items()}
+                db.execute(
+                    f"CREATE TABLE {table} ({', '.join(f'{_quoted(c)} {t}' for c, t in columns.items())})"
+                )
+                _insert(lambda statement, *values: db.execute(statement, values).fetchall(), table, rows)
                 path = Path(folder).expanduser() / table / f"{name}.parquet"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 db.table(table).write_parquet(str(path), compression="zstd")

@@ -120,14 +120,15 @@ async def test_rows_that_no_document_has_are_deleted_once_no_load_can_be_about_t
         return set(builder.execute("SELECT _load FROM fields").read_all().column("_load").to_pylist())
 
     (kept,) = loads()
+    replaced, dead = "0000000000001-of-what-a-reader-may-still-see", "0000000000001-of-a-load-that-died"
     young = f"{int(kept[:13]) - 1:013}-of-a-load-that-goes-on"
-    for load in ("0000000000001-of-a-load-that-died", young):
-        row = {"sha256": sha256("a"), "job": JOB.key, "path": "x", "_load": load}
+    for name, load in (("a", replaced), ("b", dead), ("b", young)):
+        row = {"sha256": sha256(name), "job": JOB.key, "path": "x", "_load": load}
         data = Table.from_pydict({name: Array([value], DataType.utf8()) for name, value in row.items()})
         write_deltalake(delta_table(lake.address, "fields"), data, mode="append", schema_mode="merge")
-    assert len(loads()) == 3
+    assert len(loads()) == 4
     await lake.store().prepare()
-    assert loads() == {kept, young}
+    assert loads() == {kept, replaced, young}
     assert lake.rows("SELECT path, value_number FROM {fields}") == [("x", 1.0)]
 
 

@@ -42,7 +42,7 @@ class Warehouse:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Run a query in which `{documents}` is the table, and so on."""
-        return _ASK[self.kind](self, query.format_map({name: self._table(name) for name in TABLES}))
+        return _READERS[self.kind](self, query.format_map({name: self._table(name) for name in TABLES}))
 
     def _table(self, name: str) -> str:
         if self.kind == "delta" and name in ("fields", "line_items"):
@@ -60,12 +60,12 @@ class Warehouse:
         return dict(self.rows(f"SELECT column_name, data_type FROM information_schema.columns WHERE {where}"))
 
 
-def _ask_file(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
+def _read_file(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
     with closing(duckdb.connect(warehouse.address.removeprefix("duckdb:"), read_only=True)) as db:
         return db.execute(query).fetchall()
 
 
-def _ask_delta(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
+def _read_delta(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
     builder = QueryBuilder()
     for name in TABLES:
         builder.register(name, delta_table(warehouse.address, name))
@@ -78,8 +78,8 @@ def delta_table(address: str, name: str) -> DeltaTable:
     return DeltaTable(f"{address.removeprefix('delta:')}/{name}", storage_options=options)
 
 
-def _ask_server(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
-    async def asked() -> list[tuple[Any, ...]]:
+def _read_server(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
+    async def fetched() -> list[tuple[Any, ...]]:
         engine = create_async_engine(make_url(warehouse.address).set(drivername="postgresql+asyncpg"))
         async with engine.connect() as db:
             rows = [tuple(row) for row in await db.execute(text(query))]
@@ -87,10 +87,10 @@ def _ask_server(warehouse: Warehouse, query: str) -> list[tuple[Any, ...]]:
         return rows
 
     with ThreadPoolExecutor(1) as other_thread:  # the test's own may have a loop that runs
-        return other_thread.submit(asyncio.run, asked()).result()
+        return other_thread.submit(asyncio.run, fetched()).result()
 
 
-_ASK = {"duckdb": _ask_file, "delta": _ask_delta, "postgresql": _ask_server}
+_READERS = {"duckdb": _read_file, "delta": _read_delta, "postgresql": _read_server}
 
 
 def new_warehouse(kind: str, folder: Path, request: pytest.FixtureRequest) -> Warehouse:
