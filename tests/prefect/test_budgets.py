@@ -279,14 +279,14 @@ async def test_a_load_that_is_retried_counts_all_pages_of_what_it_has_bought(
         "document_timeout": 1.0,
     }
     retried = flows.load_documents.with_options(retries=1, retry_delay_seconds=0)
-    async with get_client() as client:
-        first: Any = await retried(**call, return_state=True)
-        assert first.is_scheduled()  # as a worker sees it, which starts the run again
-        run = await client.read_flow_run(first.state_details.flow_run_id)
-    assert given.submits == 2
-    again: Any = await run_flow_async(retried, flow_run=run, parameters=call, return_type="state")
-    assert again.is_failed()
+    ended: Any = await retried(**call, return_state=True)
     assert given.submits == 2  # of 5 pages each
+    if ended.is_scheduled():  # Prefect before 3.9 leaves the second try to the worker
+        async with get_client() as client:
+            run = await client.read_flow_run(ended.state_details.flow_run_id)
+        ended = await run_flow_async(retried, flow_run=run, parameters=call, return_type="state")
+    assert ended.is_failed()
+    assert given.submits == 2
 
 
 def blank_pages(number: int, *, width: int) -> bytes:
