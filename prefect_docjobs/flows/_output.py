@@ -25,7 +25,7 @@ from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.models.jobs import Frozen
 from prefect_docjobs.tasks._run import Log
 from prefect_docjobs.tasks.cancel import destination_of
-from prefect_docjobs.tasks.redrivable import Again, how_again, what_again
+from prefect_docjobs.tasks.retry_policy import RetryStep, remedy_for, retry_step
 
 # ----------------------------------------------------------------------------------- what a run has written
 
@@ -193,7 +193,7 @@ class DeadLetter(Frozen):
     reason: Reason
     error: str | None = None
     candidates: tuple[str, ...] = ()
-    again: Again
+    again: RetryStep
     how: str
     when: datetime
     flow_run_id: str | None = None
@@ -214,8 +214,8 @@ class DeadLetter(Frozen):
             "phase": outcome.phase,
             "reason": outcome.reason,
             "error": escaped(outcome.error) if outcome.error else None,
-            "again": what_again(outcome),
-            "how": how_again(outcome),
+            "again": retry_step(outcome),
+            "how": remedy_for(outcome),
             "when": datetime.now(timezone.utc),
         }
         given = {name: value for name, value in known.items() if value is not None}

@@ -67,7 +67,7 @@ from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.tasks import aextract_documents, aretry_failures, cancel_remote_jobs
 from prefect_docjobs.tasks._run import Log, resolve_job, run_log
 from prefect_docjobs.tasks.cancel import destination_of
-from prefect_docjobs.tasks.redrivable import Again, allowed, fate_of, what_again
+from prefect_docjobs.tasks.retry_policy import RetryStep, allowed_step, cost_of_retry, retry_step
 
 _FETCHED_AT_A_TIME = 8
 _DATABASES = (".duckdb", ".duckdb.wal")
@@ -303,7 +303,7 @@ class _Item:
     def is_new(self) -> bool:
         """Whether it is extracted as if for the first time: there is no job of it to go on with."""
         reason = self.outcome.reason
-        has_job = self.outcome.ref is not None and what_again(self.outcome) is Again.WAIT
+        has_job = self.outcome.ref is not None and retry_step(self.outcome) is RetryStep.WAIT
         return reason is None or (reason in (*_OF_A_RUN, *_IF_RESUBMITTED) and not has_job)
 
 
@@ -356,7 +356,7 @@ class _Load:
         """Whether a document that failed before is tried again; else it is counted as left."""
         if before.reason in _OF_A_RUN or (self.resubmit and before.reason in _IF_RESUBMITTED):
             return True
-        if allowed(before, resubmit=self.resubmit, on_uncertain=self.on_uncertain) is not Again.NO:
+        if allowed_step(before, resubmit=self.resubmit, on_uncertain=self.on_uncertain) is not RetryStep.NO:
             return True
         self.counts.left += 1
         # The row may be of another file with the same content.
@@ -468,10 +468,10 @@ _BY_REASON = {
     Reason.BUDGET: "Load again: each load has a budget of its own.",
 }
 _BY_STEP = {
-    Again.SUBMIT: "Load again: the service did not accept it, so it is submitted again.",
-    Again.WAIT: "Load again: its job is waited for again, and nothing is bought.",
-    Again.RESUBMIT: "Load again with resubmit=True, at the price of a second bill.",
-    Again.NO: "There is nothing to do.",
+    RetryStep.SUBMIT: "Load again: the service did not accept it, so it is submitted again.",
+    RetryStep.WAIT: "Load again: its job is waited for again, and nothing is bought.",
+    RetryStep.RESUBMIT: "Load again with resubmit=True, at the price of a second bill.",
+    RetryStep.NO: "There is nothing to do.",
 }
 
 
@@ -481,7 +481,7 @@ def _letter(letter: DeadLetter, file: SourceFile) -> DeadLetter:
     place = escaped(file.path if is_here else file.source)
     outcome = letter.outcome()
     by_reason = _BY_REASON.get(letter.reason)
-    how = by_reason.format(fate=fate_of(outcome)) if by_reason else _BY_STEP[what_again(outcome)]
+    how = by_reason.format(fate=cost_of_retry(outcome)) if by_reason else _BY_STEP[retry_step(outcome)]
     where = {"path": place if is_here else None, "url": None if is_here else place}
     return letter.model_copy(update={"how": how, **where})
 

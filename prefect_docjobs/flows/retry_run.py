@@ -35,7 +35,7 @@ from prefect_docjobs.models import Batch
 from prefect_docjobs.tasks import aretry_failures, cancel_remote_jobs
 from prefect_docjobs.tasks._run import resolve_job, run_log
 from prefect_docjobs.tasks.cancel import destination_of
-from prefect_docjobs.tasks.redrivable import Again, allowed
+from prefect_docjobs.tasks.retry_policy import RetryStep, allowed_step
 
 
 def _run_name() -> str:
@@ -150,9 +150,9 @@ class _Retry:
         ]
 
     def _was_left(self, letter: DeadLetter) -> bool:
-        step = allowed(letter.outcome(), resubmit=self.resubmit, on_uncertain=self.on_uncertain)
-        to_submit = step in (Again.SUBMIT, Again.RESUBMIT)
-        return step is Again.NO or (to_submit and letter.source() is None)
+        step = allowed_step(letter.outcome(), resubmit=self.resubmit, on_uncertain=self.on_uncertain)
+        to_submit = step in (RetryStep.SUBMIT, RetryStep.RESUBMIT)
+        return step is RetryStep.NO or (to_submit and letter.source() is None)
 
 
 def _read(path: Path, files: ResultFiles) -> list[DeadLetter]:

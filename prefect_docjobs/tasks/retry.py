@@ -26,7 +26,7 @@ from prefect_docjobs.tasks._run import (
     resolve_job,
     run_log,
 )
-from prefect_docjobs.tasks.redrivable import Again, allowed
+from prefect_docjobs.tasks.retry_policy import RetryStep, allowed_step
 from prefect_docjobs.tasks.twins import plain_twin
 
 
@@ -170,8 +170,8 @@ def _plan(
     resubmit: bool,
     on_uncertain: OnUncertain,
 ) -> _Plan:
-    steps = [allowed(row, resubmit=resubmit, on_uncertain=on_uncertain) for row in rows]
-    to_submit = [index for index, step in enumerate(steps) if step in (Again.SUBMIT, Again.RESUBMIT)]
+    steps = [allowed_step(row, resubmit=resubmit, on_uncertain=on_uncertain) for row in rows]
+    to_submit = [index for index, step in enumerate(steps) if step in (RetryStep.SUBMIT, RetryStep.RESUBMIT)]
     if documents is None and to_submit:
         raise ConfigurationError(
             f"{rows[to_submit[0]].document} has to be submitted again: give documents=, those of the batch "
@@ -181,7 +181,9 @@ def _plan(
     if len(given) != len(rows):
         raise ConfigurationError(f"There are {len(rows)} outcomes and {len(given)} documents. Give all.")
     waits = {
-        index: row.ref for index, row in enumerate(rows) if steps[index] is Again.WAIT and row.ref is not None
+        index: row.ref
+        for index, row in enumerate(rows)
+        if steps[index] is RetryStep.WAIT and row.ref is not None
     }
     submits = {index: checked_document(given[index]) for index in to_submit if given[index] is not None}
     return _Plan(submits, waits)

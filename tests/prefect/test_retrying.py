@@ -134,7 +134,7 @@ async def test_nothing_is_sent_when_a_document_is_missing(job: DocJob, moody: Ru
     assert submits(moody) == 1
 
 
-def test_the_plain_task_redrives_too(job: DocJob) -> None:
+def test_the_plain_task_retries_too(job: DocJob) -> None:
     batch = retry_failures(job, [row(invoice(1), Reason.UNAVAILABLE)], [invoice(1)])
     assert reasons(batch) == [None]
 
@@ -160,8 +160,8 @@ async def extracted(folder: Path, job: DocJob, **parameters: Any) -> tuple[State
     return state, output / "failures.jsonl"
 
 
-async def redriven(letters: Path, job: DocJob, **parameters: Any) -> tuple[State[Any], Path]:
-    output = letters.parent.parent / "redriven"
+async def retried(letters: Path, job: DocJob, **parameters: Any) -> tuple[State[Any], Path]:
+    output = letters.parent.parent / "retried"
     state = await retry_run(str(letters), job, output=str(output), return_state=True, **parameters)
     return state, output
 
@@ -181,7 +181,7 @@ async def test_the_flow_drives_again_what_is_allowed_and_keeps_the_other_letters
     assert before["empty.png"].path == str(inbox / "empty.png")
 
     await mood(moody, failed_share=0.0)
-    state, output = await redriven(letters, job, resubmit=True, chunk_size=2, max_failures=1)
+    state, output = await retried(letters, job, resubmit=True, chunk_size=2, max_failures=1)
     assert state.message == (f"4 of 5 documents delivered; 1 invalid_document. Results are in {output}")
     assert state.is_completed()
     assert sorted(line["document"] for line in lines(output / "results.jsonl")) == sorted(
@@ -196,7 +196,7 @@ async def test_without_leave_the_flow_buys_nothing_and_fails(
 ) -> None:
     await mood(moody, failed_share=1.0)
     _, letters = await extracted(inbox, job)
-    state, output = await redriven(letters, job)
+    state, output = await retried(letters, job)
     assert state.is_failed()
     assert {letter.document for letter in read_dead_letters(output / "failures.jsonl")} == set(
         os.listdir(inbox)
@@ -220,7 +220,7 @@ async def test_more_failures_than_allowed_fail_the_run_when_everything_is_writte
 async def test_letters_of_another_account_are_not_sent(inbox: Path, job: DocJob, moody: Running) -> None:
     _, letters = await extracted(inbox, job)
     other = make_job("mindee", moody.base_url, key="another-key")
-    state, output = await redriven(letters, other)
+    state, output = await retried(letters, other)
     with pytest.raises(ConfigurationError, match="the dead letter's tenant is"):
         await state.aresult()
     assert not output.exists()
