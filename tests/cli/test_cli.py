@@ -22,10 +22,10 @@ import pytest
 
 from prefect_docjobs import __version__
 from prefect_docjobs.cli import main
-from prefect_docjobs.cli.app import ReasonName, StateName
-from prefect_docjobs.cli.exits import CommandFailed, guarded
-from prefect_docjobs.cli.screen import print_json
-from prefect_docjobs.errors import DocJobsError, InvalidDocument, Reason, Unavailable
+from prefect_docjobs.cli.console import print_json
+from prefect_docjobs.cli.errors import CommandFailed, run_command
+from prefect_docjobs.cli.jobs import StateName
+from prefect_docjobs.errors import DocJobsError, InvalidDocument, Unavailable
 from prefect_docjobs.ledger import State
 from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.simulator.samples import SAMPLES
@@ -92,17 +92,17 @@ class TestErrors:
             (["webhook"], 'Unknown command "webhook"'),
             (["extract", "a.pdf"], "requires an argument"),
             (["extract", "--job", "mindee-job/invoices"], "There is no document"),
-            (["extract", "a.pdf", "--job", "mindee-job/x", "--timeout", "0"], "--timeout needs a number"),
+            (["extract", "a.pdf", "--job", "mindee-job/x", "--timeout", "0"], "--timeout. Must be > 0."),
             (["simulate", "--port", "many"], 'unable to convert "many" into int'),
-            (["simulate", "--port", "70000"], "There is no port 70000"),
-            (["webhooks", "--block", "mindee-credentials/x", "--port", "-1"], "There is no port -1"),
+            (["simulate", "--port", "70000"], "--port. Must be <= 65535."),
+            (["webhooks", "--block", "mindee-credentials/x", "--port", "-1"], "--port. Must be >= 0."),
             (["simulate", "--failed-share", "3"], "failed_share: Input should be less than or equal to 1"),
             (["simulate", "--set", "faults.status.gone=1"], "no setting faults.status.gone"),
             (["simulate", "--set", "seed"], "--set takes NAME=VALUE"),
             (["demo", "--folder", "no-such-folder"], "no-such-folder does not exist"),
             (["extract", "a.pdf", "--job", ""], "--job needs the name of a job block"),
             (["extract", "a.pdf", "--job", "mindee-job/x", "--budget", "-1"], "must be a number"),
-            (["watch", "--stop-after", "0"], "--stop-after needs a number of seconds above 0"),
+            (["watch", "--stop-after", "0"], "--stop-after. Must be > 0."),
             (["completion", "tcsh"], "tcsh"),
         ],
     )
@@ -141,7 +141,7 @@ class TestErrors:
         def fail() -> None:
             raise problem
 
-        assert guarded(fail) == code
+        assert run_command(fail) == code
         assert capsys.readouterr().err == f"prefect-docjobs: {said}\n"
 
     def test_debug_shows_the_traceback(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,14 +257,13 @@ class TestTerminals:
 
 
 _COLOURED = """
-from prefect_docjobs.cli.report import state_text
-from prefect_docjobs.cli.screen import output
-output().print(state_text("succeeded"))
+from prefect_docjobs.cli.console import cell, output
+output().print(cell("succeeded", "green"))
 """
 _WITH_BAR = """
-from prefect_docjobs.cli.screen import progress_bar
-with progress_bar("Extracting", 2) as advance:
-    advance(1)
+from prefect_docjobs.cli.console import progress_bar
+with progress_bar("Extracting", 2) as bar:
+    bar.advance(1)
 """
 
 
@@ -337,7 +336,6 @@ class TestCompletion:
 class TestWords:
     def test_the_words_of_the_help_are_those_of_the_code(self) -> None:
         assert get_args(StateName) == tuple(State)
-        assert get_args(ReasonName) == tuple(Reason)
 
 
 class TestProviders:

@@ -12,12 +12,11 @@ import pytest
 from rich.console import RenderableType
 from support.ledgers import entry, ref
 
-from prefect_docjobs.cli import main, planning
-from prefect_docjobs.cli.demo.page import Page
-from prefect_docjobs.cli.exits import CommandFailed, guarded
-from prefect_docjobs.cli.quiet import debugging
-from prefect_docjobs.cli.report import outcome_table
-from prefect_docjobs.cli.screen import output, print_json, printable
+from prefect_docjobs.cli import main
+from prefect_docjobs.cli.console import output, print_json, printable
+from prefect_docjobs.cli.demo.run import OutcomeTable
+from prefect_docjobs.cli.errors import CommandFailed, debugging, run_command
+from prefect_docjobs.cli.extract import outcome_table, plan_table
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.extraction.plan import Plan, PlannedDocument, Verdict
 from prefect_docjobs.ledger import Ledger
@@ -56,7 +55,7 @@ def invoice(text: str) -> Outcome:
 
 
 def page(text: str) -> RenderableType:
-    shown = Page([text], ["mindee", "numind", "unsiloed"])
+    shown = OutcomeTable([text], ["mindee", "numind", "unsiloed"])
     outcomes = (failed(text), invoice(text), delivered("other", **{text: text}))
     for service, outcome in zip(("mindee", "numind", "unsiloed"), outcomes, strict=True):
         shown.add(service, outcome.model_copy(update={"document": text}))
@@ -68,7 +67,7 @@ def outcomes(text: str) -> RenderableType:
 
 
 def plan(text: str) -> RenderableType:
-    return planning._table(Plan((PlannedDocument(text, Verdict.INVALID, note=text),)))
+    return plan_table(Plan((PlannedDocument(text, Verdict.INVALID, note=text),)))
 
 
 @pytest.mark.parametrize("table", [page, outcomes, plan])
@@ -100,7 +99,7 @@ def test_a_sentence_stays_one_line(problem: Exception, capsys: pytest.CaptureFix
     def fail() -> None:
         raise problem
 
-    assert guarded(fail) == 1
+    assert run_command(fail) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said[:-1].isprintable()
@@ -111,7 +110,7 @@ def test_a_traceback_keeps_its_lines_and_nothing_else(capsys: pytest.CaptureFixt
         debugging.set(True)
         raise ValueError(HOSTILE)
 
-    assert guarded(fail) == 1
+    assert run_command(fail) == 1
     lines = capsys.readouterr().err.split("\n")
     assert lines[0].startswith("Traceback")
     assert "ValueError: a [31mb c" in lines

@@ -18,7 +18,7 @@ from support.pages import ROOT, table
 from support.patient_time import patient_time
 from support.suspended import Town, town
 
-from prefect_docjobs.cli.watch_lines import ToldRuns, WatchLines, run_while_told
+from prefect_docjobs.cli.watch import JsonEvents, ReportedRuns, run_watcher
 from prefect_docjobs.flows.watching.accounts import Accounts
 from prefect_docjobs.flows.watching.watcher import Watcher
 from prefect_docjobs.schedule import Durations
@@ -38,9 +38,9 @@ def keys_on_the_page(event: str) -> list[str]:
     return cell.replace(f" ({event})", "").split(", ")
 
 
-def told_watcher(place: Town, lines: WatchLines) -> Watcher:
+def told_watcher(place: Town, lines: JsonEvents) -> Watcher:
     accounts = Accounts(place.ledger, place.load, Durations())
-    return Watcher(place.ledger, accounts, ToldRuns(place.runs, lines), lines.log)
+    return Watcher(place.ledger, accounts, ReportedRuns(place.runs, lines), lines.log)
 
 
 def lines_of(printed: str) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def test_it_says_that_it_watches_and_what_it_logs_and_nothing_else() -> None:
     begun, away, *others = lines_of(printed)
     assert (begun["event"], begun["stop_after"]) == ("watching", 1.0)
     assert (away["event"], away["level"]) == ("log", "warning")
-    assert away["message"].endswith("The watcher keeps asking.")
+    assert away["message"].endswith("The watcher keeps trying.")
     assert {line["event"] for line in others} <= {"log"}
     assert list(begun) == keys_on_the_page("watching")
     assert list(away) == keys_on_the_page("log")
@@ -95,8 +95,8 @@ async def test_each_resumed_run_is_a_line_and_each_minute_one(
     async with town("mindee", tmp_path) as place:
         for run_id in ("run-1", "run-2"):
             await place.suspended(run_id, 1)
-        lines = WatchLines()
-        await run_while_told(told_watcher(place, lines), lines, stop_after=90.0)
+        lines = JsonEvents()
+        await run_watcher(told_watcher(place, lines), lines, stop_after=90.0)
         assert place.runs.resumed == {"run-1": 1, "run-2": 1}
     told = lines_of(capsys.readouterr().out)
     resumed = [line for line in told if line["event"] == "resumed"]
@@ -111,7 +111,7 @@ async def test_a_run_that_was_not_suspended_is_no_line(
 ) -> None:
     async with town("mindee", tmp_path) as place:
         place.runs.run("run-1")
-        assert not await ToldRuns(place.runs, WatchLines()).resume("run-1")
+        assert not await ReportedRuns(place.runs, JsonEvents()).resume("run-1")
     assert capsys.readouterr().out == ""
 
 
@@ -130,8 +130,8 @@ async def test_a_reader_that_leaves_ends_the_watch_and_not_the_resuming(
 ) -> None:
     async with town("mindee", tmp_path) as place:
         await place.suspended("run-1", 1)
-        lines = WatchLines()
+        lines = JsonEvents()
         monkeypatch.setattr(sys, "stdout", _NobodyReads())
         with pytest.raises(BrokenPipeError):
-            await asyncio.wait_for(run_while_told(told_watcher(place, lines), lines), 600.0)
+            await asyncio.wait_for(run_watcher(told_watcher(place, lines), lines), 600.0)
         assert place.runs.resumed == {"run-1": 1}
