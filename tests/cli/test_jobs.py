@@ -10,15 +10,15 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from support.ledgers import entry, ref
 
 from prefect_docjobs.cli import main
-from prefect_docjobs.cli.jobs import length, moment
+from prefect_docjobs.cli.jobs import StateName, length, moment
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.ledger import Ledger
+from prefect_docjobs.ledger import Ledger, State
 from prefect_docjobs.models import JobRef
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc)
@@ -175,3 +175,7 @@ def test_what_is_no_time_is_refused(typed: str) -> None:
 )
 def test_a_time_is_told_in_its_largest_unit(seconds: float, told: str) -> None:
     assert length(seconds) == told
+
+
+def test_the_states_of_the_help_are_those_of_the_ledger() -> None:
+    assert get_args(StateName) == tuple(State)

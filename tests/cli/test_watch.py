@@ -1,4 +1,4 @@
-"""`prefect-docjobs watch --json`: what the watcher does, as lines for programs."""
+"""`prefect-docjobs watch`: where it cannot watch, and what it does as lines of JSON."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.pages import ROOT, table
 from support.patient_time import patient_time
 from support.suspended import Town, town
 
+from prefect_docjobs.cli import main
 from prefect_docjobs.cli.watch import JsonEvents, ReportedRuns, run_watcher
 from prefect_docjobs.flows.watching.accounts import Accounts
 from prefect_docjobs.flows.watching.watcher import Watcher
@@ -76,18 +78,6 @@ def test_a_reader_that_leaves_is_exit_code_141() -> None:
     assert process.returncode == 141
 
 
-def test_without_a_ledger_it_is_a_sentence_and_no_line() -> None:
-    done = subprocess.run(
-        COMMAND,
-        env={**os.environ, **AWAY, "PREFECT_DOCJOBS_LEDGER": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "PREFECT_DOCJOBS_LEDGER is empty" in done.stderr.splitlines()[-1]
-
-
 @patient_time
 async def test_each_resumed_run_is_a_line_and_each_minute_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -135,3 +125,26 @@ async def test_a_reader_that_leaves_ends_the_watch_and_not_the_resuming(
         with pytest.raises(BrokenPipeError):
             await asyncio.wait_for(run_watcher(told_watcher(place, lines), lines), 600.0)
         assert place.runs.resumed == {"run-1": 1}
+
+
+def test_without_a_prefect_server_it_says_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert main(["watch"]) == 2
+    assert "prefect config set PREFECT_API_URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_without_a_ledger_it_is_a_sentence_and_no_line(
+    more: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", "")
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert main(["watch", *more]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "PREFECT_DOCJOBS_LEDGER is empty" in printed.err.splitlines()[-1]
+
+
+def test_it_stops_by_itself_when_told_to_although_prefect_is_away() -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert main(["watch", "--stop-after", "1"]) == 0
