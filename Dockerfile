@@ -5,7 +5,7 @@
 # Keys are in Prefect's blocks: the image has none. What needs no database is smaller: --build-arg EXTRAS=s3
 
 FROM python:3.12-slim AS build
-ARG EXTRAS=etl,s3
+ARG EXTRAS=etl,s3,delta
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /source
 RUN python -m venv /opt/docjobs

@@ -75,18 +75,18 @@ clean:  ## Remove everything that make has built
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(INSTALL) -e .
+	@$(INSTALL) -e '.[simulator]'
 	@touch $@
 
 # What only developers need is ten times as much.
 $(DEV): $(READY)
-	@$(INSTALL) -e '.[etl,s3]' --group dev
+	@$(INSTALL) -e '.[etl,s3,delta,simulator]' --group dev
 	@touch $@
 
 # The oldest versions, on whatever Python there is; 3.10 is the oldest of these.
 .venv-oldest/.ready: pyproject.toml constraints-oldest.txt | $(DEV)
 	@$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON) .venv-oldest
-	@$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python -c constraints-oldest.txt -e '.[etl,s3]' --group dev
+	@$(BIN)/uv pip install --quiet --python .venv-oldest/bin/python -c constraints-oldest.txt -e '.[etl,s3,delta,simulator]' --group dev
 	@touch $@
 
 .venv-sdks/.ready: tests/sdks/requirements.txt | $(DEV)

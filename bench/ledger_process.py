@@ -30,7 +30,7 @@ class Window:
 
     def watch(self) -> None:
         """Look on at every result that is received and kept."""
-        send, fetched = Http.send, Ledger.fetched
+        send, fetched = Http.send, Ledger.kept
 
         @functools.wraps(send)
         async def sent(http: Http, request: Any, **options: Any) -> Any:
@@ -46,7 +46,7 @@ class Window:
             return written
 
         setattr(Http, "send", sent)  # noqa: B010 (a method of a class)
-        setattr(Ledger, "fetched", kept)  # noqa: B010
+        setattr(Ledger, "kept", kept)  # noqa: B010
 
 
 async def _run(base_url: str, documents: int, address: str) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,8 +14,7 @@ import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bench.simulator import Simulator, free_port, wait_until_it_answers
-from prefect_docjobs.simulator import server
-from prefect_docjobs.simulator.server import create_app
+from prefect_docjobs.simulator.server import create_app, run_in_thread
 
 
 class Held:
@@ -73,8 +73,8 @@ def main(port: int, low: float, high: float, methods: tuple[str, ...]) -> None:
     """Serve until the process is ended."""
     app = create_app()
     app.add_middleware(Held, low=low, high=high, methods=methods)
-    listener = server._listen("127.0.0.1", port)  # noqa: SLF001 (the package's own server, slowed down)
-    server._server(app, log_level="critical").run(sockets=[listener])  # noqa: SLF001
+    with run_in_thread(port=port, app=app):
+        threading.Event().wait()
 
 
 if __name__ == "__main__":

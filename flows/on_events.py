@@ -26,7 +26,7 @@ OURS = (
     "extract-folder*",
     "extract-from-terminal",
     "docjobs-demo",
-    "redrive-failures",
+    "retry-run",
     "load-documents",
     "compare-services",
     "review-documents",

@@ -23,6 +23,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job;
 os.environ.setdefault("PREFECT_DOCJOBS_DURATIONS", "")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
+collect_ignore = ["example_package"]  # a package of its own, which a test of the docs installs and runs
+
 
 @pytest.fixture(autouse=True)
 def _own_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

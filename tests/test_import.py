@@ -90,4 +90,4 @@ def test_every_task_is_there_twice() -> None:
     ]
     twins = {name for name in plain if getattr(prefect_docjobs, name).isasync}
     assert {name.removeprefix("a") for name in twins} == set(plain) - twins
-    assert len(twins) == 9
+    assert len(twins) == 10

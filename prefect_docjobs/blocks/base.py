@@ -27,15 +27,15 @@ from pydantic import (
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
-from prefect_docjobs.blocks.buying import REUSE_DAYS, terms_of, the_ledger
+from prefect_docjobs.blocks.buying import open_ledger, terms_of
 from prefect_docjobs.blocks.forms import Secrets, is_empty, title_of, without_null
 from prefect_docjobs.blocks.run import DocJobRun
 from prefect_docjobs.blocks.sharing import SharedRates, ledger_name
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.extraction import OnUncertain, submit_one
-from prefect_docjobs.extraction.budget import Budget, budget_of
+from prefect_docjobs.extraction import submit_one
+from prefect_docjobs.extraction.options import Options, SubmitOptions
 from prefect_docjobs.http import Http, Kind, Limits, Paces, normalize_base_url, shared_paces
 from prefect_docjobs.models import Document, JobRef, Result
 from prefect_docjobs.providers import Provider, provider_class
@@ -351,36 +351,26 @@ class DocJob(DocJobsBlock, _JobBlock, ABC):
     async def trigger(
         self,
         document: Document | None = None,
-        *,
-        on_uncertain: OnUncertain = "fail",
-        reuse_days: float | None = REUSE_DAYS,
-        budget: Budget | float | None = None,
-        max_documents: int | None = None,
-        price_per_page: float | None = None,
+        **options: Unpack[SubmitOptions],
     ) -> DocJobRun:
         """Submit a document, unless the ledger knows a job for the same content: one document, one bill.
 
         Args:
             document: What to submit; needed, although Prefect's interface has it optional.
-            on_uncertain: What to do when the submit's answer is lost.
-            reuse_days: Days during which a finished job counts; 0 never, None for ever.
-            budget: What may be bought, see `extract_documents`.
-            max_documents: Documents that may be bought.
-            price_per_page: What a page costs.
+            **options: See `Options`.
 
         Raises:
-            ConfigurationError: There is no document, or a limit is none.
+            ConfigurationError: There is no document, or an option is no such thing.
             OverBudget: Nothing was sent.
-            DocJobsError: See `Purchases.submit`.
+            DocJobsError: See `Provider.submit`.
         """
         if not isinstance(document, Document):
             raise ConfigurationError(
                 f"trigger needs a Document, not {type(document).__name__}: "
                 "await job.trigger(Document.from_path('invoice.pdf'))."
             )
-        limit = budget_of(budget, max_documents, price_per_page)
-        terms = terms_of(self, on_uncertain, reuse_days, limit)
-        async with self.credentials.get_client() as http, the_ledger() as ledger:
+        terms = terms_of(self, Options.of(options, SubmitOptions))
+        async with self.credentials.get_client() as http, open_ledger() as ledger:
             ref = await submit_one(self.provider(), http, document, terms=terms, ledger=ledger)
         self.logger.info("%s is submitted, its ref is %s", ref, ref.model_dump_json(exclude_none=True))
         return DocJobRun(self, ref)

@@ -16,11 +16,10 @@ from prefect.settings import get_current_settings
 from prefect.transactions import get_transaction
 
 from prefect_docjobs.blocks.sharing import lending
-from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.extraction import OnUncertain, Terms
-from prefect_docjobs.extraction.budget import Budget
+from prefect_docjobs.extraction import Terms
+from prefect_docjobs.extraction.options import Options
+from prefect_docjobs.ledger import setting
 from prefect_docjobs.ledger.bodies import RESULT_STORAGE
-from prefect_docjobs.ledger.setting import open_ledger
 
 if TYPE_CHECKING:
     from prefect_docjobs.blocks.base import DocJob
@@ -29,42 +28,31 @@ if TYPE_CHECKING:
 BUYER = "docjobs.buyer"
 """Under this name the transaction of a task run that buys knows which run it is, for a rollback."""
 
-REUSE_DAYS = 30.0
-"""Days during which a result is used again for the same content, unless told otherwise."""
-
 
 @asynccontextmanager
-async def the_ledger() -> AsyncIterator[Ledger | None]:
-    """The ledger of this process. Large results go to Prefect's default result storage where one is set.
+async def open_ledger() -> AsyncIterator[Ledger]:
+    """The ledger of this process, or one in memory where it is switched off.
 
-    Those that another process put into a result storage are read from there, whatever is set here.
+    Large results go to Prefect's default result storage where one is set. Those that another process put into
+    a result storage are read from there, whatever is set here.
     """
     bodies = await _result_storage()
     readable = () if bodies else (StoredBodies(),)
-    async with open_ledger(bodies, readable) as ledger:
-        if ledger is None:
-            yield None
+    async with setting.open_ledger(bodies, readable) as ledger:
+        if ledger.in_memory:
+            yield ledger
             return
         async with lending(ledger):
             yield ledger
 
 
-def terms_of(
-    job: DocJob, on_uncertain: OnUncertain, reuse_days: float | None, budget: Budget | None = None
-) -> Terms:
-    """The terms on which this run buys.
+def terms_of(job: DocJob, options: Options) -> Terms:
+    """The terms on which this run submits.
 
     Args:
         job: The job block.
-        on_uncertain: What to do when a submit's answer is lost.
-        reuse_days: Days during which a result is used again; 0 never, None for ever.
-        budget: What all submits may cost; None for no limit.
-
-    Raises:
-        ConfigurationError: `reuse_days` is negative.
+        options: Of the call.
     """
-    if reuse_days is not None and reuse_days < 0:
-        raise ConfigurationError("reuse_days must be 0 (never), more, or None (for ever).")
     task, flow = TaskRunContext.get(), FlowRunContext.get()
     flow_run = flow.flow_run if flow else None
     run = task.task_run.flow_run_id if task else flow_run.id if flow_run else None
@@ -72,14 +60,14 @@ def terms_of(
         buyer = {"flow_run_id": str(run) if run else None, "task_run_id": str(task.task_run.id)}
         transaction.set(BUYER, buyer)
     return Terms(
-        on_uncertain=on_uncertain,
-        reuse_for=None if reuse_days is None else reuse_days * 86_400.0,
+        on_uncertain=options.on_uncertain,
+        reuse_for=options.reuse_for,
         flow_run_id=str(run) if run else None,
         task_run_id=str(task.task_run.id) if task else None,
         # The same call of a flow run that is run again has the same key.
         scope=f"{run}/{task.task_run.dynamic_key}" if task and run else uuid.uuid4().hex,
         block=job.saved_name,
-        budget=budget,
+        budget=options.spending(),
     )
 
 

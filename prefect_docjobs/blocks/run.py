@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefect.blocks.abstract import JobRun
 
-from prefect_docjobs.blocks.buying import the_ledger
+from prefect_docjobs.blocks.buying import open_ledger
 from prefect_docjobs.errors import JobError
 from prefect_docjobs.extraction import fetch_one, wait_one
 from prefect_docjobs.http import Http
@@ -45,7 +45,7 @@ class DocJobRun(JobRun[Result]):
         Raises:
             JobError: The job ended otherwise, or `timeout` passed; see `Waiter.done`.
         """
-        async with self._client() as http, the_ledger() as ledger:
+        async with self._client() as http, open_ledger() as ledger:
             status = await wait_one(self.job.provider(), http, self.ref, timeout=timeout, ledger=ledger)
         self.ref = status.ref
         return status
@@ -57,7 +57,7 @@ class DocJobRun(JobRun[Result]):
             ResultLost: The service no longer has it.
             ServiceError: It has none yet, or does not tell.
         """
-        async with self._client() as http, the_ledger() as ledger:
+        async with self._client() as http, open_ledger() as ledger:
             result = await fetch_one(self.job.provider(), http, self.ref, ledger=ledger)
         self.ref = result.ref
         return result

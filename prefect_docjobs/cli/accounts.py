@@ -234,7 +234,7 @@ async def open_ledger() -> AsyncIterator[Ledger]:
     from prefect_docjobs.ledger.setting import open_ledger
 
     async with open_ledger() as ledger:
-        if ledger is None:
+        if ledger.in_memory:
             raise CommandFailed("There is no ledger: PREFECT_DOCJOBS_LEDGER is empty.", WRONG_USE)
         yield ledger
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclopts.types import PositiveFloat
+from cyclopts.types import NonNegativeInt, PositiveFloat
 from rich.table import Table
 from rich.text import Text
 
@@ -53,8 +53,9 @@ def extract(
     json: Flag = False,
     timeout: PositiveFloat | None = None,
     dry_run: Flag = False,
+    max_documents: NonNegativeInt | None = None,
     budget: float | None = None,
-    max_documents: int | None = None,
+    max_submits: int | None = None,
     price_per_page: float | None = None,
 ) -> int:
     """Extract from documents with a job block that is saved in Prefect.
@@ -65,19 +66,20 @@ def extract(
         json: A line of JSON for each document as it ends, instead of a table at the end.
         timeout: Seconds for all documents. A job that still runs then is not lost: --json shows its ref.
         dry_run: Send nothing; show what would be submitted, what is reused, and what it would cost.
+        max_documents: Take so many documents at most, in the order in which they are named.
         budget: Pages that may be bought, or with --price-per-page what they may cost.
-        max_documents: Documents that may be bought. Reused results do not count.
+        max_submits: Documents that may be submitted. What is reused does not count.
         price_per_page: What a page costs, in any currency.
     """
-    from prefect_docjobs.extraction.budget import Budget, budget_of
+    from prefect_docjobs.extraction.options import Options
 
-    limit = budget_of(budget, max_documents, price_per_page)
+    limit = Options(budget=budget, max_submits=max_submits, price_per_page=price_per_page).spending()
     if not job.strip():  # as an unset variable of a script is
         raise CommandFailed("--job needs the name of a job block, such as mindee-job/invoices.", WRONG_USE)
-    documents = _documents(files)
+    documents = _documents(files)[:max_documents]
     quiet_prefect()
     if dry_run:
-        plan = asyncio.run(_plan(job, documents, limit or Budget()))
+        plan = asyncio.run(_plan(job, documents, limit))
         if json:
             for row in plan.rows():
                 print_json(row)
@@ -140,10 +142,10 @@ async def _extract(
     """Extract in a flow run of its own, so that Prefect shows what was done."""
     from prefect import flow
 
-    from prefect_docjobs.tasks.arguments import the_job
+    from prefect_docjobs.tasks._run import resolve_job
 
     await check_prefect_api()
-    block = await the_job(job)
+    block = await resolve_job(job)
 
     @flow(name="extract-from-terminal", flow_run_name="{count} via {job}")
     async def extract_from_terminal(job: str, count: int) -> None:  # noqa: ARG001 (shown in Prefect)
@@ -172,7 +174,7 @@ async def extract_in_chunks(
         budget: For all documents; None for no limit.
     """
     from prefect_docjobs.tasks import aextract_documents
-    from prefect_docjobs.tasks.journal import foreseeing
+    from prefect_docjobs.tasks._run import followed_by
 
     size = max(1, math.ceil(len(documents) / _CHUNKS))
     deadline = math.inf if timeout is None else time.monotonic() + timeout
@@ -192,7 +194,7 @@ async def extract_in_chunks(
         name = name.replace("{", "(").replace("}", ")")
         async with at_a_time:
             left = None if timeout is None else max(0.0, deadline - time.monotonic())
-            with foreseeing(foreseen):
+            with followed_by(foreseen):
                 task = aextract_documents.with_options(task_run_name=name)
                 batch = await task(job, chunk, timeout=left, budget=budget)
             forecasts.pop(first, None)
@@ -204,17 +206,11 @@ async def extract_in_chunks(
 # -------------------------------------------------------------------------------------------------- the plan
 
 
-async def _plan(job: str, documents: Sequence[Document], budget: Budget) -> Plan:
-    from prefect_docjobs.tasks.plans import aplan_documents
+async def _plan(job: str, documents: Sequence[Document], budget: Budget | None) -> Plan:
+    from prefect_docjobs.tasks.extract import aplan_documents
 
     await check_prefect_api()
-    return await aplan_documents.fn(  # without a task run
-        job,
-        documents,
-        budget=budget.most,
-        max_documents=budget.documents,
-        price_per_page=budget.price_per_page,
-    )
+    return await aplan_documents.fn(job, documents, budget=budget)  # without a task run
 
 
 def plan_table(plan: Plan) -> Table:

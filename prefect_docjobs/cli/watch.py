@@ -19,8 +19,7 @@ from prefect_docjobs.cli.errors import TERMINATED, WRONG_USE, CommandFailed
 from prefect_docjobs.cli.prefect_api import prefect_api_problem
 
 if TYPE_CHECKING:
-    from prefect_docjobs.flows.watching.runs import FlowRuns, RunState
-    from prefect_docjobs.flows.watching.watcher import Watcher
+    from prefect_docjobs.flows.watch_jobs import FlowRuns, RunState, Watcher
 
 
 def watch(
@@ -63,7 +62,7 @@ async def _watch_until_sigterm(stop_after: float | None, *, as_json: bool) -> in
 
 
 async def _watch(stop_after: float | None, warning: str | None) -> None:
-    from prefect_docjobs.flows.watching import watch
+    from prefect_docjobs.flows.watch_jobs import watch
 
     if warning:
         print_lines(messages(), warning)
@@ -71,7 +70,7 @@ async def _watch(stop_after: float | None, warning: str | None) -> None:
 
 
 async def _watch_as_json(stop_after: float | None, warning: str | None) -> None:
-    from prefect_docjobs.flows.watching.flow import opened_watcher
+    from prefect_docjobs.flows.watch_jobs import opened_watcher
 
     events = JsonEvents()
     async with opened_watcher(events.log, lambda runs: ReportedRuns(runs, events)) as watcher:

@@ -96,7 +96,7 @@ async def _receive(
     trusted_proxies: Sequence[str],
     as_json: bool,
 ) -> None:
-    from prefect_docjobs.blocks.buying import the_ledger
+    from prefect_docjobs.blocks.buying import open_ledger
     from prefect_docjobs.webhooks import create_app
     from prefect_docjobs.webhooks.server import Receiver
 
@@ -116,7 +116,7 @@ async def _receive(
             "Ctrl-C stops.",
         )
 
-    async with the_ledger() as ledger:
+    async with open_ledger() as ledger:
         app = create_app(accounts, ledger=ledger, insecure=insecure, limits=limits)
         server = Receiver(app, host, port, announce, trusted_proxies=trusted_proxies)
         try:

@@ -1,4 +1,4 @@
-"""What several services found in the same documents: agreement, consensus, and what a person has to look at.
+"""What several services found in the same documents: agreement, consensus, and what a person has to check.
 
 Pure functions on results: no Prefect, no network.
 """
@@ -7,25 +7,29 @@ from __future__ import annotations
 
 from prefect_docjobs.comparison.acceptance import Acceptance, Doubt, sentence_of
 from prefect_docjobs.comparison.alignment import align
-from prefect_docjobs.comparison.comparing import (
-    Answer,
-    Candidate,
-    FieldComparison,
-    check_settings,
-    compare_results,
-)
-from prefect_docjobs.comparison.consensus import (
+from prefect_docjobs.comparison.compare import (
     MAJORITY,
     AgreedField,
+    Answer,
+    Candidate,
     Consensus,
+    FieldComparison,
+    Scoreboard,
     VotingRule,
-    Weighting,
+    check_settings,
+    compare_results,
     consensus_of,
     decide,
 )
-from prefect_docjobs.comparison.leaves import Leaves, Names, leaves_of, tree_of, with_value
-from prefect_docjobs.comparison.summary import Scoreboard, ServiceTally
-from prefect_docjobs.comparison.values import COMPARATORS, Comparator, ComparatorName, Comparators
+from prefect_docjobs.comparison.fields import Names, leaves_of, tree_of, with_value
+from prefect_docjobs.comparison.values import (
+    COMPARATORS,
+    Comparator,
+    ComparatorName,
+    Comparators,
+    read_date,
+    read_number,
+)
 
 __all__ = [
     "COMPARATORS",
@@ -40,18 +44,17 @@ __all__ = [
     "Consensus",
     "Doubt",
     "FieldComparison",
-    "Leaves",
     "Names",
     "Scoreboard",
-    "ServiceTally",
     "VotingRule",
-    "Weighting",
     "align",
     "check_settings",
     "compare_results",
     "consensus_of",
     "decide",
     "leaves_of",
+    "read_date",
+    "read_number",
     "sentence_of",
     "tree_of",
     "with_value",

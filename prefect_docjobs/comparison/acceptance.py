@@ -7,15 +7,13 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field as Setting
 
-from prefect_docjobs.comparison.comparing import Candidate, FieldComparison
-from prefect_docjobs.comparison.consensus import Consensus, consensus_of
-from prefect_docjobs.comparison.leaves import Names
-from prefect_docjobs.comparison.paths import Path, column_of, names_along, path_of
+from prefect_docjobs.comparison.compare import Candidate, Consensus, FieldComparison, consensus_of
+from prefect_docjobs.comparison.fields import Names, Path, column_of, names_along, path_of
 from prefect_docjobs.models import Result
 from prefect_docjobs.models.jobs import Frozen
 
 Why: TypeAlias = Literal["missing", "low_confidence", "conflict"]
-"""What is wrong with a field: nobody found it, nobody is sure of it, or services do not agree."""
+"""What is wrong with a field: no service found it, none is sure of it, or they do not agree."""
 
 
 class Doubt(Frozen):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from math import fsum
-from typing import Any
 
-from prefect_docjobs.comparison.leaves import Row
-from prefect_docjobs.comparison.values import Comparator, text
+from prefect_docjobs.comparison.fields import Row
+from prefect_docjobs.comparison.values import Comparator, words_of
 
 _ALIKE = 0.5
 """Rows that share less than this are no match."""
@@ -28,28 +27,16 @@ def align(tables: Mapping[str, Sequence[Row]], comparators: Mapping[str, Compara
         tables: The rows of each service, in the order of the document.
         comparators: For each column when two values are the same.
     """
-    order = sorted(tables, key=lambda service: (-len(tables[service]), service))
-    lines: list[_Line] = []
-    for service in order:
+    lines: list[dict[str, _Keyed]] = []
+    for service in sorted(tables, key=lambda service: (-len(tables[service]), service)):
         rows = [_Keyed(row, comparators) for row in tables[service]]
-        taken = dict(_pairs(lines, rows))
+        matched = dict(_pairs(lines, rows))
         for index, row in enumerate(rows):
-            if index not in taken:
-                lines.append(_Line({service: row}))
-        for index, line in taken.items():
-            line.rows[service] = rows[index]
-    return [{service: keyed.row for service, keyed in line.rows.items()} for line in lines]
-
-
-@dataclass
-class _Line:
-    rows: dict[str, _Keyed] = field(default_factory=dict)
-
-    def likeness(self, row: _Keyed) -> float:
-        return max(row.likeness(other) for other in self.rows.values())
-
-    def has_same(self, row: _Keyed) -> bool:
-        return any(row.cells == other.cells for other in self.rows.values())
+            if index in matched:
+                lines[matched[index]][service] = row
+            else:
+                lines.append({service: row})
+    return [{service: keyed.row for service, keyed in line.items()} for line in lines]
 
 
 @dataclass
@@ -67,7 +54,7 @@ class _Keyed:
     def words(self) -> dict[str, frozenset[str]]:
         """Of the text columns that have any."""
         texts = {column: cell.value for column, cell in self.row.items() if isinstance(cell.value, str)}
-        words = {column: _words(value) for column, value in texts.items()}
+        words = {column: frozenset(words_of(value)) for column, value in texts.items()}
         return {column: some for column, some in words.items() if some}
 
     @cached_property
@@ -82,61 +69,37 @@ class _Keyed:
             return 1.0
         same = self.cells & other.cells
         texts = (self.words.keys() & other.words.keys()).difference(column for column, _ in same)
+        pairs = ((self.words[column], other.words[column]) for column in texts)
         # An exact sum, so that it does not depend on the order of the columns.
-        return fsum([len(same), *(self._shared_words(other, column) for column in texts)]) / columns
-
-    def _shared_words(self, other: _Keyed, column: str) -> float:
-        mine, its = self.words[column], other.words[column]
-        return len(mine & its) / len(mine | its)
+        return fsum([len(same), *(len(mine & its) / len(mine | its) for mine, its in pairs)]) / columns
 
 
-def _words(value: str) -> frozenset[str]:
-    key: Any = text(value)
-    return frozenset(key[1].split())
-
-
-def _pairs(lines: Sequence[_Line], rows: Sequence[_Keyed]) -> Iterator[tuple[int, _Line]]:
-    """Rows by their index, and the lines that they join."""
+def _pairs(lines: Sequence[Mapping[str, _Keyed]], rows: Sequence[_Keyed]) -> Iterator[tuple[int, int]]:
+    """Rows by their index, and the places of the lines that they join."""
     # What is the same at the same place is the best pair of all, and mostly leaves little to be searched.
     both = enumerate(zip(lines, rows, strict=False))
-    settled = {index for index, (line, row) in both if line.has_same(row)}
-    yield from ((index, lines[index]) for index in settled)
+    settled = {
+        index for index, (line, row) in both if any(row.cells == other.cells for other in line.values())
+    }
+    yield from ((index, index) for index in settled)
     free_lines, free_rows = set(range(len(lines))) - settled, set(range(len(rows))) - settled
-    for place, index in _best_first(lines, rows, free_lines, free_rows):
-        if place in free_lines and index in free_rows:
+    places: dict[tuple[str, Hashable], set[int]] = {}  # of the lines that have this trait
+    for place in free_lines:
+        for row in lines[place].values():
+            for column, traits in row.traits.items():
+                for trait in traits:
+                    places.setdefault((column, trait), set()).add(place)
+    scored = []
+    for index in free_rows:
+        row, shared = rows[index], Counter[int]()
+        for column, traits in row.traits.items():
+            shared.update(set().union(*(places.get((column, trait), ()) for trait in traits)))
+        for place, columns in shared.items():
+            if columns >= _ALIKE * len(row.row):  # all others share too little to be alike
+                likeness = max(row.likeness(other) for other in lines[place].values())
+                scored.append((-likeness, abs(place - index), place, index))
+    for likeness, _, place, index in sorted(scored):
+        if -likeness >= _ALIKE and place in free_lines and index in free_rows:
             free_lines.remove(place)
             free_rows.remove(index)
-            yield index, lines[place]
-
-
-def _best_first(
-    lines: Sequence[_Line], rows: Sequence[_Keyed], places: Iterable[int], indices: Iterable[int]
-) -> list[tuple[int, int]]:
-    """Pairs of a line's place and a row's index that are alike."""
-    search = _Search({place: lines[place] for place in places})
-    scored = [
-        (-likeness, abs(place - index), place, index)
-        for index in indices
-        for place in search.candidates(rows[index])
-        if (likeness := lines[place].likeness(rows[index])) >= _ALIKE
-    ]
-    return [(place, index) for _, _, place, index in sorted(scored)]
-
-
-class _Search:
-    """Finds the few lines that a row may be alike, without looking at all of them."""
-
-    def __init__(self, lines: Mapping[int, _Line]) -> None:
-        self._places: dict[tuple[str, Hashable], set[int]] = {}
-        for place, line in lines.items():
-            for row in line.rows.values():
-                for column, traits in row.traits.items():
-                    for trait in traits:
-                        self._places.setdefault((column, trait), set()).add(place)
-
-    def candidates(self, row: _Keyed) -> Iterator[int]:
-        """The places of lines that share anything at all with enough of the row's columns."""
-        shared: Counter[int] = Counter()
-        for column, traits in row.traits.items():
-            shared.update(set().union(*(self._places.get((column, trait), ()) for trait in traits)))
-        return (place for place, columns in shared.items() if columns >= _ALIKE * len(row.row))
+            yield index, place

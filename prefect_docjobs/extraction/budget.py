@@ -24,7 +24,7 @@ class Budget:
 
     Args:
         most: Pages that may be bought, or with `price_per_page` what they may cost; None for no limit.
-        documents: Documents that may be bought; None for no limit.
+        max_submits: Documents that may be submitted; None for no limit.
         price_per_page: What a page costs, in any currency; None where that is not known.
 
     Raises:
@@ -35,15 +35,15 @@ class Budget:
         self,
         most: float | None = None,
         *,
-        documents: int | None = None,
+        max_submits: int | None = None,
         price_per_page: float | None = None,
     ) -> None:
-        given = {"budget": most, "max_documents": documents, "price_per_page": price_per_page}
+        given = {"budget": most, "max_submits": max_submits, "price_per_page": price_per_page}
         for name, number in given.items():
             if number is not None and not (math.isfinite(number) and number >= 0):
                 raise ConfigurationError(f"{name} must be a number that is not negative, not {number}.")
         self.most = most
-        self.documents = documents
+        self.max_submits = max_submits
         self.price_per_page = price_per_page
         self._pages = 0
         self._bought = 0
@@ -90,8 +90,8 @@ class Budget:
         self._bought -= 1
 
     def _check(self, pages: Pages, document: Document) -> None:
-        if self.documents is not None and self._bought >= self.documents:
-            raise OverBudget(f"max_documents={self.documents:,} are bought.").about(document.name)
+        if self.max_submits is not None and self._bought >= self.max_submits:
+            raise OverBudget(f"max_submits={self.max_submits:,} are made.").about(document.name)
         if self.most is None:
             return
         each = 1.0 if self.price_per_page is None else self.price_per_page
@@ -105,26 +105,3 @@ class Budget:
             return f"{few} would pass the budget: {self._pages:,} of {self.most:,g} pages are bought."
         cost, spent = pages.number * self.price_per_page, self._pages * self.price_per_page
         return f"{few} for {cost:,g} would pass the budget: {spent:,g} of {self.most:,g} is spent."
-
-
-def budget_of(
-    budget: Budget | float | None, max_documents: int | None, price_per_page: float | None
-) -> Budget | None:
-    """The budget of one call, or None where nothing is limited and nothing has a price.
-
-    Args:
-        budget: A number as for `Budget`, or a budget that several calls share.
-        max_documents: Documents that may be bought.
-        price_per_page: What a page costs.
-
-    Raises:
-        ConfigurationError: A shared budget together with one of the others, which it has itself.
-    """
-    if not isinstance(budget, Budget):
-        given = (budget, max_documents, price_per_page)
-        if given == (None, None, None):
-            return None
-        return Budget(budget, documents=max_documents, price_per_page=price_per_page)
-    if max_documents is not None or price_per_page is not None:
-        raise ConfigurationError("Give max_documents and price_per_page to the Budget that is shared.")
-    return budget

@@ -160,7 +160,7 @@ class Call:
     async def release(self, record: Record) -> None:
         """Let anybody go on with a record of ours."""
         if self.ledger.holds(record):
-            await best_effort(self.ledger.let_go(record))
+            await best_effort(self.ledger.release_lease(record))
 
     async def look_up(self, refs: Iterable[JobRef]) -> None:
         """Read what the ledger knows of these jobs, all at once."""

@@ -26,8 +26,7 @@ from prefect_docjobs.extraction.submit import find_or_submit
 from prefect_docjobs.http import Answer
 from prefect_docjobs.ledger import LedgerUnavailable
 from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase, Result
-from prefect_docjobs.telemetry import Operation
-from prefect_docjobs.telemetry.names import REUSED
+from prefect_docjobs.telemetry import REUSED, Operation
 
 _log = logging.getLogger(__name__)
 _LATE_FETCHES = 30.0 - GRACE  # seconds after the call's deadline for all results together
@@ -64,6 +63,7 @@ class DocumentRun:
                 await self.wait()
                 await self.fetch()
             span.ended(self.outcome)
+            self._call.http.telemetry.document_done(provider.name, provider.product, self.outcome)
         return self.outcome
 
     async def submit(self, document: Document, *, hold: bool = True) -> JobRef:

@@ -150,5 +150,5 @@ async def _import(ledger: Ledger, ref: JobRef, bought: Mapping[str, Any]) -> Job
     record = await ledger.claim(entry_of_job(ref, **bought))
     if not record.mine or record.state is not State.INTENDED:
         return None  # somebody else is importing it, too
-    await ledger.let_go(await ledger.submitted(record, ref))
+    await ledger.release_lease(await ledger.submitted(record, ref))
     return ref

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -157,22 +157,10 @@ def _some(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Who would buy.
-
-    Attributes:
-        base_url: Scheme, host and port of the service.
-        tenant: Whose account it is.
-    """
-
-    base_url: str
-    tenant: str
-
-
 async def plan_many(
     provider: Provider,
-    account: Account,
+    base_url: str,
+    tenant: str,
     documents: Sequence[Document],
     *,
     terms: Terms | None = None,
@@ -182,59 +170,43 @@ async def plan_many(
 
     Args:
         provider: The service, with its settings.
-        account: Who would buy.
+        base_url: Scheme, host and port of the service.
+        tenant: Whose account it is.
         documents: All documents of the run.
-        terms: On which it would buy. What is planned is taken from `terms.budget`, so give it one of its own.
-        ledger: What is known; without one everything would be bought.
+        terms: On which it would submit. What is planned is taken from `terms.budget`, so give it one of its
+            own.
+        ledger: What is known; without one everything would be submitted.
     """
     terms = terms or Terms()
-    keys = _Keys(provider, account, terms.scope or uuid.uuid4().hex)
-    known = await keys.of(documents)
-    entries = [entry for entry in known if isinstance(entry, Entry)]
-    records = {} if ledger is None else await _records(ledger, entries)
-    budget = terms.budget or Budget()
-    planning = _Planning(terms, budget, records, remembers=ledger is not None)
-    planned = [await planning.plan(*each) for each in zip(documents, known, strict=True)]
-    return Plan(tuple(planned), budget.price_per_page)
+    scope, slots = terms.scope or uuid.uuid4().hex, asyncio.Semaphore(_AT_A_TIME)
 
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """Finds out under which key a document would be bought, or what is wrong with it."""
-
-    provider: Provider
-    account: Account
-    scope: str
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_A_TIME))
-
-    async def of(self, documents: Iterable[Document]) -> list[Entry | DocJobsError]:
-        return list(await asyncio.gather(*map(self._of, documents)))
-
-    async def _of(self, document: Document) -> Entry | DocJobsError:
-        async with self.turns:
-            return await anyio.to_thread.run_sync(self._read, document)
-
-    def _read(self, document: Document) -> Entry | DocJobsError:
+    def entry(document: Document) -> Entry | DocJobsError:
         try:
-            self.provider.check(document)
+            provider.check(document)
             return entry_for(
-                self.provider,
-                base_url=self.account.base_url,
-                tenant=self.account.tenant,
+                provider,
+                base_url=base_url,
+                tenant=tenant,
                 name=document.name,
                 sha256=document.sha256,
                 size=document.size,
                 url=document.url,
-                scope=self.scope,
+                scope=scope,
             )
         except DocJobsError as wrong:
             return wrong.about(document.name)
 
+    async def read(document: Document) -> Entry | DocJobsError:
+        async with slots:
+            return await anyio.to_thread.run_sync(entry, document)
 
-async def _records(ledger: Ledger, entries: Sequence[Entry]) -> dict[str, Record]:
-    """What the ledger knows, by key."""
-    keys = [entry.key for entry in entries]
-    return {record.key: record for record in await ledger.find(keys=keys, limit=max(1, len(keys)))}
+    entries = await asyncio.gather(*map(read, documents))
+    keys = [each.key for each in entries if isinstance(each, Entry)]
+    found = await ledger.find(keys=keys, limit=max(1, len(keys))) if ledger else []
+    budget = terms.budget or Budget()
+    planning = _Planning(terms, budget, {record.key: record for record in found})
+    planned = [await planning.plan(*each) for each in zip(documents, entries, strict=True)]
+    return Plan(tuple(planned), budget.price_per_page)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,13 +216,12 @@ class _Planning:
     terms: Terms
     budget: Budget
     records: Mapping[str, Record]
-    remembers: bool
     first: dict[str, str] = field(default_factory=dict)
 
     async def plan(self, document: Document, known: Entry | DocJobsError) -> PlannedDocument:
         if isinstance(known, DocJobsError):
             return PlannedDocument(document.name, Verdict.INVALID, reason=known.reason, note=str(known))
-        if self.remembers and known.key in self.first:
+        if known.key in self.first:
             same = f"the same content as {self.first[known.key]}"
             return PlannedDocument(document.name, Verdict.DUPLICATE, note=same)
         self.first[known.key] = document.name

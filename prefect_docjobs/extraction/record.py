@@ -127,7 +127,7 @@ class JobRecord:
         if record is None and to_fetch:
             record = await self._imported(ref)
         while record is not None and record.state is not State.FETCHED and not record.mine:
-            take_over = partial(ledger.take_over, record, as_new=False, token=secrets.token_hex(8))
+            take_over = partial(ledger.take_over, record, token=secrets.token_hex(8))
             taken = await retry_write(take_over, until=min(until, anyio.current_time() + ledger.wait))
             if taken is None and not to_fetch:
                 break

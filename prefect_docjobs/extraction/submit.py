@@ -183,7 +183,7 @@ class Submission:
         if record.ref is not None and (step is Step.USE or not hold):
             self._job.found(record, record.ref)
             return True
-        taken = await self._call.ledger.take_over(record, as_new=False)
+        taken = await self._call.ledger.take_over(record)
         if taken is None:
             return False  # another worker was faster
         if step is Step.RECONCILE or taken.ref is None:
@@ -303,7 +303,7 @@ class Submission:
             return False
         record = self.record
         if record is not None and record.mine and record.state is State.INTENDED and self._writing is None:
-            await self._write(partial(self._call.ledger.released, record))
+            await self._write(partial(self._call.ledger.delete_intent, record))
         return True
 
     def close(self) -> None:
@@ -360,9 +360,10 @@ class Submission:
             intent: Record | None = await ledger.claim(self._entry, token=token)
         elif before.mine and before.state is State.INTENDED:
             intent = await ledger.resume(before)
+        elif self._refused:
+            intent = await ledger.take_over(before, token=token)
         else:
-            again = not self._refused
-            intent = await ledger.take_over(before, as_new=again, entry=self._entry, token=token)
+            intent = await ledger.renew(before, self._entry, token=token)
         if intent is None or not intent.mine or intent.state is not State.INTENDED:
             raise ClaimLost(f"{self._document.name}: another worker was faster.")
         return intent

@@ -1,16 +1,16 @@
 """The flows that people deploy as they are, and what their own flows may share with them."""
 
-from prefect_docjobs.flows.announcing import announce_documents
-from prefect_docjobs.flows.comparing import compare_services
-from prefect_docjobs.flows.dead_letters import DeadLetter, read_dead_letters
-from prefect_docjobs.flows.deferred import extract_folder_deferred
-from prefect_docjobs.flows.folder import extract_folder
-from prefect_docjobs.flows.loading import load_documents
-from prefect_docjobs.flows.parameters import JobParameter, job_label
-from prefect_docjobs.flows.reconcile import reconcile_jobs
-from prefect_docjobs.flows.redrive import redrive_failures
-from prefect_docjobs.flows.reviewing import Decision, read_decisions, review_documents
-from prefect_docjobs.flows.watching import watch_jobs
+from prefect_docjobs.flows._output import DeadLetter, read_dead_letters
+from prefect_docjobs.flows._review import Decision, read_decisions
+from prefect_docjobs.flows._run import JobParameter, job_label
+from prefect_docjobs.flows.announce_documents import announce_documents
+from prefect_docjobs.flows.compare_services import compare_services
+from prefect_docjobs.flows.extract_folder import extract_folder
+from prefect_docjobs.flows.load_documents import load_documents
+from prefect_docjobs.flows.reconcile_jobs import reconcile_jobs
+from prefect_docjobs.flows.retry_run import retry_run
+from prefect_docjobs.flows.review_documents import review_documents
+from prefect_docjobs.flows.watch_jobs import watch_jobs
 
 __all__ = [
     "DeadLetter",
@@ -19,13 +19,12 @@ __all__ = [
     "announce_documents",
     "compare_services",
     "extract_folder",
-    "extract_folder_deferred",
     "job_label",
     "load_documents",
     "read_dead_letters",
     "read_decisions",
     "reconcile_jobs",
-    "redrive_failures",
+    "retry_run",
     "review_documents",
     "watch_jobs",
 ]

@@ -45,8 +45,7 @@ from prefect_docjobs.http.origin import is_proxied, normalize_base_url, path_of,
 from prefect_docjobs.http.pace import Pace, Paces
 from prefect_docjobs.http.refusals import never_connected, redirected, surely_refused, uncertain
 from prefect_docjobs.http.retries import Budget, Limits, counted, kind_of, may_repeat_read, may_repeat_submit
-from prefect_docjobs.telemetry import Telemetry, active
-from prefect_docjobs.telemetry.names import STATUS
+from prefect_docjobs.telemetry import STATUS, Telemetry, active
 
 if TYPE_CHECKING:
     from prefect_docjobs.http.lean import LeanReads

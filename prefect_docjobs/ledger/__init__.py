@@ -38,8 +38,8 @@ __all__ = [
 if TYPE_CHECKING:
     from prefect_docjobs.ledger.bodies import Bodies, FileBodies
     from prefect_docjobs.ledger.inbox import Account, Arrival, Inbox, Kept
+    from prefect_docjobs.ledger.ledger import Ledger
     from prefect_docjobs.ledger.pauses import Pause, Pauses
-    from prefect_docjobs.ledger.store import Ledger
     from prefect_docjobs.ledger.waits import Wait, Waits, WaitState
 else:
     _HOMES = {
@@ -49,7 +49,7 @@ else:
         "FileBodies": "bodies",
         "Inbox": "inbox",
         "Kept": "inbox",
-        "Ledger": "store",
+        "Ledger": "ledger",
         "Pause": "pauses",
         "Pauses": "pauses",
         "Wait": "waits",

@@ -11,6 +11,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -21,13 +22,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row
 
 from prefect_docjobs.ledger.bodies import INLINE, Bodies, compress, decompress
-from prefect_docjobs.ledger.changes import Deliver
 from prefect_docjobs.ledger.database import Database
-from prefect_docjobs.ledger.errors import LedgerUnavailable
+from prefect_docjobs.ledger.errors import ClaimLost, LedgerUnavailable
+from prefect_docjobs.ledger.jobs import Values, deliver
 from prefect_docjobs.ledger.records import Record, State
 from prefect_docjobs.ledger.rows import matching, record_of, select_records
 from prefect_docjobs.ledger.schema import MAX_ALIAS, jobs, now, pushes
-from prefect_docjobs.ledger.writes import Holder, Values, carry_out
 from prefect_docjobs.models import JobState, Problem
 
 OUT_OF_ORDER = 2000
@@ -121,13 +121,11 @@ class Inbox:
     Args:
         database: Of a migrated ledger.
         bodies: Where large results go, as for the ledger's own.
-        owner: Who writes results into records.
     """
 
-    def __init__(self, database: Database, bodies: Bodies | None, owner: str) -> None:
+    def __init__(self, database: Database, bodies: Bodies | None) -> None:
         self._database = database
         self._bodies = bodies
-        self._holder = Holder(owner, 0.0)
 
     async def keep(
         self,
@@ -174,7 +172,7 @@ class Inbox:
             return Kept(is_new=False)
         data = {} if body is None else {"body": await compress(body), "body_size": len(body)}
         push = await self._placed(_Push(account, row, data))
-        return await self._database.run(partial(_keep, push=push, holder=self._holder), writes=True)
+        return await self._database.run(partial(_keep, push=push), writes=True)
 
     async def newest(self, account: Account) -> int:
         """The greatest id of an account's pushes; 0 where there are none."""
@@ -268,25 +266,26 @@ def _knows(connection: Connection, digest: str) -> bool:
     return connection.execute(select(pushes.c.id).where(pushes.c.digest == digest)).first() is not None
 
 
-def _keep(connection: Connection, push: _Push, holder: Holder) -> Kept:
+def _keep(connection: Connection, push: _Push) -> Kept:
     records = _records(connection, push)
     delivers = push.brings_result and bool(records)
     row = {**push.row, **({"body": None, "body_size": None} if delivers else push.body_here)}
     if not connection.execute(_INSERT[connection.dialect.name], row).rowcount:
         return Kept(is_new=False)
     if delivers:
-        records = _deliver(connection, records, push.body, holder)
+        records = _deliver(connection, records, push.body)
     return Kept(is_new=True, record=records[-1] if records else None)
 
 
-def _deliver(
-    connection: Connection, records: Sequence[Record], body: Values, holder: Holder
-) -> Sequence[Record]:
+def _deliver(connection: Connection, records: Sequence[Record], body: Values) -> Sequence[Record]:
     """Write the result into the records of its job, those that have none."""
     place = body.get("body_place")
     news = {**body, "body": None if place else body["body"], "body_place": place, "content_type": _JSON}
-    changes = [Deliver(record, record.job_id or "", news) for record in records]
-    return [fate for fate in carry_out(connection, changes, holder) if isinstance(fate, Record)]
+    delivered: list[Record] = []
+    for record in records:
+        with suppress(ClaimLost):
+            delivered.append(deliver(connection, record, record.job_id or "", news))
+    return delivered
 
 
 def _records(connection: Connection, push: _Push) -> Sequence[Record]:

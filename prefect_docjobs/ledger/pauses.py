@@ -18,9 +18,9 @@ from sqlalchemy.engine import Row
 from prefect_docjobs.ledger.database import Database
 from prefect_docjobs.ledger.errors import LedgerUnavailable
 from prefect_docjobs.ledger.inbox import Account
+from prefect_docjobs.ledger.jobs import writable
 from prefect_docjobs.ledger.schema import jobs, now
 from prefect_docjobs.ledger.schema import pauses as table
-from prefect_docjobs.ledger.writes import writable
 
 FRESH = 1.0
 """Seconds for which what was read is used again."""

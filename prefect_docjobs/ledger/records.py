@@ -184,7 +184,7 @@ def next_step(
     | FAILED | `cancelled`, or no job is known | SUBMIT: nothing was bought, or it was given up |
     | FAILED | any other reason, with a job | WAIT: it is paid for, and may still be had |
 
-    A step on a record that is not mine begins with `Ledger.take_over`: `as_new=True` for SUBMIT, else False.
+    A step on a record that is not mine begins with `Ledger.renew` for SUBMIT, else with `Ledger.take_over`.
 
     Args:
         record: As it was read just now; its lease and its age are those of that moment.

@@ -31,10 +31,13 @@ _FACTS = tuple(
 _TIMES = ("intended_at", "submitted_at", "done_at", "fetched_at", "updated_at")
 
 
+RECORD_COLUMNS = (*(column for column in jobs.columns if column.name not in _UNREAD), now().label("now"))
+"""All that a record says; the result's body stays where it is."""
+
+
 def select_records() -> Select[Any]:
-    """All that a record tells; the result's body stays where it is."""
-    columns = [column for column in jobs.columns if column.name not in _UNREAD]
-    return select(*columns, now().label("now"))
+    """Rows for `record_of`."""
+    return select(*RECORD_COLUMNS)
 
 
 def record_of(row: Row[Any], *, mine: bool = False) -> Record:

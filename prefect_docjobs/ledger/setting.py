@@ -14,7 +14,7 @@ from prefect_docjobs.ledger.errors import LedgerUnavailable
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger.bodies import Bodies
-    from prefect_docjobs.ledger.store import Ledger
+    from prefect_docjobs.ledger.ledger import Ledger
 
 LEASE = 60.0
 """Seconds after which the work of a process that died may be taken over."""
@@ -58,10 +58,10 @@ def _seconds(name: str, default: float, *, least: float) -> float:
 
 
 @asynccontextmanager
-async def open_ledger(
-    bodies: Bodies | None = None, readable: Sequence[Bodies] = ()
-) -> AsyncIterator[Ledger | None]:
-    """The ledger of this process's settings, opened for the running loop; None where there is none.
+async def open_ledger(bodies: Bodies | None = None, readable: Sequence[Bodies] = ()) -> AsyncIterator[Ledger]:
+    """The ledger of this process's settings, opened for the running loop.
+
+    Where it is switched off, it is one in memory: nobody else sees it, and it ends with the context.
 
     Args:
         bodies: Where large results go; see `Ledger`.
@@ -71,13 +71,13 @@ async def open_ledger(
         ConfigurationError: The settings are wrong.
         LedgerUnavailable: It cannot be opened.
     """
-    where = address()
-    if where is None:
-        yield None
-        return
-    from prefect_docjobs.ledger.store import Ledger  # importing SQLAlchemy takes 0.2 s
+    from prefect_docjobs.ledger.ledger import Ledger  # importing SQLAlchemy takes 0.2 s
 
+    where = address()
     async with AsyncExitStack() as stack:
+        if where is None:
+            yield await stack.enter_async_context(Ledger(None))
+            return
         ledger = Ledger(where, lease=lease(), wait=claim_wait(), bodies=bodies, readable=readable)
         yield await _opened(ledger, where, stack)
 

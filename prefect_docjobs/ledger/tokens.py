@@ -16,9 +16,9 @@ from sqlalchemy import ColumnElement, Connection, Float, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from prefect_docjobs.ledger.database import Database
+from prefect_docjobs.ledger.jobs import Values
 from prefect_docjobs.ledger.schema import now
 from prefect_docjobs.ledger.schema import tokens as table
-from prefect_docjobs.ledger.writes import Values
 
 
 @dataclass(frozen=True, slots=True)

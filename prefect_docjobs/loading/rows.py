@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import MappingProxyType
 
-from prefect_docjobs.loading.columns import Found, Path, Row
-from prefect_docjobs.loading.kinds import Kind, Typed, as_text, in_utc, storable, typed
+from prefect_docjobs.loading.columns import (
+    DOCUMENTS,
+    FIELDS,
+    FILES,
+    LINE_ITEMS,
+    Found,
+    Kind,
+    Path,
+    Row,
+    Typed,
+    as_text,
+    in_utc,
+    storable,
+    typed,
+)
 from prefect_docjobs.loading.sources import SourceFile
-from prefect_docjobs.loading.tables import DOCUMENTS, FIELDS, FILES, LINE_ITEMS
 from prefect_docjobs.models import Field, Outcome
 from prefect_docjobs.models.escapes import escaped
 
 _BIGINT = range(-(2**63), 2**63)
-_WRITTEN_AT: Mapping[str, str] = MappingProxyType({DOCUMENTS: "loaded_at", FILES: "seen_at"})
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class JobIdentity:
         key: `provider/product/` and a hash of the account and all settings; the column `job`.
         block: What people call the job.
         provider: Registry name of the service.
-        product: What is asked for.
+        product: What is extracted.
         tenant: Whose account it is.
     """
 
@@ -52,6 +62,19 @@ class Chunk:
         default_factory=lambda: {name: [] for name in (DOCUMENTS, FIELDS, LINE_ITEMS, FILES)}
     )
 
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> Chunk:
+        """The rows of outcomes for an export: of their files only the names are known."""
+        chunk = cls(JobIdentity("", "", "", "", ""))
+        for outcome in outcomes:
+            ref, name = outcome.ref, outcome.document
+            if ref:
+                key = f"{ref.provider}/{ref.product}"
+                chunk.job = JobIdentity(key, "", ref.provider, ref.product, ref.tenant)
+            sha256 = (ref and ref.document_sha256) or source_sha256(name)
+            chunk.add_document(sha256, SourceFile(name, name, name, None, None, ""), outcome)
+        return chunk
+
     @property
     def hashes(self) -> list[str]:
         """The documents whose rows are replaced."""
@@ -62,26 +85,33 @@ class Chunk:
         """The files whose rows are replaced, by the SHA-256 of their addresses."""
         return [str(found.fixed["source_sha256"]) for found in self.tables[FILES]]
 
-    def written(self, at: datetime) -> Mapping[str, Sequence[Found]]:
-        """The rows, by table, with the moment of their transaction: extraction may have taken hours."""
-        moment = in_utc(at)
-        return {
-            name: [replace(row, fixed={**row.fixed, _WRITTEN_AT[name]: moment}) for row in rows]
-            if name in _WRITTEN_AT
-            else rows
-            for name, rows in self.tables.items()
-        }
+    def rows(self, table: str, at: datetime) -> Sequence[Found]:
+        """The rows of a table, with the moment of their transaction: extraction may have taken hours."""
+        column = {DOCUMENTS: "loaded_at", FILES: "seen_at"}.get(table)
+        stamp: Row = {column: in_utc(at)} if column else {}
+        return [replace(row, fixed={**row.fixed, **stamp}) for row in self.tables[table]]
 
     def add_document(self, sha256: str, file: SourceFile, outcome: Outcome) -> None:
         """Add the rows of one document."""
         key: Row = {"sha256": sha256, "job": self.job.key}
-        found = outcome.result.fields if outcome.result else {}
-        head = {**key, **self._of_file(file), **_of_outcome(outcome)}
-        self.tables[DOCUMENTS].append(Found(head, dict(_cells(found))))
-        self.tables[FIELDS].extend(Found({**key, **row}) for row in _field_rows(found))
+        of_file: Row = {
+            "document": printable(file.name),
+            "source": printable(file.source),
+            "size": file.size,
+            "block": storable(self.job.block),
+            "provider": self.job.provider,
+            "product": storable(self.job.product),
+            "tenant": storable(self.job.tenant),
+        }
+        fields = outcome.result.fields if outcome.result else {}
+        self.tables[DOCUMENTS].append(Found({**key, **of_file, **_of_outcome(outcome)}, dict(_cells(fields))))
+        self.tables[FIELDS].extend(
+            Found({**key, "position": position, "path": storable(path), **_of_value(leaf)})
+            for position, (path, leaf) in enumerate(_leaves(fields))
+        )
         self.tables[LINE_ITEMS].extend(
             Found({**key, "position": position, "list": storable(path), "index": index}, cells)
-            for position, (path, index, cells) in enumerate(_line_items(found))
+            for position, (path, index, cells) in enumerate(_line_items(fields))
         )
 
     def add_file(self, file: SourceFile, sha256: str | None, error: str | None = None) -> None:
@@ -97,17 +127,6 @@ class Chunk:
             "error": as_text(error),
         }
         self.tables[FILES].append(Found(row))
-
-    def _of_file(self, file: SourceFile) -> Row:
-        return {
-            "document": printable(file.name),
-            "source": printable(file.source),
-            "size": file.size,
-            "block": storable(self.job.block),
-            "provider": self.job.provider,
-            "product": storable(self.job.product),
-            "tenant": storable(self.job.tenant),
-        }
 
 
 def source_sha256(source: str) -> str:
@@ -136,43 +155,8 @@ def _of_outcome(outcome: Outcome) -> Row:
     }
 
 
-def _cells(fields: Mapping[str, Field], prefix: Path = ()) -> Iterator[tuple[Path, Typed]]:
-    """The values of an object that are columns: all but lists of objects, and what is empty."""
-    for name, child in fields.items():
-        path = (*prefix, name)
-        if child.fields is not None:
-            yield from _cells(child.fields, path)
-        elif child.items is None:
-            if cell := typed(child.value):
-                yield path, cell
-        elif child.items and not any(item.fields is not None for item in child.items):
-            yield path, Typed(Kind.TEXT, as_text(child.value))
-
-
-def _field_rows(fields: Mapping[str, Field]) -> Iterator[Row]:
-    for position, (path, leaf) in enumerate(_leaves(fields)):
-        yield {"position": position, "path": storable(path), **_value_row(leaf)}
-
-
-def _leaves(fields: Mapping[str, Field], prefix: str = "") -> Iterator[tuple[str, Field]]:
-    """Every value with its way down, such as `line_items.0.amount`; of empty objects and lists themselves."""
-    for name, child in fields.items():
-        yield from _leaves_of(child, f"{prefix}{name}")
-
-
-def _leaves_of(child: Field, path: str) -> Iterator[tuple[str, Field]]:
-    if child.fields:
-        yield from _leaves(child.fields, f"{path}.")
-    elif child.items:
-        for index, item in enumerate(child.items):
-            yield from _leaves_of(item, f"{path}.{index}")
-    else:
-        yield path, child
-
-
-def _value_row(leaf: Field) -> Row:
-    value = leaf.value
-    cell = typed(value)
+def _of_value(leaf: Field) -> Row:
+    value, cell = leaf.value, typed(leaf.value)
     row: Row = {
         "kind": "empty" if cell is None or value in ([], {}) else str(cell.kind),
         "value_text": as_text(value),
@@ -191,18 +175,39 @@ def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value in _BIGINT else None
 
 
+def _cells(fields: Mapping[str, Field], prefix: Path = ()) -> Iterator[tuple[Path, Typed]]:
+    """The values of an object that are columns: all but lists of objects, and what is empty."""
+    for name, child in fields.items():
+        path = (*prefix, name)
+        if child.fields is not None:
+            yield from _cells(child.fields, path)
+        elif child.items is None:
+            if cell := typed(child.value):
+                yield path, cell
+        elif child.items and not any(item.fields is not None for item in child.items):
+            yield path, Typed(Kind.TEXT, as_text(child.value))
+
+
+def _leaves(fields: Mapping[str, Field], prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """Every value with its path, such as `line_items.0.amount`; empty objects and lists themselves."""
+    for name, child in fields.items():
+        path = f"{prefix}{name}"
+        if child.fields:
+            yield from _leaves(child.fields, f"{path}.")
+        elif child.items:
+            yield from _leaves({str(index): item for index, item in enumerate(child.items)}, f"{path}.")
+        else:
+            yield path, child
+
+
 def _line_items(
     fields: Mapping[str, Field], prefix: str = ""
 ) -> Iterator[tuple[str, int, Mapping[Path, Typed]]]:
-    """Each element of each list of objects: the list's way down, its index, its values."""
+    """Each element of each list of objects: the list's path, its index, its values."""
     for name, child in fields.items():
         path = f"{prefix}{name}"
         yield from _line_items(child.fields or {}, f"{path}.")
-        yield from _of_list(child.items or (), path)
-
-
-def _of_list(items: Sequence[Field], path: str) -> Iterator[tuple[str, int, Mapping[Path, Typed]]]:
-    for index, item in enumerate(items):
-        if item.fields is not None:
-            yield path, index, dict(_cells(item.fields))
-            yield from _line_items(item.fields, f"{path}.{index}.")
+        for index, item in enumerate(child.items or ()):
+            if item.fields is not None:
+                yield path, index, dict(_cells(item.fields))
+                yield from _line_items(item.fields, f"{path}.{index}.")

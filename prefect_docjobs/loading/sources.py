@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument
-from prefect_docjobs.loading.kinds import in_utc
+from prefect_docjobs.loading.columns import in_utc
 from prefect_docjobs.models import Document
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class SourceFile:
         path: The same, as its file system calls it.
         name: Its path inside the folder.
         size: Bytes.
-        modified_at: When it was last changed (UTC, without a zone), where the file system knows.
+        modified_at: When it was last changed (UTC, without a zone), where the file system says.
         version: Changes whenever the file does: a hash of its ETag, times and size.
     """
 
@@ -82,6 +84,8 @@ class SourceFolder:
         except (ImportError, ValueError) as problem:
             raise ConfigurationError(f"folder: {address} cannot be read: {problem}") from None
         self._root = self._root.rstrip("/") or "/"
+        protocol = self._files.protocol
+        self._is_local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
 
     @property
     def address(self) -> str:
@@ -105,8 +109,11 @@ class SourceFolder:
         try:
             self._files.invalidate_cache()
             found = self._files.find(self._root, maxdepth=None if recursive else 1, detail=True)
-            is_there = bool(found) or self._exists()
-            is_file = self._root in found and not self._is_marker(found[self._root])
+            # Of an object storage it is enough that the bucket is there.
+            place = self._root if self._is_local else self._root.lstrip("/").partition("/")[0]
+            is_there = bool(found) or bool(self._files.isdir(place))
+            # An empty object stands for a folder in an object storage.
+            is_file = self._root in found and (self._is_local or bool(found[self._root].get("size")))
             files = sorted(self._matching(found, pattern), key=lambda file: file.name)
         except Exception as problem:  # noqa: BLE001 (each storage has errors of its own)
             raise InvalidDocument(f"Folder {self._root} cannot be listed: {problem}") from None
@@ -115,47 +122,31 @@ class SourceFolder:
             raise InvalidDocument(f"Folder {self._root} {what}. Give the folder that holds the documents.")
         return files
 
-    def _is_marker(self, facts: Mapping[str, Any]) -> bool:
-        """Whether it is the empty object that stands for a folder in an object storage."""
-        return "file" not in protocols(self._files) and not facts.get("size")
-
-    def _exists(self) -> bool:
-        """Whether it is empty, not missing. In an object storage it is enough that the bucket is there."""
-        is_local = "file" in protocols(self._files)
-        return bool(self._files.isdir(self._root if is_local else self._root.lstrip("/").partition("/")[0]))
-
     def _matching(self, found: Mapping[str, Mapping[str, Any]], pattern: str) -> Iterator[SourceFile]:
         for path, facts in found.items():
             name = path[len(self._root) :].lstrip("/")
             is_hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
             if is_hidden or not PurePosixPath(name).match(pattern):
                 continue
-            of_file = self._followed(path, facts)
-            if of_file.get("type") == "file":
-                yield self._source_file(path, name, of_file)
-
-    def _followed(self, path: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Those of the file that a link leads to; a disk's listing has the link's own time and number."""
-        if facts.get("islink"):
-            with suppress(FileNotFoundError):  # gone since
-                if Path(path).is_file():
-                    return dict(self._files.info(path))
-        return facts
-
-    def _source_file(self, path: str, name: str, facts: Mapping[str, Any]) -> SourceFile:
-        version = "|".join(f"{fact}={facts[fact]}" for fact in _VERSION if facts.get(fact) is not None)
-        return SourceFile(
-            source=str(self._files.unstrip_protocol(path)),
-            path=path,
-            name=name,
-            size=facts.get("size"),
-            modified_at=next(filter(None, (_moment(facts.get(fact)) for fact in _MODIFIED)), None),
-            version=hashlib.sha256(version.encode()).hexdigest()[:32],
-        )
+            if facts.get("islink"):  # a disk's listing has the link's own time and number
+                with suppress(FileNotFoundError):  # gone since
+                    facts = self._files.info(path) if Path(path).is_file() else facts  # noqa: PLW2901
+            if facts.get("type") == "file":
+                version = "|".join(
+                    f"{fact}={facts[fact]}" for fact in _VERSION if facts.get(fact) is not None
+                )
+                yield SourceFile(
+                    source=str(self._files.unstrip_protocol(path)),
+                    path=path,
+                    name=name,
+                    size=facts.get("size"),
+                    modified_at=next(filter(None, (_moment(facts.get(fact)) for fact in _MODIFIED)), None),
+                    version=hashlib.sha256(version.encode()).hexdigest()[:32],
+                )
 
     def document(self, file: SourceFile) -> Document | None:
         """A file on a disk of this machine, not read yet; None for one that would have to be fetched."""
-        return Document.from_path(file.path, name=file.name) if "file" in protocols(self._files) else None
+        return Document.from_path(file.path, name=file.name) if self._is_local else None
 
     def fetch(self, file: SourceFile, into: Path) -> Fetched:
         """Read a file once: what is on this machine stays where it is, all else is copied to `into`.
@@ -163,17 +154,15 @@ class SourceFolder:
         Nothing raises: what cannot be read is an error of this file alone.
         """
         try:
-            here = Path(file.path) if "file" in protocols(self._files) else self._copied(file, into)
+            here = Path(file.path)
+            if not self._is_local:
+                here = into / f"{file.version}-{hashlib.sha256(file.source.encode()).hexdigest()[:16]}"
+                self._files.get_file(file.path, str(here))
             document = Document.from_path(here, name=file.name)
             document.check()
             return Fetched(file, document, document.sha256)
         except Exception as problem:  # noqa: BLE001 (each storage has errors of its own)
             return Fetched(file, error=f"{problem}" or type(problem).__name__)
-
-    def _copied(self, file: SourceFile, into: Path) -> Path:
-        copy = into / f"{file.version}-{hashlib.sha256(file.source.encode()).hexdigest()[:16]}"
-        self._files.get_file(file.path, str(copy))
-        return copy
 
 
 def refuse_password(address: str, parameter: str) -> None:
@@ -190,10 +179,13 @@ def refuse_password(address: str, parameter: str) -> None:
         )
 
 
-def protocols(files: AbstractFileSystem) -> tuple[str, ...]:
-    """The names that a file system has in URLs; `file` is among those of the disks of this machine."""
-    protocol = files.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+def public_address(place: str) -> str:
+    """An address without user, password and options, which are no part of what it is; a path as it is."""
+    scheme, is_address, rest = place.partition("://")
+    if not is_address:
+        return place
+    host, slash, path = rest.partition("?")[0].rstrip("/").partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _moment(value: object) -> datetime | None:
@@ -205,3 +197,24 @@ def _moment(value: object) -> datetime | None:
         except ValueError:
             return None
     return in_utc(value) if isinstance(value, datetime) else None
+
+
+class LocalPaths:
+    """Paths on this machine without links. A folder is resolved once, a file's own link each time."""
+
+    def __init__(self) -> None:
+        self._folder = lru_cache(maxsize=1024)(os.path.realpath)
+
+    def of(self, place: str | Path) -> tuple[Path, ...]:
+        """Where a file is and, of a link, where it leads to; it need not exist.
+
+        Args:
+            place: A path, or an address such as `SourceFile.source`; of one elsewhere there is nothing.
+        """
+        if isinstance(place, str):
+            if not place.startswith("file://"):
+                return ()
+            place = Path(place.removeprefix("file://"))
+        is_up = place.name == ".."  # as in the address of the folder `..`
+        path = Path(self._folder(place)) if is_up else Path(self._folder(place.parent), place.name)
+        return (path, Path(os.path.realpath(path))) if path.is_symlink() else (path,)

@@ -1,4 +1,4 @@
-"""What a destination must be able to do."""
+"""What a destination can do, and what it knows of earlier loads."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from typing import Protocol, TypeAlias
 
 from pydantic import ValidationError
 
-from prefect_docjobs.errors import ConfigurationError, Reason
+from prefect_docjobs.errors import DocJobsError, Reason
 from prefect_docjobs.loading.rows import Chunk
-from prefect_docjobs.loading.tables import KEYS
 from prefect_docjobs.models import JobRef, Outcome, Phase
 
 Clock: TypeAlias = Callable[[], datetime]
-"""Tells what time it is, with a zone."""
+"""Gives the time, with a zone."""
 
 
 def now() -> datetime:
-    """What the clock of this machine says, in UTC."""
+    """The time of this machine's clock, in UTC."""
     return datetime.now(timezone.utc)
+
+
+class DestinationUnavailable(DocJobsError):
+    """The destination cannot be reached, read or written, or others hold it. Nothing is half written."""
+
+    reason = Reason.UNAVAILABLE
 
 
 @dataclass(frozen=True)
@@ -43,26 +48,22 @@ class Loaded:
 
     def outcome(self) -> Outcome:
         """The row as the outcome that it was made of, without the result."""
+        try:
+            ref = JobRef.model_validate_json(self.ref) if self.ref else None
+        except ValidationError:  # the table is in other people's hands
+            ref = None
         return Outcome(
             document=self.document,
-            ref=_ref(self.ref),
+            ref=ref,
             phase=Phase(self.phase),
             reason=Reason(self.reason) if self.reason else None,
             error=self.error,
         )
 
 
-def _ref(text: str | None) -> JobRef | None:
-    """The ref; None where somebody has changed it to something else."""
-    try:
-        return JobRef.model_validate_json(text) if text else None
-    except ValidationError:
-        return None
-
-
 @dataclass(frozen=True)
 class Seen:
-    """A file that was looked at before.
+    """A file that an earlier load has read.
 
     Attributes:
         version: What it was then, see `SourceFile`.
@@ -76,25 +77,29 @@ class Seen:
 
 
 class Store(Protocol):
-    """Where rows go. Each method is one transaction; two loads at once wait for each other.
+    """Where rows go. Each load of a chunk is there as a whole or not at all.
 
-    All raise `DestinationUnavailable` when the destination does not let them, and `ConfigurationError` when
-    it is none of ours.
+    All methods raise `DestinationUnavailable` when the destination cannot be used, and `ConfigurationError`
+    when another program has made it.
     """
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: an absolute path or an address, without user, password and options."""
 
     def owns(self, source: str) -> bool:
         """Whether a file, by its `SourceFile.source`, is one that rows are kept in, and no document.
 
-        Such a file may be in the folder with the documents. Links and relative paths are followed. An address
-        of a folder, such as `SourceFolder.address`, is asked about likewise: of one that is owned no file is
-        a document.
+        Such a file may be in the folder with the documents. Links and relative paths are followed. The
+        address of a folder, such as `SourceFolder.address`, is also taken: of one that is owned no file is a
+        document.
         """
 
     async def prepare(self) -> None:
         """Make what is missing, so that what cannot be written to is known before anything is paid."""
 
     async def seen(self, job: str, address: str) -> Mapping[str, Seen]:
-        """The files that a job has looked at, by `source_sha256`; their addresses begin with `address`."""
+        """The files that a job has read, by `source_sha256`; their addresses begin with `address`."""
 
     async def loaded(self, job: str, hashes: Sequence[str]) -> Mapping[str, Loaded]:
         """What there is of these contents for a job, by SHA-256."""
@@ -105,12 +110,3 @@ class Store(Protocol):
         `loaded_at` and `seen_at` are read from the clock when no other load can be between them and the
         commit: who commits later has the later ones, as far as the clocks of the loads' machines agree.
         """
-
-
-def check_ours(where: str, name: str, columns: Mapping[str, object]) -> None:
-    """Raise `ConfigurationError` for a table of the same name that is somebody else's."""
-    missing = [column for column in KEYS[name] if column not in columns]
-    if missing:
-        raise ConfigurationError(
-            f"{where} is no table of this flow: it has no {' and '.join(missing)}. Give another schema."
-        )

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator
 from pydantic_core import SchemaSerializer, core_schema
@@ -33,6 +33,39 @@ class Phase(str, Enum):
         return self.value
 
 
+Billed: TypeAlias = Literal["no", "maybe", "yes"]
+"""Whether a job costs money: a service may bill what failed, and what may have been accepted."""
+
+
+class Attempt(Frozen):
+    """What became of a document at one of several jobs.
+
+    Attributes:
+        job: The job's label.
+        reason: Why there is no result; None where there is one.
+        error: The same as a sentence.
+        doubts: Fields of the result that are not good enough, with what is wrong.
+        billed: Whether it costs money.
+        ref: The job at the service, where there is one.
+        seconds: It took.
+    """
+
+    job: str
+    reason: Reason | None = None
+    error: str | None = None
+    doubts: tuple[str, ...] = ()
+    billed: Billed = "yes"
+    ref: JobRef | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        """Such as `mindee-job/invoices: timeout, billed`, or `numind-job/invoices: succeeded`."""
+        what = str(self.reason or "succeeded")
+        quality = f" with doubts ({', '.join(self.doubts)})" if self.doubts else ""
+        bill = {"no": "", "maybe": ", perhaps billed", "yes": ", billed"}[self.billed]
+        return f"{self.job}: {what}{quality}{bill if self.reason or self.doubts else ''}"
+
+
 class Outcome(Frozen):
     """One document of a batch: how far it came, and its result or the reason why there is none.
 
@@ -45,6 +78,7 @@ class Outcome(Frozen):
         error: A sentence for a person, or None.
         seconds: From the start of the submit to the end of this outcome.
         reused: Nothing was bought for it by this call: the ledger knew the job, or the result itself.
+        tried: The jobs that were tried, in order, where there were several.
     """
 
     document: str
@@ -56,6 +90,7 @@ class Outcome(Frozen):
     error: str | None = None
     seconds: float | None = None
     reused: bool = False
+    tried: tuple[Attempt, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -76,7 +111,7 @@ class Outcome(Frozen):
     def row(self) -> dict[str, Any]:
         """One flat row: the document, its job, its state, then the fields of its result."""
         ref = self.ref
-        head = {
+        head: dict[str, Any] = {
             "document": self.document,
             "provider": ref.provider if ref else None,
             "product": ref.product if ref else None,
@@ -87,6 +122,8 @@ class Outcome(Frozen):
             "error": self.error,
             "seconds": self.seconds,
         }
+        if self.tried:
+            head["tried"] = [str(attempt) for attempt in self.tried]
         return joined(head, self.result.row() if self.result else {})
 
 

@@ -124,15 +124,8 @@ class JobRow:
 
     def status(self, ref: JobRef, seen_at: datetime) -> JobStatus:
         """The row as an observation of the job that `ref` names."""
-        return JobStatus(
-            ref=ref,
-            state=self.state,
-            raw_state=self.raw_state,
-            error=self.error,
-            expired=self.expired,
-            took=self.took,
-            seen_at=seen_at,
-        )
+        facts = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "created_at"}
+        return JobStatus(ref=ref, seen_at=seen_at, **facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,7 +454,7 @@ class Provider(ABC):
     @classmethod
     @contextmanager
     def reading(cls, answer: Answer) -> Iterator[None]:
-        """Turn whatever goes wrong while an answer is read into `Unreadable`."""
+        """Turn everything that goes wrong while an answer is read into `Unreadable`."""
         try:
             yield
         except ServiceError as error:

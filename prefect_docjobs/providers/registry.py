@@ -87,7 +87,7 @@ def _loaded(entry: EntryPoint) -> type[Provider]:
     where = f"The provider {entry.name!r} of {_package_of(entry)} ({entry.value}) cannot be used"
     try:
         found = entry.load()
-    except Exception as problem:  # whatever a module of another package raises
+    except Exception as problem:  # a module of another package may raise anything
         raise ConfigurationError(f"{where}: {type(problem).__name__}: {problem}") from problem
     if not (isinstance(found, type) and issubclass(found, Provider)):
         raise ConfigurationError(f"{where}: it is not a subclass of Provider.")

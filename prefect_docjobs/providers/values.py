@@ -2,7 +2,7 @@
 
 Strict ones (`text_of`, `object_of`, `list_of`) raise ValueError, which `Provider.reading` turns into
 `Unreadable`: for what an answer cannot do without. All others are tolerant: None, or nothing, stands for
-whatever is not the documented kind, so that one odd value never costs the rest of an answer.
+a value that is not of the documented kind, so that one odd value does not cost the rest of an answer.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from prefect_docjobs.errors import ConfigurationError, Unreadable
-from prefect_docjobs.http import Answer
+from prefect_docjobs.errors import ConfigurationError, QuotaExceeded, ServiceError, Unreadable
+from prefect_docjobs.http import Answer, error_for
 from prefect_docjobs.models import TextBlock
 
 MAX_ID = 512
@@ -94,7 +94,7 @@ def segment(value: str) -> str:
 
 
 def check_job_id(job_id: str) -> None:
-    """Raise `Unreadable` for an id that cannot be stored or asked for."""
+    """Raise `Unreadable` for an id that cannot be stored or be part of a path."""
     try:
         segment(job_id)
     except ValueError:
@@ -151,7 +151,7 @@ def text(value: object) -> str | None:
 
 
 def usable_id(value: object) -> str | None:
-    """An id that can be stored and asked for; None for anything else."""
+    """An id that can be stored and be part of a path; None for anything else."""
     found = text(value)
     try:
         return found if found is not None and segment(found) else None
@@ -249,6 +249,13 @@ def unmarked(piece: str, kind: str) -> str:
 # -------------------------------------------------------------------------------------------------- errors
 
 
+def typed_error(answer: Answer, message: str, *, quota: bool = False, **facts: Any) -> ServiceError:
+    """The error for an answer outside 2xx by its HTTP status, or `QuotaExceeded`, which is not retried."""
+    if quota:
+        return QuotaExceeded(message, status=answer.status, request_id=answer.request_id, **facts)
+    return error_for(answer, message, **facts)
+
+
 def one_line(words: str | None, longest: int = _LONGEST_MESSAGE) -> str | None:
     """`words` on one line of at most `longest` characters, an ellipsis for the rest; None for nothing."""
     line = " ".join((words or "").lstrip()[: 4 * longest].split())
@@ -268,7 +275,7 @@ def excerpt(answer: Answer) -> str | None:
 
 
 def no_reason(answer: Answer) -> str:
-    """What to tell of an answer that says nothing to a person: gateways answer with pages of their own."""
+    """A sentence for an answer without a message for people, such as the page of a gateway."""
     if _is_html(answer):
         how = "with an HTML page"
     else:

@@ -1,39 +1,214 @@
 """The simulator without HTTP: documents come in, jobs pass through their states, results come out.
 
-A service half (``mindee.py``, ``numind.py``, …) uses it like this::
+A service uses it like this::
 
     job = backend.submit("mindee", "extraction", Source.from_bytes(data, "acme.pdf"), options={"alias": None})
-    job = backend.find("mindee", job_id)            # None: unknown, or too young (not_found_after_submit)
-    phase = backend.observe(job)                    # a status request: counted, and "first seen done" noted
-    read = backend.fetch(job)                       # a result request: counted; None when it was used up
+    job = backend.find("mindee", job_id)          # None: unknown, or too young (not_found_after_submit)
+    phase = backend.observe(job)                  # a status request: counted, and "first seen done" noted
+    read = backend.fetch(job)                     # a result request: counted; None when it was used up
 
-Nothing runs in the background: a job's fate is planned at its submit and its state read off the clock.
+Nothing runs in the background: how a job ends is drawn at its submit, and its state is read off the clock.
 Times are seconds on an injectable clock, so that tests can jump; ``wall`` turns them into dates.
 Every method costs O(1), but for ``page`` (the length of the page) and ``report`` (all jobs).
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import time
 import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from enum import Enum
+from typing import Any, Literal
 
-from prefect_docjobs.simulator.hazards import Hazards
-from prefect_docjobs.simulator.jobs import Channel, Failure, Job, Phase, Source
-from prefect_docjobs.simulator.reading import DocumentRead, UnreadableDocument, read_document
+from prefect_docjobs.simulator.reading.document import DocumentRead, read_document
+from prefect_docjobs.simulator.reading.pages import UnreadableDocument
 from prefect_docjobs.simulator.settings import Settings
 from prefect_docjobs.simulator.stats import Stats, summary
 
-__all__ = ["Backend", "Channel", "Failure", "Job", "Phase", "Settings", "Source"]
+Channel = Literal["poll", "list", "stream", "push"]
+"""How a client learned of a job's state."""
 
 _READS_KEPT = 256
+
+
+class Phase(Enum):
+    """The state of a job in the simulator's own words; each service translates them into its own."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended."""
+        return self not in {Phase.QUEUED, Phase.PROCESSING}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The document of one submit: its bytes, or a URL that is never downloaded.
+
+    Attributes:
+        name: File name as the service would show it.
+        data: The bytes; None for a URL that the simulator's table of documents does not hold.
+        url: The URL; None for a document that came with the request.
+        sha256: SHA-256 (hex) of the bytes; None without bytes.
+    """
+
+    name: str
+    data: bytes | None
+    url: str | None
+    sha256: str | None
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str) -> Source:
+        """A document that came with the request."""
+        return cls(name, data, None, hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def from_url(cls, url: str, name: str | None = None) -> Source:
+        """A document that the request only pointed to; its name is the end of the URL's path."""
+        tail = url.split("?", 1)[0].split("#", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+        return cls(name or tail, None, url, None)
+
+    def holding(self, data: bytes) -> Source:
+        """The same source with these bytes."""
+        return Source(self.name, data, self.url, self.sha256 or hashlib.sha256(data).hexdigest())
+
+    @property
+    def content(self) -> str:
+        """What the document is counted by: its URL if it came as one, else the SHA-256 of its bytes."""
+        return self.url or self.sha256 or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job fails.
+
+    Attributes:
+        reason: ``chance`` (the setting ``failed_share``), ``unreadable`` (the document itself) or
+            ``unknown_url`` (a URL that the table of documents does not hold).
+        detail: A sentence for people.
+    """
+
+    reason: Literal["chance", "unreadable", "unknown_url"]
+    detail: str
+
+
 _CHANCE = Failure("chance", "The document could not be processed.")
 _UNKNOWN_URL = Failure("unknown_url", "The document could not be downloaded from its URL.")
+
+
+@dataclass(slots=True)
+class Push:
+    """One webhook of a job as it went.
+
+    Attributes:
+        id: The webhook's id.
+        called_at: When it was first called, on the simulator's clock.
+        attempts: Calls made.
+        status_code: The receiver's last answer; None when it could not be reached.
+    """
+
+    id: str
+    called_at: float
+    attempts: int
+    status_code: int | None
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the receiver answered 2xx."""
+        return self.status_code is not None and 200 <= self.status_code < 300
+
+
+@dataclass(slots=True)
+class Job:
+    """One submitted document and how its job goes. All times are seconds on the simulator's clock.
+
+    Attributes:
+        id: A random UUID4, as text.
+        result_id: Another random UUID4, for services whose result has an id of its own.
+        service: Name of the service, such as ``mindee``.
+        product: The service's product or route family, such as ``extraction``.
+        source: The document.
+        options: What the service keeps of the request, in the service's own form.
+        index: How often this content was submitted to this product before (0 for the first time).
+        created_at: When it was submitted.
+        starts_at: When it leaves the queue.
+        ends_at: When it ends; infinite for a stuck job.
+        failure: Why it will fail, None when it will succeed.
+        cancelled_at: When it was cancelled.
+        polls: Status requests for this job alone.
+        observations: Times that it was shown in a list or on a stream.
+        fetches: Times that its result was given out.
+        seen_done_at: When its end was first reported to a client.
+        seen_done_by: By which channel.
+        pushes: Webhooks called for it, in order.
+    """
+
+    id: str
+    result_id: str
+    service: str
+    product: str
+    source: Source
+    options: Any
+    index: int
+    created_at: float
+    starts_at: float
+    ends_at: float
+    failure: Failure | None
+    cancelled_at: float | None = None
+    polls: int = 0
+    observations: int = 0
+    fetches: int = 0
+    seen_done_at: float | None = None
+    seen_done_by: Channel | None = None
+    pushes: list[Push] = field(default_factory=list)
+
+    def phase(self, now: float) -> Phase:
+        """The job's state at a time; reading it does not count as an observation."""
+        if self.cancelled_at is not None and self.cancelled_at <= now:
+            return Phase.CANCELLED
+        if now < self.starts_at:
+            return Phase.QUEUED
+        if now < self.ends_at:
+            return Phase.PROCESSING
+        return Phase.FAILED if self.failure else Phase.SUCCEEDED
+
+    def ended_at(self, now: float) -> float | None:
+        """When the job ended, None while it has not."""
+        if not self.phase(now).is_terminal:
+            return None
+        return self.ends_at if self.cancelled_at is None else self.cancelled_at
+
+    def started_at(self, now: float) -> float | None:
+        """When processing began, None while it has not."""
+        return self.starts_at if self.starts_at <= now else None
+
+    def updated_at(self, now: float) -> float:
+        """When the job's state last changed."""
+        changes = (self.ended_at(now), self.started_at(now))
+        return next((at for at in changes if at is not None), self.created_at)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the job stays in processing for ever."""
+        return math.isinf(self.ends_at)
+
+    @property
+    def detection_latency(self) -> float | None:
+        """Seconds from the job's end until it was first reported to a client; None before that."""
+        if self.seen_done_at is None:
+            return None
+        return self.seen_done_at - (self.ends_at if self.cancelled_at is None else self.cancelled_at)
 
 
 class Backend:
@@ -45,11 +220,10 @@ class Backend:
         started_at: The date that the clock's present reading stands for; now when left out.
 
     Attributes:
-        settings: The settings in force. They apply to what comes next: planned fates stay.
-        sightings: What was seen so far.
-        hazards: The dice and rate limits for requests.
+        settings: The settings in force. They apply to what comes next: jobs that exist go on as drawn.
+        stats: Counters since the start or the last reset.
         documents: The table that answers URL submits: URL to document bytes. Nothing is ever downloaded.
-        on_submit: Called with each new job (the webhooks use it to plan their calls).
+        on_submit: Called with each new job.
         on_reset: Called after each reset.
     """
 
@@ -71,14 +245,13 @@ class Backend:
 
     def _begin(self) -> None:
         self.stats = Stats()
-        self.hazards = Hazards(self.settings.seed, self.clock)
         self._jobs: dict[tuple[str, str], Job] = {}
         self._results: dict[tuple[str, str], Job] = {}
         self._in_order: dict[str, list[Job]] = {}
         self._contents: dict[str, bytes] = {}
 
     def reset(self, settings: Settings | None = None) -> None:
-        """Forget all jobs, counters and dice, and start again with these settings, or the present ones.
+        """Forget all jobs and counters, and start again with these settings, or the present ones.
 
         The table of URL documents stays.
         """
@@ -86,8 +259,6 @@ class Backend:
         self._begin()
         for listener in self.on_reset:
             listener()
-
-    # Time
 
     def now(self) -> float:
         """The clock's reading, in seconds."""
@@ -97,23 +268,28 @@ class Backend:
         """The date (UTC, with zone) of a clock reading."""
         return self._epoch + timedelta(seconds=at)
 
-    # Jobs
+    def rng(self, *key: object) -> random.Random:
+        """Random numbers that are the same for the same seed and key."""
+        return random.Random("/".join(map(str, (self.settings.seed, *key))))  # noqa: S311  (repeatable)
 
-    def submit(
-        self, service: str, product: str, source: Source, options: Mapping[str, Any] | None = None
-    ) -> Job:
-        """Take a document and plan its job's whole fate.
+    def submit(self, service: str, product: str, source: Source, options: Any = None) -> Job:
+        """Take a document and draw how its job goes.
 
         Chance is drawn from the seed, the service, the product, the content and how often this content came
-        before, so that a document's fate does not depend on what else is submitted, or when. Ids are random.
+        before, so that a job does not depend on what else is submitted, or when. Ids are random.
         """
-        now = self.now()
-        source = self._with_bytes(source)
+        now, settings = self.now(), self.settings
+        if source.data is None and source.url in self.documents:
+            source = source.holding(self.documents[source.url])
+        if source.data is not None and source.sha256 is not None:  # equal bytes are kept only once
+            source = source.holding(self._contents.setdefault(source.sha256, source.data))
         key = (service, product, source.content)
         index = self.stats.submits[key]
         self.stats.submits[key] += 1
-        rng = random.Random("/".join(map(str, (self.settings.seed, *key, index))))  # noqa: S311  (repeatable)
-        starts_at, ends_at, failure = self._fate(rng, source, now)
+        rng = self.rng(*key, index)
+        duration = settings.duration.draw(rng)
+        fails, sticks = rng.random() < settings.failed_share, rng.random() < settings.stuck_share
+        read = _CHANCE if fails else self._read(source)
         job = Job(
             id=str(uuid.uuid4()),
             result_id=str(uuid.uuid4()),
@@ -123,35 +299,16 @@ class Backend:
             options=options or {},
             index=index,
             created_at=now,
-            starts_at=starts_at,
-            ends_at=ends_at,
-            failure=failure,
+            starts_at=now + duration * settings.duration.queue_share,
+            ends_at=math.inf if sticks else now + duration,
+            failure=read if isinstance(read, Failure) else None,
         )
-        self._keep(job)
-        return job
-
-    def _fate(self, rng: random.Random, source: Source, now: float) -> tuple[float, float, Failure | None]:
-        """When a job leaves the queue, when it ends, and why it fails if it does."""
-        settings = self.settings
-        duration = settings.duration.draw(rng)
-        fails, sticks = rng.random() < settings.failed_share, rng.random() < settings.stuck_share
-        starts_at = now + duration * settings.duration.queue_share
-        return starts_at, math.inf if sticks else now + duration, _CHANCE if fails else self._flaw(source)
-
-    def _keep(self, job: Job) -> None:
-        self._jobs[job.service, job.id] = job
-        self._results[job.service, job.result_id] = job
-        self._in_order.setdefault(job.service, []).append(job)
+        self._jobs[service, job.id] = job
+        self._results[service, job.result_id] = job
+        self._in_order.setdefault(service, []).append(job)
         for listener in self.on_submit:
             listener(job)
-
-    def _with_bytes(self, source: Source) -> Source:
-        """The source with its bytes: a URL's from the table, and equal bytes kept only once."""
-        if source.data is None and source.url in self.documents:
-            source = source.holding(self.documents[source.url])
-        if source.data is None or source.sha256 is None:
-            return source
-        return source.holding(self._contents.setdefault(source.sha256, source.data))
+        return job
 
     def find(self, service: str, job_id: str) -> Job | None:
         """The job of a service by its id; None when there is none, or while it is too young to be found."""
@@ -162,9 +319,7 @@ class Backend:
         return self._old_enough(self._results.get((service, result_id)))
 
     def _old_enough(self, job: Job | None) -> Job | None:
-        if job is None:
-            return None
-        if self.now() - job.created_at < self.settings.not_found_after_submit:
+        if job is not None and self.now() - job.created_at < self.settings.not_found_after_submit:
             self.stats.given["404_after_submit"] += 1
             return None
         return job
@@ -179,7 +334,7 @@ class Backend:
         return [job for jobs in self._in_order.values() for job in jobs]
 
     def observe(self, job: Job, channel: Channel = "poll") -> Phase:
-        """Where the job stands, told to somebody: counts the look and notes when its end was first seen."""
+        """The job's state, reported to a client: counts it and notes when its end was first reported."""
         if channel == "poll":
             job.polls += 1
         elif channel != "push":
@@ -190,13 +345,11 @@ class Backend:
         return phase
 
     def cancel(self, job: Job) -> Phase:
-        """Cancel a job; one that has ended stays as it is. Returns where it stands now."""
+        """Cancel a job; one that has ended stays as it is. Returns its state now."""
         now = self.now()
         if not job.phase(now).is_terminal:
             job.cancelled_at = now
         return job.phase(now)
-
-    # Documents and results
 
     def fetch(self, job: Job) -> DocumentRead | None:
         """Give out a succeeded job's result: what its document says.
@@ -204,9 +357,8 @@ class Backend:
         Returns:
             None when the job has not succeeded, or when results can be read once and this one was.
         """
-        if job.phase(self.now()) is not Phase.SUCCEEDED:
-            return None
-        if job.fetches and self.settings.single_use_results:
+        used_up = job.fetches and self.settings.single_use_results
+        if used_up or job.phase(self.now()) is not Phase.SUCCEEDED:
             return None
         job.fetches += 1
         return self.read(job)
@@ -222,29 +374,27 @@ class Backend:
             raise UnreadableDocument(read.detail)
         return read
 
-    def _flaw(self, source: Source) -> Failure | None:
-        read = self._read(source)
-        return read if isinstance(read, Failure) else None
-
     def _read(self, source: Source) -> DocumentRead | Failure:
-        """Read a document, or take it from the most recently read ones."""
         if source.data is None or source.sha256 is None:
             return _UNKNOWN_URL
         read = self._reads.get(source.sha256)
         if read is None:
-            read = self._reads[source.sha256] = _read_or_failure(source.data)
+            try:
+                # Equal bytes are read once under any name, so no name may get into the message.
+                read = read_document(source.data, "The document")
+            except UnreadableDocument as error:
+                read = Failure("unreadable", str(error))
+            self._reads[source.sha256] = read
         self._reads.move_to_end(source.sha256)
         if len(self._reads) > _READS_KEPT:
             self._reads.popitem(last=False)
         return read
 
-    # What was seen
-
     def report(self) -> dict[str, Any]:
         """All counters and their summary, as plain JSON.
 
-        ``polls_per_job`` counts status requests, ``observations_per_job`` sightings in lists and on streams;
-        ``detection_latency`` is in seconds, over jobs whose end was told to somebody.
+        ``polls_per_job`` counts status requests, ``observations_per_job`` lists and streams;
+        ``detection_latency`` is in seconds, over jobs whose end was reported to a client.
         """
         jobs, now = self.all_jobs(), self.now()
         latencies = (job.detection_latency for job in jobs)
@@ -258,11 +408,3 @@ class Backend:
             "observations_per_job": summary(job.observations for job in jobs),
             "detection_latency": summary(latency for latency in latencies if latency is not None),
         }
-
-
-def _read_or_failure(data: bytes) -> DocumentRead | Failure:
-    try:
-        # Equal bytes are read once under whatever names they come, so no name may get into the message.
-        return read_document(data, "The document")
-    except UnreadableDocument as error:
-        return Failure("unreadable", str(error))

@@ -2,8 +2,8 @@
 
 ==============================  ===========================================================================
 GET /_simulator                 this table
-GET /_simulator/report          what it saw: submits by content, polls and fetches per job, bad answers
-                                given, seconds from a job's end to its being seen
+GET /_simulator/report          what happened: submits by content, polls and fetches per job, bad answers
+                                given, seconds from a job's end until a client knows it
 GET /_simulator/settings        all settings
 PATCH /_simulator/settings      change some: a JSON merge patch (RFC 7396), such as
                                 {"faults": {"status": {"unavailable": 0.1}}}; null puts a default back
@@ -20,19 +20,17 @@ POST /_simulator/pushes         send the webhook calls that are due now; only ne
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from prefect_docjobs.simulator.backend import Backend
+from prefect_docjobs.simulator.backend import Backend, Job
 from prefect_docjobs.simulator.forms import UnreadableBody, decode_base64
-from prefect_docjobs.simulator.jobs import Job
 from prefect_docjobs.simulator.pushes import Pushes
-from prefect_docjobs.simulator.services import Rejected
 from prefect_docjobs.simulator.settings import Settings
 
 _ROOT = "/_simulator"
@@ -69,12 +67,11 @@ class _Control:
         return JSONResponse(self._backend.settings.model_dump(mode="json"))
 
     async def change_settings(self, request: Request) -> Response:
-        self._backend.settings = self._patched(await _json_object(request))
+        self._backend.settings = await self._patched(request)
         return await self.settings(request)
 
     async def reset(self, request: Request) -> Response:
-        settings = self._patched(await _json_object(request)) if await request.body() else None
-        self._backend.reset(settings)
+        self._backend.reset(await self._patched(request) if await request.body() else None)
         return await self.settings(request)
 
     async def documents(self, _request: Request) -> Response:
@@ -90,23 +87,19 @@ class _Control:
 
     async def jobs(self, request: Request) -> Response:
         service = request.query_params.get("service")
+        jobs = [job for job in self._backend.all_jobs() if service in {None, job.service}]
         skip, limit = _number(request, "skip", 0), _number(request, "limit", 100)
-        if service is None:
-            jobs = self._backend.all_jobs()
-            total, jobs = len(jobs), jobs[skip : skip + limit]
-        else:
-            total, page = self._backend.page(service, skip, limit)
-            jobs = list(page)
-        return JSONResponse({"total": total, "jobs": [self._job(job) for job in jobs]})
+        page = [self._job(job) for job in jobs[skip : skip + limit]]
+        return JSONResponse({"total": len(jobs), "jobs": page})
 
     async def deliver_pushes(self, _request: Request) -> Response:
         return JSONResponse({"taken_up": await self._pushes.deliver_due()})
 
-    def _patched(self, patch: Mapping[str, Any]) -> Settings:
+    async def _patched(self, request: Request) -> Settings:
         try:
-            return self._backend.settings.merged(patch)
+            return self._backend.settings.merged(await _json_object(request))
         except ValidationError as error:
-            raise _bad_request(str(error)) from error
+            raise HTTPException(400, str(error)) from error
 
     def _job(self, job: Job) -> dict[str, Any]:
         return {
@@ -131,38 +124,30 @@ def _document(url: str, entry: object) -> bytes:
     """The bytes of one entry of the table; ``fields`` become a text of ``Label: value`` lines."""
     match entry:
         case {"base64": str(text)}:
-            return _from_base64(url, text)
+            try:
+                return decode_base64(text)
+            except UnreadableBody as error:
+                raise HTTPException(400, f"{url}: {error}") from error
         case {"text": str(text)}:
             return text.encode()
         case {"fields": {**fields}}:
             lines = (f"{str(name).replace('_', ' ').title()}: {value}" for name, value in fields.items())
             return "\n".join(lines).encode()
-    raise _bad_request(f"{url}: needs one of 'base64', 'text' and 'fields'.")
-
-
-def _from_base64(url: str, text: str) -> bytes:
-    try:
-        return decode_base64(text)
-    except UnreadableBody as error:
-        raise _bad_request(f"{url}: {error}") from error
+    raise HTTPException(400, f"{url}: needs one of 'base64', 'text' and 'fields'.")
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
     try:
         document = json.loads(await request.body())
     except ValueError as error:
-        raise _bad_request("The body is not valid JSON.") from error
+        raise HTTPException(400, "The body is not valid JSON.") from error
     if not isinstance(document, dict):
-        raise _bad_request("The body must be a JSON object.")
+        raise HTTPException(400, "The body must be a JSON object.")
     return document
 
 
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
     if not text.isdecimal():
-        raise _bad_request(f"'{name}' must be a whole number.")
+        raise HTTPException(400, f"'{name}' must be a whole number.")
     return int(text)
-
-
-def _bad_request(detail: str) -> Rejected:
-    return Rejected(JSONResponse({"detail": detail}, status_code=400))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,9 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from prefect_docjobs.simulator.jobs import Source
+from prefect_docjobs.simulator.backend import Source
 
-# Starlette refuses text parts over 1 MiB unless told otherwise; base64 documents may come as text.
+# Starlette refuses text parts over 1 MiB by default; base64 documents may come as text.
 _LONGEST_TEXT = 256 * 1024 * 1024
 
 
@@ -30,10 +31,12 @@ class Form:
     Attributes:
         values: Every value of each field, in order: text for forms, any JSON value for JSON bodies.
         files: The file parts by field name; of several with one name the last.
+        counts: The number of parts by field name, of files and of values.
     """
 
     values: Mapping[str, list[Any]] = field(default_factory=dict)
     files: Mapping[str, Source] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
 
     def first(self, name: str) -> Any:
         """The first value of a field, None when it is missing."""
@@ -58,7 +61,7 @@ async def read_form(request: Request) -> Form:
         return _from_json(await request.body())
     if media_type in {"multipart/form-data", "application/x-www-form-urlencoded"}:
         return await _from_form(request)
-    if await request.body():
+    if await request.body():  # test_a_body_of_no_known_form_is_a_400_problem
         raise UnreadableBody(f"Content-Type {media_type or '(none)'} is not supported.")
     return Form()
 
@@ -66,8 +69,7 @@ async def read_form(request: Request) -> Form:
 def _from_json(body: bytes) -> Form:
     try:
         document = json.loads(body)
-        if b"\\ud" in body.lower():
-            # Half a surrogate pair can be escaped in JSON, but never be sent back in UTF-8.
+        if b"\\ud" in body.lower():  # test_half_a_surrogate_pair_in_json_is_refused_and_not_stored
             json.dumps(document, ensure_ascii=False).encode()
     except ValueError as error:  # also UnicodeDecodeError, UnicodeEncodeError and JSONDecodeError
         raise UnreadableBody("The body is not valid JSON.") from error
@@ -79,16 +81,18 @@ def _from_json(body: bytes) -> Form:
 async def _from_form(request: Request) -> Form:
     values: dict[str, list[Any]] = {}
     files: dict[str, Source] = {}
+    counts: Counter[str] = Counter()
     try:
         async with request.form(max_part_size=_LONGEST_TEXT) as parts:
             for name, part in parts.multi_items():
+                counts[name] += 1
                 if isinstance(part, UploadFile):
                     files[name] = Source.from_bytes(await part.read(), part.filename or name)
                 else:
                     values.setdefault(name, []).append(part)
     except FormParserError as error:  # which Starlette itself answers with 400 from 1.7 on
         raise UnreadableBody("The form cannot be read.") from error
-    return Form(values, files)
+    return Form(values, files, counts)
 
 
 def decode_base64(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Ways to run the simulator: as an ASGI app, in process behind a client, on a port, in a thread."""
+"""Ways to run the simulator: as an ASGI app, in process behind a client, on a port in a thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -21,13 +21,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Scope
 
-from prefect_docjobs.simulator import mindee, mindee_v1, numind, unsiloed
 from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.control import control_routes
-from prefect_docjobs.simulator.faults import ConnectionDropped, Guard
+from prefect_docjobs.simulator.faults import ConnectionDropped, FaultSource, Guard
+from prefect_docjobs.simulator.mindee import routes as mindee
+from prefect_docjobs.simulator.mindee_v1 import routes as mindee_v1
+from prefect_docjobs.simulator.numind import routes as numind
 from prefect_docjobs.simulator.pushes import Pushes
-from prefect_docjobs.simulator.services import Endpoint, Refusal, Rejected, Service
+from prefect_docjobs.simulator.service import Service, ServiceError
 from prefect_docjobs.simulator.settings import Settings
+from prefect_docjobs.simulator.unsiloed import routes as unsiloed
+
+SERVICES: Sequence[Callable[[Backend], Service]] = (
+    mindee.service,
+    mindee_v1.service,
+    numind.service,
+    unsiloed.service,
+)
 
 _SHUTDOWN_SECONDS = 5
 _BACKLOG = 2048
@@ -38,6 +48,7 @@ def create_app(
     *,
     clock: Callable[[], float] | None = None,
     push_transport: httpx.AsyncBaseTransport | None = None,
+    services: Sequence[Callable[[Backend], Service]] = SERVICES,
 ) -> Starlette:
     """The simulator: Mindee V2, Mindee V1, NuMind and Unsiloed on one origin.
 
@@ -46,71 +57,60 @@ def create_app(
         clock: Seconds, never going back; ``time.monotonic`` when left out. Under a server it must run by
             itself; in process it may be a virtual one, see ``Pushes.deliver_due``.
         push_transport: Where webhook calls go instead of the network.
+        services: What makes each service, such as ``simulator.mindee.routes.service``; all four by default.
 
     Returns:
-        An app with ``app.state.backend`` (a ``Backend``) and ``app.state.pushes`` (a ``Pushes``). Serve it
-        with ``serve`` or ``run_in_thread``, or call it in process through ``SimulatorTransport``.
+        An app with ``app.state.backend`` (a ``Backend``) and ``app.state.pushes`` (a ``Pushes``). It is
+        served by ``run_in_thread``, or called in process through ``SimulatorTransport``.
     """
     backend = Backend(settings, clock=clock or time.monotonic)
-    services = tuple(half.service(backend) for half in (mindee, mindee_v1, numind, unsiloed))
-    pushes = Pushes(backend, services, push_transport)
+    faults = FaultSource(backend)
+    running = [service(backend) for service in services]
+    pushes = Pushes(backend, running, push_transport)
+
+    async def answer_error(request: Request, error: Exception) -> Response:
+        """A refusal, one of Starlette's own too (unknown path, broken form), in the shape of its service."""
+        owner = next((service for service in running if service.owns(request.url.path)), None)
+        if isinstance(error, ServiceError) and owner is not None:
+            return owner.error_response(request, error)
+        if not isinstance(error, HTTPException):
+            raise error
+        if owner is None:
+            return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
+        refusal = ServiceError(error.status_code, error.detail if error.status_code == 400 else None)
+        response = owner.error_response(request, refusal)
+        response.headers.update(error.headers or {})
+        return response
+
+    @contextlib.asynccontextmanager
+    async def push_while_running(_app: Starlette) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pushes.run)
+            yield
+            tasks.cancel_scope.cancel()
+
     app = Starlette(
         routes=[
-            *(_route(backend, service, endpoint) for service in services for endpoint in service.endpoints),
+            *(
+                Route(
+                    endpoint.path,
+                    endpoint.call,
+                    methods=[endpoint.method],
+                    middleware=[Middleware(Guard, backend, faults, service, endpoint.kind)],
+                )
+                for service in running
+                for endpoint in service.endpoints
+            ),
             *control_routes(backend, pushes),
         ],
-        exception_handlers={Rejected: _rejected, HTTPException: _in_the_services_shape(services)},
-        lifespan=_sending(pushes),
+        exception_handlers={ServiceError: answer_error, HTTPException: answer_error},
+        lifespan=push_while_running,
     )
     # A slash too many is another path for the services, not a reason to redirect.
     app.router.redirect_slashes = False
     app.state.backend = backend
     app.state.pushes = pushes
     return app
-
-
-def _route(backend: Backend, service: Service, endpoint: Endpoint) -> Route:
-    guard = Middleware(Guard, backend=backend, service=service, kind=endpoint.kind)
-    return Route(endpoint.path, endpoint.call, methods=[endpoint.method], middleware=[guard])
-
-
-# Handlers are coroutines: Starlette runs plain functions in threads, which a virtual clock does not wait for.
-async def _rejected(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, Rejected):
-        raise error
-    return error.response
-
-
-def _in_the_services_shape(
-    services: Sequence[Service],
-) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Answers Starlette's own refusals (unknown path, wrong method, broken form) as the service would."""
-
-    async def answer(request: Request, error: Exception) -> Response:
-        if not isinstance(error, HTTPException):
-            raise error
-        owner = next((service for service in services if service.owns(request.url.path)), None)
-        if owner is None:
-            return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
-        detail = error.detail if error.status_code == 400 else None
-        response = owner.refuse(request, Refusal(error.status_code, detail=detail))
-        response.headers.update(error.headers or {})
-        return response
-
-    return answer
-
-
-def _sending(pushes: Pushes) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
-    """The app's lifespan: webhook calls are sent while it runs."""
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(pushes.run)
-            yield
-            tasks.cancel_scope.cancel()
-
-    return lifespan
 
 
 class SimulatorTransport(httpx.AsyncBaseTransport):
@@ -148,24 +148,13 @@ class Running:
     backend: Backend
 
 
-def serve(settings: Settings | None = None, host: str = "127.0.0.1", port: int = 4040) -> None:
-    """Serve the simulator until interrupted.
-
-    Args:
-        settings: How it behaves.
-        host: Address to listen on. It has a well-known key: keep it on loopback.
-        port: TCP port; 0 takes a free one.
-
-    Raises:
-        OSError: The port is taken.
-    """
-    with contextlib.closing(_listen(host, port)) as listener:
-        _server(create_app(settings), log_level="warning").run(sockets=[listener])
-
-
 @contextlib.contextmanager
 def run_in_thread(
-    settings: Settings | None = None, host: str = "127.0.0.1", port: int = 0
+    settings: Settings | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    app: Starlette | None = None,
 ) -> Iterator[Running]:
     """Serve the simulator in a thread while the context is open.
 
@@ -175,6 +164,7 @@ def run_in_thread(
         settings: How it behaves.
         host: Address to listen on.
         port: TCP port; 0 takes a free one.
+        app: What to serve, from ``create_app``; by default one with these settings.
 
     Yields:
         Its address and its backend.
@@ -183,30 +173,23 @@ def run_in_thread(
         OSError: The port is taken.
         RuntimeError: The server did not start.
     """
-    app = create_app(settings)
+    app = app or create_app(settings)
     with contextlib.closing(_listen(host, port)) as listener:
-        server = _server(app, log_level="critical")
+        server = _server(app)
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listener]}, name="simulator", daemon=True
         )
         thread.start()
-        _wait_until_started(server, thread)
+        while not server.started:
+            if not thread.is_alive():
+                raise RuntimeError("The simulator did not start.")
+            time.sleep(0.005)
+        shown = f"[{host}]" if ":" in host else host
         try:
-            yield Running(_origin(host, listener.getsockname()[1]), app.state.backend)
+            yield Running(f"http://{shown}:{listener.getsockname()[1]}", app.state.backend)
         finally:
             server.should_exit = True
             thread.join()
-
-
-def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
-    while not server.started:
-        if not thread.is_alive():
-            raise RuntimeError("The simulator did not start.")
-        time.sleep(0.005)
-
-
-def _origin(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -230,10 +213,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(app: Starlette, log_level: str) -> uvicorn.Server:
+def _server(app: Starlette) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
-        log_level=log_level,
+        log_level="critical",
         access_log=False,
         lifespan="on",
         ws="none",

@@ -72,18 +72,13 @@ class RateLimits(_Section):
     status: RateLimit = RateLimit()
     result: RateLimit = RateLimit()
 
-    def of(self, kind: Kind) -> RateLimit:
-        """The limit of one kind of request."""
-        limit: RateLimit = getattr(self, kind)
-        return limit
-
 
 class RetryAfter(_Section):
     """The ``Retry-After`` header of 429 and 503 answers.
 
     Attributes:
         form: ``none`` (no header), ``seconds`` (a whole number) or ``date`` (an HTTP date, RFC 9110 10.2.3).
-        seconds: The time asked for. None: for a 429 the time until the bucket has a token again,
+        seconds: The time that it gives. None: for a 429 the time until the bucket has a token again,
             for a 503 one second; both rounded up.
     """
 
@@ -92,7 +87,7 @@ class RetryAfter(_Section):
 
 
 class FaultShares(_Section):
-    """The shares of requests of one kind that go wrong; at most one fault strikes a request.
+    """The shares of requests of one kind that go wrong; a request has at most one fault.
 
     Attributes:
         unavailable: HTTP 503 in the service's own error shape, the request not acted on.
@@ -123,11 +118,6 @@ class Faults(_Section):
     status: FaultShares = FaultShares()
     result: FaultShares = FaultShares()
 
-    def of(self, kind: Kind) -> FaultShares:
-        """The shares of one kind of request."""
-        shares: FaultShares = getattr(self, kind)
-        return shares
-
 
 class Webhooks(_Section):
     """Pushes to a receiver, sent when a job ends.
@@ -154,7 +144,7 @@ class Webhooks(_Section):
 
 
 class Mindee(_Section):
-    """What is peculiar to Mindee V2.
+    """What only Mindee V2 has.
 
     Attributes:
         dates_without_zone: Send dates as Mindee's published test data has them, without a zone. Its OpenAPI
@@ -165,7 +155,7 @@ class Mindee(_Section):
 
 
 class NuMind(_Section):
-    """What only the NuMind half knows.
+    """What only NuMind has.
 
     Attributes:
         truncated_share: Structured extractions whose model does not finish normally: HTTP 206 with an
@@ -178,7 +168,7 @@ class NuMind(_Section):
 
 
 class Unsiloed(_Section):
-    """What only the Unsiloed half knows. The service's documentation shows several shapes of the same things.
+    """What only Unsiloed has. The service's documentation shows several shapes of the same things.
 
     Attributes:
         field_shape: Fields of an extraction: ``newest`` (``score`` is an object, ``citation``), ``bboxes``
@@ -207,14 +197,14 @@ class Settings(_Section):
     """All settings of one simulator.
 
     Attributes:
-        seed: Start of every random choice. A job's fate depends on the seed, its document's content and how
+        seed: Start of every random choice. How a job goes depends on the seed, its document's content and how
             often that content was submitted to that product before, not on the order of other documents.
         api_key: The one key that all services accept.
         duration: How long jobs take.
         failed_share: Jobs that end as failed although their document is good.
         stuck_share: Jobs that stay in processing for ever.
         not_found_after_submit: Seconds after a submit in which its job is answered with 404.
-        refuse_media_types: Refuse documents of a type that the service does not take (told by the bytes), as
+        refuse_media_types: Refuse documents of a type that the service does not take (read off the bytes), as
             the services do; False lets plain text through everywhere, for tests and benchmarks.
         single_use_results: A result can be read once; a second read gets 404 (Mindee's model option
             "Delete extracted data when fetched").
@@ -222,9 +212,9 @@ class Settings(_Section):
         retry_after: The Retry-After header of 429 and 503.
         faults: Shares of requests that go wrong.
         webhooks: Pushes.
-        mindee: What is peculiar to Mindee V2.
-        numind: What only the NuMind half knows.
-        unsiloed: What only the Unsiloed half knows.
+        mindee: What only Mindee V2 has.
+        numind: What only NuMind has.
+        unsiloed: What only Unsiloed has.
     """
 
     seed: int = 0

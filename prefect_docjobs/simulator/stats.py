@@ -1,4 +1,4 @@
-"""What the simulator saw: the numbers that tests and benchmarks read."""
+"""Counters of the simulator: the numbers that tests and benchmarks read."""
 
 from __future__ import annotations
 

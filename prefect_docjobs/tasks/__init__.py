@@ -5,31 +5,29 @@ task for sync flows, scripts, notebooks, `.submit` and `.map`. No task caches or
 retried where that is safe, a submit is never sent twice because a task failed.
 """
 
-from prefect_docjobs.tasks.cancelling import cancel_remote_jobs
-from prefect_docjobs.tasks.fallback import aextract_with_fallback, extract_with_fallback
-from prefect_docjobs.tasks.many import (
+from prefect_docjobs.tasks.cancel import cancel_bought_jobs, cancel_remote_jobs
+from prefect_docjobs.tasks.extract import (
     aextract_documents,
+    afetch_result,
     afetch_results,
+    aplan_documents,
     as_jobs_complete,
+    asubmit_document,
     asubmit_documents,
+    await_for_job,
     await_for_jobs,
     extract_documents,
+    fetch_result,
     fetch_results,
+    plan_documents,
+    submit_document,
     submit_documents,
+    wait_for_job,
     wait_for_jobs,
 )
-from prefect_docjobs.tasks.one import (
-    afetch_result,
-    asubmit_document,
-    await_for_job,
-    fetch_result,
-    submit_document,
-    wait_for_job,
-)
-from prefect_docjobs.tasks.plans import aplan_documents, plan_documents
-from prefect_docjobs.tasks.redriving import aredrive, redrive
-from prefect_docjobs.tasks.sensing import sense_jobs
-from prefect_docjobs.tasks.transactions import cancel_bought_jobs
+from prefect_docjobs.tasks.fallback import aextract_with_fallback, extract_with_fallback
+from prefect_docjobs.tasks.retry import aretry_failures, retry_failures
+from prefect_docjobs.tasks.suspend import sense_jobs
 from prefect_docjobs.tasks.twins import BlockingCall
 
 __all__ = [
@@ -39,7 +37,7 @@ __all__ = [
     "afetch_result",
     "afetch_results",
     "aplan_documents",
-    "aredrive",
+    "aretry_failures",
     "as_jobs_complete",
     "asubmit_document",
     "asubmit_documents",
@@ -52,7 +50,7 @@ __all__ = [
     "fetch_result",
     "fetch_results",
     "plan_documents",
-    "redrive",
+    "retry_failures",
     "sense_jobs",
     "submit_document",
     "submit_documents",
@@ -69,8 +67,8 @@ for _buying in (
     extract_documents,
     aextract_with_fallback,
     extract_with_fallback,
-    aredrive,
-    redrive,
+    aretry_failures,
+    retry_failures,
 ):
     # Prefect declares plain functions only, and awaits others.
     _buying.on_rollback(cancel_bought_jobs)  # type: ignore[arg-type]

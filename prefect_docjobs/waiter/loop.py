@@ -26,7 +26,7 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus, Phase
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.schedule import Durations, Schedule
-from prefect_docjobs.telemetry.names import POLLS
+from prefect_docjobs.telemetry import POLLS
 from prefect_docjobs.waiter.looks import Looks
 from prefect_docjobs.waiter.ready import Ready
 from prefect_docjobs.waiter.streams import Streams

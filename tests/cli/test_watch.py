@@ -21,8 +21,7 @@ from support.suspended import Town, town
 
 from prefect_docjobs.cli import main
 from prefect_docjobs.cli.watch import JsonEvents, ReportedRuns, run_watcher
-from prefect_docjobs.flows.watching.accounts import Accounts
-from prefect_docjobs.flows.watching.watcher import Watcher
+from prefect_docjobs.flows.watch_jobs import Accounts, Watcher
 from prefect_docjobs.schedule import Durations
 
 COMMAND = (sys.executable, "-m", "prefect_docjobs.cli", "watch", "--json")

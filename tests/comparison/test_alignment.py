@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.answers import leaf
 
 from prefect_docjobs.comparison import align
-from prefect_docjobs.comparison.leaves import Row
+from prefect_docjobs.comparison.fields import Row
 from prefect_docjobs.comparison.values import auto, text
 
 COMPARATORS = dict.fromkeys("abcd", auto)

@@ -10,10 +10,9 @@ from support.answers import delivered, result
 from support.blocks import make_job
 
 from prefect_docjobs.comparison import VotingRule
-from prefect_docjobs.flows.comparing import _Comparing
-from prefect_docjobs.flows.files import COMPARISON, CONFLICTS
-from prefect_docjobs.flows.lines import LineFiles
-from prefect_docjobs.flows.panel import Panel
+from prefect_docjobs.flows._output import COMPARISON, CONFLICTS, LineFiles
+from prefect_docjobs.flows._run import Panel
+from prefect_docjobs.flows.compare_services import _Comparing
 from prefect_docjobs.models import Batch, Document
 
 

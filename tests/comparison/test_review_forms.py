@@ -14,9 +14,7 @@ from pydantic import ValidationError
 from support.answers import delivered, leaf, result
 
 from prefect_docjobs.comparison import Acceptance, Doubt, consensus_of
-from prefect_docjobs.flows.reviewing.decisions import Decision, OpenDocument
-from prefect_docjobs.flows.reviewing.forms import ReviewForm, forms_of
-from prefect_docjobs.flows.reviewing.reviewed import ReviewedDocument
+from prefect_docjobs.flows._review import Decision, OpenDocument, ReviewedDocument, ReviewForm, forms_of
 from prefect_docjobs.models import Result
 
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
@@ -32,13 +30,13 @@ def asking(*doubts: Doubt, name: str = "a.pdf", sha256: str = "5a") -> OpenDocum
 
 
 def unsure(**fields: Any) -> Result:
-    """A result whose values nobody is sure of."""
+    """A result with confidences that are low."""
     leaves: dict[str, Any] = {name: leaf(value, 0.5) for name, value in fields.items()}
     return result(**leaves)
 
 
 def doubts_of_x(found: Iterable[Any]) -> list[Doubt]:
-    """Of one field, for which each service found another value; nobody is sure."""
+    """Of one field, for which each service found another value, none with much confidence."""
     return STRICT.doubts(consensus_of({f"s{at}": unsure(x=each) for at, each in enumerate(found)}))
 
 
@@ -263,8 +261,8 @@ def test_provenance_names_each_field_once_with_its_source() -> None:
     results = {"a": result(x=1, y=1, z=1), "b": result(x=1, y=2, z=2)}
     outcomes = {label: delivered(found) for label, found in results.items()}
     document = ReviewedDocument(outcomes, consensus_of(results), {"y": _decision("y", 2)})
-    told = {line["field"]: (line["source"], line["value"]) for line in document.provenance()}
-    assert told == {"x": ("services", 1), "y": ("human", 2), "z": ("conflict", None)}
+    sources = {line["field"]: (line["source"], line["value"]) for line in document.provenance()}
+    assert sources == {"x": ("services", 1), "y": ("human", 2), "z": ("conflict", None)}
     assert document.row()["review.corrected"] == ["y"]
     assert "z" not in document.row()
 

@@ -48,7 +48,7 @@ OPENAPI = OpenAPI.from_dict(
 )
 
 
-def asked(request: httpx.Request) -> MockRequest:
+def as_request(request: httpx.Request) -> MockRequest:
     return MockRequest(
         ORIGIN,
         request.method,
@@ -60,13 +60,13 @@ def asked(request: httpx.Request) -> MockRequest:
 
 def check(answer: httpx.Response, request: httpx.Request | None = None, status: int | None = None) -> None:
     """Raise unless an answer is one that the OpenAPI describes for its request."""
-    told = MockResponse(
+    response = MockResponse(
         answer.content,
         status or answer.status_code,
         dict(answer.headers),
         answer.headers["content-type"],
     )
-    OPENAPI.validate_response(asked(request or answer.request), told)
+    OPENAPI.validate_response(as_request(request or answer.request), response)
 
 
 @asynccontextmanager
@@ -93,7 +93,7 @@ async def submitted(simulator: Simulated, data: bytes = INVOICE, hooks: Iterable
 async def looked_at(
     simulator: Simulated, seconds: float, data: bytes = INVOICE, **params: str
 ) -> httpx.Response:
-    """The answer to a look at a fresh job, some seconds after its submit."""
+    """The answer to a poll of a fresh job, some seconds after its submit."""
     job = (await submitted(simulator, data)).json()["job"]
     simulator.clock.advance(seconds)
     return await simulator.client.get(f"/v2/jobs/{job['id']}", params=params)
@@ -165,8 +165,8 @@ async def test_called_webhooks_are_shown_as_described(receiver: str) -> None:
 async def test_the_job_of_a_submit_is_as_described() -> None:
     async with service() as simulator:
         answer = await submitted(simulator)
-        look = httpx.Request("GET", f"{ORIGIN}/v2/jobs/{answer.json()['job']['id']}")
-        check(answer, look, status=200)
+        poll = httpx.Request("GET", f"{ORIGIN}/v2/jobs/{answer.json()['job']['id']}")
+        check(answer, poll, status=200)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ async def test_a_wrong_answer_would_be_found(flaw: dict[str, Any]) -> None:
             check(httpx.Response(200, json={"job": job}), answer.request)
 
 
-async def test_our_look_at_a_job_is_a_request_as_described() -> None:
+async def test_our_poll_of_a_job_is_a_request_as_described() -> None:
     recorder = Recorder(SimulatorTransport(create_app(settled(), clock=HandClock())))
     provider = Mindee(model_id=MODEL)
     async with Http(
@@ -203,9 +203,9 @@ async def test_our_look_at_a_job_is_a_request_as_described() -> None:
     ) as http:
         ref = await provider.submit(http, Document.from_bytes(INVOICE, name="acme.pdf"))
         status = await provider.status(http, ref)
-    look = recorder.requests[-1]
-    assert (status.state, look.method) == (JobState.PROCESSING, "GET")
-    OPENAPI.validate_request(asked(look))
+    poll = recorder.requests[-1]
+    assert (status.state, poll.method) == (JobState.PROCESSING, "GET")
+    OPENAPI.validate_request(as_request(poll))
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,6 @@ async def test_our_look_at_a_job_is_a_request_as_described() -> None:
     [({}, {"redirect": "false"}), ({"Authorization": KEY}, {"redirect": "perhaps"})],
 )
 def test_a_wrong_request_would_be_found(headers: dict[str, str], params: dict[str, str]) -> None:
-    look = httpx.Request("GET", f"{ORIGIN}/v2/jobs/{uuid.uuid4()}", headers=headers, params=params)
+    poll = httpx.Request("GET", f"{ORIGIN}/v2/jobs/{uuid.uuid4()}", headers=headers, params=params)
     with pytest.raises(OpenAPIError):
-        OPENAPI.validate_request(asked(look))
+        OPENAPI.validate_request(as_request(poll))

@@ -13,10 +13,9 @@ from support.pages import ROOT, column, table
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason
-from prefect_docjobs.flows.dead_letters import DeadLetter, LetterWriter, read_dead_letters
-from prefect_docjobs.flows.ending import too_many
-from prefect_docjobs.flows.files import ResultFiles
-from prefect_docjobs.flows.report import Tally
+from prefect_docjobs.flows._output import DeadLetter, LetterWriter, ResultFiles, read_dead_letters
+from prefect_docjobs.flows._report import Tally
+from prefect_docjobs.flows._run import too_many
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import Batch, Document, Outcome, Phase

@@ -8,10 +8,9 @@ import logging
 import pytest
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.flows.chunks import RunBar
-from prefect_docjobs.flows.forecasts import RunForecast
+from prefect_docjobs.flows._run import RunBar, RunForecast
 from prefect_docjobs.models import Outcome
-from prefect_docjobs.tasks.journal import Journal, Progress
+from prefect_docjobs.tasks._run import Progress, RunLog
 from prefect_docjobs.waiter import Forecast
 
 
@@ -71,14 +70,14 @@ async def test_while_nothing_is_known_nothing_is_told(forecast: Forecast | None)
 
 @virtual_time
 async def test_the_bar_of_a_run_moves_with_each_document_and_counts_each_once() -> None:
-    progress, journal = Progress(6, "All"), Journal(logging.getLogger("test"))
+    progress, journal = Progress(6, "All"), RunLog(logging.getLogger("test"))
     bar = RunBar(progress, RunForecast(chunks=2, at_a_time=1))
     with bar.follows(0, 3):
         journal.ended(Outcome(document="a.pdf"), 3)
         assert progress.description == "All: 1 of 6"
     assert progress.description == "All: 3 of 6"
     with bar.follows(3, 3):
-        journal.foresee(Forecast(2, 7.0, 9.0))
+        journal.on_forecast(Forecast(2, 7.0, 9.0))
         assert progress.description == "All: 3 of 6, about 7 s left (90 %: 9 s)"
         for _ in range(5):  # a redrive tells of submits and of waits
             journal.ended(Outcome(document="b.pdf"), 3)

@@ -189,7 +189,7 @@ async def test_the_first_ends_are_confirmed_by_looks_and_most_others_believed() 
 
 
 @virtual_time
-async def test_a_failure_that_is_listed_takes_a_look_for_its_reason() -> None:
+async def test_a_failure_that_is_listed_takes_a_find_field_its_reason() -> None:
     account = Account()
     async with waiting(Listed(account)) as waiter:
         refs = around(account, 30)

@@ -10,6 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
+from opentelemetry.metrics import get_meter_provider
+from opentelemetry.trace import get_tracer_provider
 from support import toy
 from support.services import connected, invoice
 from support.toy import Account, Listed, ListedAndStreamed, LookedAt, Streamed, Toy, ref
@@ -111,7 +113,7 @@ class BrokenTelemetry(Telemetry):
         raise RuntimeError("no exporter")
 
     def phase(self, phase: Phase, provider: str, product: str, ref: JobRef | None = None) -> Operation:
-        return _BrokenOperation()
+        return _BrokenOperation(None, "broken", {})
 
 
 class _BrokenOperation(Operation):
@@ -123,7 +125,7 @@ class _BrokenOperation(Operation):
 async def test_telemetry_that_breaks_costs_no_job() -> None:
     account = Account()
     async with toy.waiting(LookedAt(account)) as waiter:
-        waiter.http.telemetry = BrokenTelemetry()
+        waiter.http.telemetry = BrokenTelemetry(get_tracer_provider(), get_meter_provider())
         end = await ends(waiter.done(account.add("0", 5.0)))
         assert isinstance(end, JobStatus)
         assert waiter.watches == {}

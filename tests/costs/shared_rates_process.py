@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from support.services import KEY
 
 from prefect_docjobs.blocks import MindeeCredentials
-from prefect_docjobs.blocks.buying import the_ledger
+from prefect_docjobs.blocks.buying import open_ledger
 from prefect_docjobs.errors import NotFound, Throttled
 from prefect_docjobs.http import Http, Request
 
@@ -42,7 +42,7 @@ async def work(base_url: str, rate: float, seconds: float) -> None:
         api_key=SecretStr(KEY), base_url=base_url, status_per_second=rate, share_rates=True
     )
     told: dict[str, Any] = {"times": [], "refused": 0}
-    async with credentials.get_client() as http, the_ledger():
+    async with credentials.get_client() as http, open_ledger():
         print("ready", flush=True)
         sys.stdin.readline()
         until = asyncio.get_running_loop().time() + seconds

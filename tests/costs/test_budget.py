@@ -13,7 +13,8 @@ from support.services import Connected, connected, invoice
 
 from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.extraction import Terms, submit_many
-from prefect_docjobs.extraction.budget import Budget, OverBudget, budget_of
+from prefect_docjobs.extraction.budget import Budget, OverBudget
+from prefect_docjobs.extraction.options import Options
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import Document, Outcome
 
@@ -70,10 +71,10 @@ class TestWhatIsCounted:
         assert all(await spend(Budget(1.0, price_per_page=0.1), *[1] * 10))
 
     async def test_documents(self) -> None:
-        assert await spend(Budget(documents=2), 9, 9, 1) == [True, True, False]
+        assert await spend(Budget(max_submits=2), 9, 9, 1) == [True, True, False]
 
     async def test_what_is_given_back_can_be_spent_again(self) -> None:
-        budget = Budget(3, documents=1)
+        budget = Budget(3, max_submits=1)
         pages = await budget.take(document(3))
         budget.give_back(pages)
         assert await spend(budget, 3) == [True]
@@ -91,17 +92,17 @@ class TestWhatIsCounted:
 
 class TestWhatIsRefused:
     @pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf")])
-    @pytest.mark.parametrize("name", ["most", "documents", "price_per_page"])
+    @pytest.mark.parametrize("name", ["most", "max_submits", "price_per_page"])
     def test_a_limit_that_is_none(self, name: str, wrong: float) -> None:
         with pytest.raises(ConfigurationError, match="not negative"):
             Budget(**{name: wrong})  # type: ignore[arg-type]
 
     def test_a_shared_budget_beside_limits_of_the_call(self) -> None:
-        with pytest.raises(ConfigurationError, match="Give max_documents and price_per_page to the Budget"):
-            budget_of(Budget(5), 3, None)
+        with pytest.raises(ConfigurationError, match="Give max_submits and price_per_page to the Budget"):
+            Options(budget=Budget(5), max_submits=3).spending()
 
     def test_nothing_given_is_no_budget(self) -> None:
-        assert budget_of(None, None, None) is None
+        assert Options().spending() is None
 
 
 async def test_the_submit_that_would_pass_the_budget_is_not_made(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ async def test_a_later_run_buys_the_rest_and_pays_for_nothing_twice(tmp_path: Pa
         documents = [invoice(number) for number in range(10)]
         known = []
         for _ in range(4):
-            outcomes = await submit(service, documents, ledger, budget=Budget(documents=3))
+            outcomes = await submit(service, documents, ledger, budget=Budget(max_submits=3))
             known.append(sum(outcome.ok for outcome in outcomes))
         assert known == [3, 6, 9, 10]
         assert submits(service) == 10

@@ -7,7 +7,7 @@ from support.ledgers import ref
 
 from prefect_docjobs.models import Batch, Outcome, Result
 from prefect_docjobs.models.results import Usage
-from prefect_docjobs.tasks.costs import cost_line
+from prefect_docjobs.tasks._run import cost_line
 
 
 def delivered(*, reused: bool = False, **usage: float) -> Outcome:

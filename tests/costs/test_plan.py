@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest_asyncio
-from support.ledgers import dead
+from support.ledgers import dead, deliver
 from support.services import Connected, connected, invoice
 
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.extraction import Terms, submit_many
 from prefect_docjobs.extraction.budget import Budget
-from prefect_docjobs.extraction.plan import Account, Plan, Verdict, plan_many
+from prefect_docjobs.extraction.plan import Plan, Verdict, plan_many
 from prefect_docjobs.ledger import Entry, Ledger, entry_for
 from prefect_docjobs.models import Document, JobRef
 
@@ -32,8 +32,10 @@ async def service() -> AsyncIterator[Connected]:
 async def plan(
     service: Connected, documents: Sequence[Document], ledger: Ledger | None, **terms: Any
 ) -> Plan:
-    account = Account(service.http.base_url, service.http.tenant)
-    return await plan_many(service.provider, account, documents, terms=Terms(**terms), ledger=ledger)
+    http = service.http
+    return await plan_many(
+        service.provider, http.base_url, http.tenant, documents, terms=Terms(**terms), ledger=ledger
+    )
 
 
 async def submit(
@@ -67,7 +69,7 @@ async def test_each_document_is_told_as_the_ledger_knows_it(service: Connected, 
     ref = (await submit(service, [running], ledger))[0]
     record = await ledger.claim(entry(service, kept))
     record = await ledger.submitted(record, ref.model_copy(update={"job_id": "kept"}))
-    await ledger.fetched(record, record.ref or ref, b"{}")
+    await deliver(ledger, record, record.ref or ref, b"{}")
     record = await ledger.submitted(
         await ledger.claim(entry(service, failed)), ref.model_copy(update={"job_id": "failed"})
     )
@@ -93,9 +95,9 @@ async def test_a_result_that_is_too_old_to_be_used_again_would_be_bought(
 ) -> None:
     ref = (await submit(service, [invoice(1)], ledger))[0]
     [record] = await ledger.find(job_ids=[ref.job_id])
-    held = await ledger.take_over(await dead(ledger, record), as_new=False)
+    held = await ledger.take_over(await dead(ledger, record))
     assert held
-    await ledger.fetched(held, ref, b"{}")
+    await deliver(ledger, held, ref, b"{}")
     assert verdicts(await plan(service, [invoice(1)], ledger)) == [Verdict.PAID]
     assert verdicts(await plan(service, [invoice(1)], ledger, reuse_for=0.0)) == [Verdict.SUBMIT]
 
@@ -110,8 +112,9 @@ async def test_the_same_content_twice_is_bought_once(service: Connected, ledger:
     assert sum(request.method == "POST" for request in service.requests) == told.pages == 1
 
 
-async def test_without_a_ledger_everything_would_be_bought(service: Connected) -> None:
-    assert verdicts(await plan(service, [invoice(1), invoice(1)], None)) == [Verdict.SUBMIT] * 2
+async def test_without_a_ledger_each_content_would_be_bought(service: Connected) -> None:
+    told = await plan(service, [invoice(1), invoice(1), invoice(2)], None)
+    assert verdicts(told) == [Verdict.SUBMIT, Verdict.DUPLICATE, Verdict.SUBMIT]
 
 
 async def test_what_cannot_be_sent_is_invalid_and_costs_nothing(service: Connected, ledger: Ledger) -> None:

@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from support.services import KEY
 
 from prefect_docjobs.blocks import MindeeCredentials
-from prefect_docjobs.blocks.buying import the_ledger
+from prefect_docjobs.blocks.buying import open_ledger
 from prefect_docjobs.blocks.sharing import SharedRates
 from prefect_docjobs.errors import ConfigurationError, NotFound, Throttled
 from prefect_docjobs.http import Request
@@ -89,7 +89,7 @@ def shared(**rates: float) -> SharedRates:
 
 async def test_a_lease_is_some_turns_until_they_lapse() -> None:
     rates = shared(status=10.0)
-    async with the_ledger():
+    async with open_ledger():
         lease = await rates.refill("status", 12)
     assert lease.turns == 12
     assert lease.until - rates.clock() == pytest.approx(1.2, abs=0.1)
@@ -97,7 +97,7 @@ async def test_a_lease_is_some_turns_until_they_lapse() -> None:
 
 async def test_where_the_line_is_long_nobody_stands_in_it() -> None:
     rates = shared(status=0.25)
-    async with the_ledger():
+    async with open_ledger():
         assert (await rates.refill("status", 12)).turns == 1
         none = await rates.refill("status", 12)
     assert none.turns == 0
@@ -115,7 +115,7 @@ async def test_turns_are_leased_where_no_ledger_is_open_on_the_loop() -> None:
 
 
 async def test_a_ledger_that_is_closed_answers_what_it_was_asked_before() -> None:
-    async with the_ledger():
+    async with open_ledger():
         asking = asyncio.create_task(shared(status=10.0).refill("status", 12))
         await asyncio.sleep(0)
     assert (await asking).turns == 12
@@ -127,7 +127,7 @@ async def test_one_refusal_is_a_pause_for_all_workers() -> None:
     ) as service:
         account = credentials(service.base_url, status_per_second=10.0, share_rates=True, tenant="acme")
         other = SharedRates.of("mindee", account.base_url, "acme", {"status": 10.0})
-        async with account.get_client() as http, the_ledger():
+        async with account.get_client() as http, open_ledger():
             for _ in range(2):
                 await http.turn("status")
                 with contextlib.suppress(NotFound, Throttled):
@@ -140,7 +140,7 @@ async def test_one_refusal_is_a_pause_for_all_workers() -> None:
 
 async def test_rates_are_not_shared_unless_that_is_asked_for() -> None:
     account = credentials("http://127.0.0.1:9", status_per_second=10.0)
-    async with account.get_client() as http, the_ledger() as ledger:
+    async with account.get_client() as http, open_ledger() as ledger:
         assert ledger
         await http.turn("status")
         line = f"mindee {account.base_url} {account.tenant_id}"
@@ -168,7 +168,7 @@ async def test_a_client_that_shares_does_so_whoever_came_first() -> None:
     origin = "http://127.0.0.1:9"
     first = credentials(origin, tenant="first of all")
     account = credentials(origin, tenant="first of all", status_per_second=0.1, share_rates=True)
-    async with first.get_client() as plain, account.get_client(), the_ledger() as ledger:
+    async with first.get_client() as plain, account.get_client(), open_ledger() as ledger:
         assert ledger
         await plain.turn("status")  # it is the account that shares
         assert await leased(ledger, account)
@@ -179,7 +179,7 @@ async def test_a_client_that_shares_more_is_honoured() -> None:
     origin = "http://127.0.0.1:9"
     some = credentials(origin, tenant="more", status_per_second=0.1, share_rates=True)
     more = credentials(origin, tenant="more", status_per_second=0.1, submits_per_second=0.1, share_rates=True)
-    async with some.get_client(), more.get_client() as http, some.get_client(), the_ledger() as ledger:
+    async with some.get_client(), more.get_client() as http, some.get_client(), open_ledger() as ledger:
         assert ledger
         await http.turn("submit")
         assert await leased(ledger, more, "submit")
@@ -189,7 +189,7 @@ async def test_a_refusal_is_a_pause_for_all_workers_whoever_came_first() -> None
     origin = "http://127.0.0.1:9"
     first = credentials(origin, tenant="refused", status_per_second=10.0)
     account = credentials(origin, tenant="refused", status_per_second=10.0, share_rates=True)
-    async with first.get_client() as plain, account.get_client(), the_ledger() as ledger:
+    async with first.get_client() as plain, account.get_client(), open_ledger() as ledger:
         assert ledger
         plain.pace("status").refused(30.0)
         for _ in range(200):
@@ -205,7 +205,7 @@ async def test_two_ledgers_for_one_account_are_refused_while_both_are_in_use(
 ) -> None:
     account = credentials("http://127.0.0.1:9", tenant="two", status_per_second=10.0, share_rates=True)
     monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "one.db"))
-    async with account.get_client() as http, the_ledger() as one:
+    async with account.get_client() as http, open_ledger() as one:
         await http.turn("status")
         assert one
         assert await leased(one, account)
@@ -219,7 +219,7 @@ async def test_two_ledgers_for_one_account_are_refused_while_both_are_in_use(
             assert "secret-pass-word" not in str(refused.value)
         monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "two.db"))
     del http
-    async with account.get_client() as http, the_ledger() as two:
+    async with account.get_client() as http, open_ledger() as two:
         await http.turn("status")
         assert two
         assert await leased(two, account)
@@ -232,7 +232,7 @@ async def test_turns_come_from_the_ledger_of_the_account_whichever_is_open(
     monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "own.db"))
     async with account.get_client() as http:
         monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "another.db"))
-        async with the_ledger() as another:
+        async with open_ledger() as another:
             await http.turn("status")
             assert another
             assert not await leased(another, account)

@@ -50,7 +50,7 @@ PROVIDER_SECTIONS = [
     "Limits",
     "Oddities and unknowns",
 ]
-_LANGUAGES = {"python", "text", "sh", "sql", "dockerfile"}
+_LANGUAGES = {"python", "text", "sh", "sql", "dockerfile", "toml"}
 _COMMAND = re.compile(r"(?:\.venv/bin/|(?<![\w./-]))(make|prefect-docjobs) +([a-z][a-z0-9-]*)")
 
 
@@ -134,7 +134,7 @@ def test_the_page_of_a_provider_names_every_setting_and_its_address(name: str) -
 
 def test_places_that_a_provider_adds_itself_to_name_every_provider() -> None:
     """The list in add-a-provider is complete for the four that are there."""
-    for place in column(table(DOCS / "add-a-provider.md", "Where it all goes")):
+    for place in column(table(DOCS / "add-a-provider.md", "A service of this package")):
         for name in BUILT_IN:
             path = ROOT / place.replace("acme", name)
             assert path.exists() or path.with_suffix("").is_dir(), place

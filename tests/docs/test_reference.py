@@ -9,8 +9,7 @@ from support.pages import ROOT, column, table
 
 import prefect_docjobs
 from prefect_docjobs import flows
-from prefect_docjobs.flows.batch_events import BatchEvent
-from prefect_docjobs.flows.report import Tally
+from prefect_docjobs.flows._report import BatchEvent, Tally
 from prefect_docjobs.ledger.schema import VERSION_TABLE, metadata
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.models.job_events import event_payload, event_resource

@@ -36,7 +36,7 @@ async def test_a_record_that_is_written_released_or_free_is_news(tmp_path: Path)
         await asyncio.sleep(2.0)
         assert not any(task.done() for task in waiting)
         await ledger.submitted(records[0], ref())
-        await ledger.released(records[1])
+        await ledger.delete_intent(records[1])
         await dead(ledger, records[2])
         await asyncio.sleep(1.0)
         assert [task.done() for task in waiting] == [True, True, True, False]

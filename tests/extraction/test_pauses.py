@@ -113,7 +113,7 @@ async def test_what_was_refused_for_now_is_not_sent_again(tmp_path: Path) -> Non
 async def test_the_budget_is_not_spent_by_what_is_not_sent(tmp_path: Path) -> None:
     from prefect_docjobs.extraction.budget import Budget
 
-    budget = Budget(documents=1)
+    budget = Budget(max_submits=1)
     limits = {"submit": {"per_second": 0.05}}
     async with shop("mindee", tmp_path, rates=limits, retry_after={"form": "seconds"}) as it:
         assert (await it.extract(invoice(0)))[0].ok

@@ -171,7 +171,7 @@ async def test_a_document_that_somebody_else_claims_before_its_turn_comes_is_not
         async def free() -> None:
             assert not at.requests
             (record,) = await other.find()
-            await other.released(record)
+            await other.delete_intent(record)
 
         released: list[asyncio.Task[None]] = []
         (outcome,) = await at.extract(invoice(1), provider=delayed(at, claimed))

@@ -11,7 +11,7 @@ import random
 import sys
 from typing import Any
 
-from support.ledgers import entry, ref
+from support.ledgers import deliver, entry, ref
 
 from prefect_docjobs.ledger import Ledger, Record
 
@@ -57,7 +57,7 @@ async def walk_until_killed(url: str, number: int) -> None:
         for step in (ledger.submitted, ledger.done):
             record = await step(record, job)
             tell(name=name, state=record.state)
-        record = await ledger.fetched(record, job, name.encode() * 1000)
+        record = await deliver(ledger, record, job, name.encode() * 1000)
         tell(name=name, state=record.state)
 
     go()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from support.ledgers import entry, ref
+from support.ledgers import deliver, entry, ref
 
 from prefect_docjobs.ledger import Account, FileBodies, Ledger, LedgerUnavailable, Record, State
 from prefect_docjobs.models import JobState
@@ -19,7 +19,7 @@ LARGE = random.Random(7).randbytes(300 << 10)  # cannot be compressed below the 
 
 async def fetched(ledger: Ledger, body: bytes) -> Record:
     record = await ledger.submitted(await ledger.claim(entry()), ref())
-    return await ledger.fetched(record, ref(), body)
+    return await deliver(ledger, record, ref(), body)
 
 
 class Places:
@@ -56,13 +56,13 @@ async def test_only_what_stays_large_goes_elsewhere(url: str) -> None:
     async with Ledger(url, bodies=places) as ledger:
         dull = await fetched(ledger, b"x" * (5 << 20))
         assert places.kept == {}
-        await ledger.take_over(dull, as_new=True)
+        await ledger.renew(dull)
         record = (await ledger.find(states=[State.INTENDED]))[0]
         assert record.id != dull.id
     async with Ledger(url, bodies=places) as ledger:
-        taken = await ledger.take_over((await ledger.find(states=[State.INTENDED]))[0], as_new=False)
+        taken = await ledger.take_over((await ledger.find(states=[State.INTENDED]))[0])
         assert taken is not None
-        kept = await ledger.fetched(taken, ref(), LARGE)
+        kept = await deliver(ledger, taken, ref(), LARGE)
         assert len(places.kept) == 1
         assert await ledger.body(kept) == LARGE
 
@@ -73,10 +73,10 @@ async def test_a_row_speaks_of_a_body_only_once_it_is_kept(url: str) -> None:
         record = await ledger.submitted(await ledger.claim(entry()), ref())
         places.full = True
         with pytest.raises(LedgerUnavailable, match=r"a\.pdf: the result could not be kept: .*No space left"):
-            await ledger.fetched(record, ref(), LARGE)
+            await deliver(ledger, record, ref(), LARGE)
         assert (await ledger.claim(entry())).state is State.SUBMITTED
         places.full = False
-        assert await ledger.body(await ledger.fetched(record, ref(), LARGE)) == LARGE
+        assert await ledger.body(await deliver(ledger, record, ref(), LARGE)) == LARGE
 
 
 async def test_a_body_that_is_gone_or_damaged_is_an_error_that_says_so(url: str) -> None:

@@ -19,7 +19,8 @@ async def held(ledger: Ledger, chance: random.Random) -> Record | None:
     record = await ledger.claim(entry(f"{chance.randrange(KEYS)}"))
     if record.mine:
         return record
-    return await ledger.take_over(record, as_new=chance.random() < 0.6)
+    go_on = ledger.renew if chance.random() < 0.6 else ledger.take_over
+    return await go_on(record)
 
 
 async def work(ledger: Ledger, chance: random.Random, bought: list[str]) -> None:
@@ -29,9 +30,9 @@ async def work(ledger: Ledger, chance: random.Random, bought: list[str]) -> None
         if record is None:
             continue
         if record.state is State.INTENDED and chance.random() < 0.3:
-            await ledger.released(record)
+            await ledger.delete_intent(record)
         elif chance.random() < 0.3:
-            await ledger.let_go(record)
+            await ledger.release_lease(record)
         else:
             if record.state is State.INTENDED:
                 bought.append(f"job-{chance.random()}")

@@ -11,7 +11,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Select, event, text
-from support.ledgers import dead, entry, ref
+from support.ledgers import dead, deliver, entry, ref
 
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import Account, Arrival, Kept, Ledger, Record, State, database, inbox, migrate
@@ -159,7 +159,7 @@ async def test_a_record_that_was_given_up_gets_its_result(ledger: Ledger) -> Non
 
 
 async def test_a_fetched_record_stays_as_it_is(ledger: Ledger) -> None:
-    record = await ledger.fetched(await submitted(ledger), ref(), b"fetched")
+    record = await deliver(ledger, await submitted(ledger), ref(), b"fetched")
     kept = await push(ledger, "1")
     assert kept.record is not None
     assert (kept.record.version, kept.is_new) == (record.version, True)
@@ -226,7 +226,7 @@ async def test_whatever_writes_the_ref_writes_its_alias(ledger: Ledger, other: L
     named = ref("job-a", alias="docjobs-1")
     record = await ledger.claim(entry("a"))
     if write == "keep":
-        taken = await other.take_over(await dead(ledger, record), as_new=False)
+        taken = await other.take_over(await dead(ledger, record))
         assert taken is not None
         record = await ledger.submitted(record, named)
         assert record.retired
@@ -238,7 +238,7 @@ async def test_whatever_writes_the_ref_writes_its_alias(ledger: Ledger, other: L
         if write == "failed":
             record = await ledger.failed(record, Reason.TIMEOUT, "late", ref=named)
         elif write == "fetched":
-            record = await ledger.fetched(record, named, b"{}")
+            record = await deliver(ledger, record, named, b"{}")
         else:
             record = await ledger.done(record, named)
     assert "docjobs-1" in await aliases(ledger)
@@ -272,7 +272,7 @@ async def test_an_alias_that_no_index_takes_costs_no_job(ledger: Ledger) -> None
 
 async def test_an_alias_that_two_records_share_finds_none(ledger: Ledger) -> None:
     first = await submitted(ledger, "a", alias="fixed")
-    await ledger.fetched(first, ref("job-a", alias="fixed"), b"fetched")
+    await deliver(ledger, first, ref("job-a", alias="fixed"), b"fetched")
     await submitted(ledger, "b", alias="fixed")
     assert await push(ledger, "1", job_id=None, alias="fixed") == Kept(is_new=True)
     (arrival,) = await arrived(ledger)
@@ -398,7 +398,7 @@ async def test_a_ledger_of_the_first_version_is_upgraded_with_its_rows(url: str)
         assert kept.record.state is State.DONE
 
 
-async def test_the_upgrade_fills_in_the_aliases_that_a_push_may_look_for(url: str) -> None:
+async def test_the_upgrade_fills_in_the_aliases_that_a_push_may_find_field(url: str) -> None:
     facts = {
         "open": ("submitted", "docjobs-open"),
         "done": ("done", "docjobs-done"),

@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from support.ledgers import dead, entry, later, ref
+from support.ledgers import dead, deliver, entry, later, ref
 
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger import ClaimLost, Ledger, Record, State, Step, Totals, next_step
@@ -18,7 +18,7 @@ async def fetched(ledger: Ledger, name: str = "a", **facts: str) -> Record:
     record = await ledger.claim(entry(name, **facts))
     job = ref(f"job-{name}")
     record = await ledger.done(await ledger.submitted(record, job), job)
-    return await ledger.fetched(record, job, BODY, pages=3, credits=1.5, quota_remaining=97.5)
+    return await deliver(ledger, record, job, BODY, pages=3, credits=1.5, quota_remaining=97.5)
 
 
 # -- the way of one document
@@ -40,8 +40,8 @@ async def test_a_document_goes_its_way_and_every_step_is_there_for_others(
     assert await other.record(record.id) is not None
     complete = ref(result_url="https://toy.test/results/1")
     record = await ledger.done(record, complete)
-    record = await ledger.fetched(
-        record, complete, BODY, content_type="application/json", pages=3, credits=1.5
+    record = await deliver(
+        ledger, record, complete, BODY, content_type="application/json", pages=3, credits=1.5
     )
     seen = await other.record(record.id)
     assert seen is not None
@@ -81,15 +81,15 @@ async def test_of_many_claims_at_once_one_is_mine(ledger: Ledger, other: Ledger)
 
 async def test_a_held_record_cannot_be_taken_over(ledger: Ledger, other: Ledger) -> None:
     record = await ledger.claim(entry())
-    assert await other.take_over(record, as_new=False) is None
-    assert await other.take_over(record, as_new=True) is None
+    assert await other.take_over(record) is None
+    assert await other.renew(record) is None
     assert (await ledger.submitted(record, ref())).state is State.SUBMITTED
 
 
 @pytest.mark.parametrize("as_new", [False, True])
 async def test_of_many_takers_one_gets_it(ledger: Ledger, other: Ledger, as_new: bool) -> None:
     record = await dead(ledger, await ledger.claim(entry()))
-    takers = [one.take_over(record, as_new=as_new) for one in (ledger, other) for _ in range(10)]
+    takers = [(one.renew if as_new else one.take_over)(record) for one in (ledger, other) for _ in range(10)]
     taken = [it for it in await asyncio.gather(*takers) if it is not None]
     assert len(taken) == 1
     assert taken[0].mine
@@ -100,16 +100,16 @@ async def test_a_record_that_changed_since_it_was_read_is_not_taken_over(
     ledger: Ledger, other: Ledger
 ) -> None:
     read = await dead(ledger, await ledger.claim(entry()))
-    taken = await ledger.take_over(read, as_new=False)
+    taken = await ledger.take_over(read)
     assert taken is not None
     await dead(ledger, await ledger.submitted(taken, ref()))
-    assert await other.take_over(read, as_new=False) is None
-    assert await other.take_over(read, as_new=True) is None
+    assert await other.take_over(read) is None
+    assert await other.renew(read) is None
 
 
 async def test_work_that_is_taken_over_keeps_its_state(ledger: Ledger, other: Ledger) -> None:
     mine = await ledger.submitted(await ledger.claim(entry()), ref())
-    taken = await other.take_over(await dead(ledger, mine), as_new=False)
+    taken = await other.take_over(await dead(ledger, mine))
     assert taken is not None
     assert (taken.state, taken.ref, taken.owner) == (State.SUBMITTED, ref(), other.owner)
     assert (await other.done(taken, ref())).state is State.DONE
@@ -131,8 +131,8 @@ async def test_a_failed_record_that_is_taken_over_is_open_again(ledger: Ledger) 
         "our patience ended",
     )
     assert uncertain.candidates == ("x", "y")
-    one = await ledger.take_over(timed_out, as_new=False)
-    two = await ledger.take_over(uncertain, as_new=False)
+    one = await ledger.take_over(timed_out)
+    two = await ledger.take_over(uncertain)
     assert one is not None
     assert two is not None
     assert (one.state, one.reason, one.error) == (State.SUBMITTED, None, None)
@@ -141,7 +141,7 @@ async def test_a_failed_record_that_is_taken_over_is_open_again(ledger: Ledger) 
 
 async def test_buying_again_keeps_the_old_record_as_history(ledger: Ledger, other: Ledger) -> None:
     old = await fetched(ledger, flow_run_id="monday")
-    new = await other.take_over(old, as_new=True, entry=entry(flow_run_id="tuesday", document_name="b.pdf"))
+    new = await other.renew(old, entry(flow_run_id="tuesday", document_name="b.pdf"))
     assert new is not None
     assert (new.state, new.attempt, new.key, new.has_body) == (State.INTENDED, 2, old.key, False)
     assert (new.flow_run_id, new.document_name) == ("tuesday", "b.pdf")
@@ -156,12 +156,12 @@ async def test_buying_again_keeps_the_old_record_as_history(ledger: Ledger, othe
 async def test_history_is_not_bought_again_nor_is_another_key(ledger: Ledger) -> None:
     old = await fetched(ledger)
     with pytest.raises(ValueError, match="under that key"):
-        await ledger.take_over(old, as_new=True, entry=entry("another"))
-    assert await ledger.take_over(old, as_new=True) is not None
+        await ledger.renew(old, entry("another"))
+    assert await ledger.renew(old) is not None
     history = await ledger.record(old.id)
     assert history is not None
     with pytest.raises(ValueError, match="under that key"):
-        await ledger.take_over(history, as_new=True)
+        await ledger.renew(history)
 
 
 # -- nothing that was bought is lost
@@ -169,19 +169,19 @@ async def test_history_is_not_bought_again_nor_is_another_key(ledger: Ledger) ->
 
 async def test_a_job_of_a_retired_intent_is_kept_in_its_history(ledger: Ledger, other: Ledger) -> None:
     slow = await ledger.claim(entry())
-    taken = await other.take_over(await dead(ledger, slow), as_new=True)
+    taken = await other.renew(await dead(ledger, slow))
     assert taken is not None
     kept = await ledger.submitted(slow, ref("job-slow"))
     assert (kept.id, kept.retired, kept.mine, kept.job_id) == (slow.id, True, True, "job-slow")
     assert (await other.submitted(taken, ref("job-new"))).job_id == "job-new"
-    assert (await ledger.fetched(kept, ref("job-slow"), BODY)).state is State.FETCHED
+    assert (await deliver(ledger, kept, ref("job-slow"), BODY)).state is State.FETCHED
 
 
 async def test_a_job_of_an_intent_that_somebody_reconciles_gets_a_row_of_its_own(
     ledger: Ledger, other: Ledger
 ) -> None:
     slow = await ledger.claim(entry(flow_run_id="f"))
-    taken = await other.take_over(await dead(ledger, slow), as_new=False)
+    taken = await other.take_over(await dead(ledger, slow))
     assert taken is not None
     kept = await ledger.submitted(slow, ref("job-slow"))
     assert (kept.state, kept.retired, kept.mine) == (State.SUBMITTED, True, True)
@@ -192,7 +192,7 @@ async def test_a_job_of_an_intent_that_somebody_reconciles_gets_a_row_of_its_own
 
 async def test_a_job_that_somebody_found_meanwhile_is_his(ledger: Ledger, other: Ledger) -> None:
     slow = await ledger.claim(entry())
-    taken = await other.take_over(await dead(ledger, slow), as_new=False)
+    taken = await other.take_over(await dead(ledger, slow))
     assert taken is not None
     await other.submitted(taken, ref())
     with pytest.raises(ClaimLost):
@@ -204,9 +204,9 @@ async def test_a_result_that_the_former_holder_fetched_is_kept_in_the_record(
     ledger: Ledger, other: Ledger
 ) -> None:
     slow = await ledger.submitted(await ledger.claim(entry()), ref())
-    taken = await other.take_over(await dead(ledger, slow), as_new=False)
+    taken = await other.take_over(await dead(ledger, slow))
     assert taken is not None
-    await ledger.fetched(slow, ref(), BODY)
+    await deliver(ledger, slow, ref(), BODY)
     with pytest.raises(ClaimLost):
         await other.failed(taken, Reason.LOST_RESULT, "the service gave it to somebody else")
     now = await other.resume(taken)
@@ -218,11 +218,11 @@ async def test_a_result_that_the_former_holder_fetched_is_kept_in_the_record(
 async def test_a_result_of_another_job_does_not_end_a_record(ledger: Ledger, other: Ledger) -> None:
     slow = await ledger.submitted(await ledger.claim(entry()), ref("job-slow"))
     failed = await ledger.failed(slow, Reason.CANCELLED, "given up")
-    taken = await other.take_over(failed, as_new=True)
+    taken = await other.renew(failed)
     assert taken is not None
     await other.submitted(taken, ref("job-new"))
     with pytest.raises(ClaimLost):
-        await ledger.fetched(taken, ref("job-slow"), BODY)
+        await deliver(ledger, taken, ref("job-slow"), BODY)
 
 
 async def test_a_write_that_is_made_again_is_recognised(ledger: Ledger) -> None:
@@ -239,7 +239,7 @@ async def test_a_write_that_is_made_again_is_recognised(ledger: Ledger) -> None:
 
 async def test_a_released_intent_leaves_nothing(ledger: Ledger, other: Ledger) -> None:
     record = await ledger.claim(entry())
-    await ledger.released(record)
+    await ledger.delete_intent(record)
     assert await ledger.record(record.id) is None
     again = await other.claim(entry())
     assert again.mine
@@ -250,15 +250,15 @@ async def test_a_job_cannot_be_released(ledger: Ledger) -> None:
     record = await ledger.claim(entry())
     await ledger.submitted(record, ref())
     with pytest.raises(ClaimLost):
-        await ledger.released(record)
+        await ledger.delete_intent(record)
 
 
 async def test_work_that_is_let_go_is_free_at_once(ledger: Ledger, other: Ledger) -> None:
     record = await ledger.submitted(await ledger.claim(entry()), ref())
-    await ledger.let_go(record)
+    await ledger.release_lease(record)
     seen = await other.claim(entry())
     assert seen.lease_left <= 0.0
-    assert await other.take_over(seen, as_new=False) is not None
+    assert await other.take_over(seen) is not None
 
 
 async def test_a_closed_ledger_has_let_go_of_everything(url: str) -> None:
@@ -277,12 +277,12 @@ async def test_a_closed_ledger_has_let_go_of_everything(url: str) -> None:
 async def test_the_heart_beats_for_work_in_hand_and_for_nothing_else(ledger: Ledger, other: Ledger) -> None:
     held = await ledger.claim(entry("held"))
     let_go = await ledger.claim(entry("let go"))
-    await ledger.let_go(let_go)
+    await ledger.release_lease(let_go)
     lost = await ledger.claim(entry("lost"))
     for record in (held, lost):
         await later(ledger, record, 59.0)
     lost = await dead(ledger, lost)
-    assert await other.take_over(lost, as_new=False) is not None
+    assert await other.take_over(lost) is not None
     await ledger._extend_leases()
     now = await other.records([held.id, let_go.id, lost.id])
     assert now[held.id].lease_left > 55.0
@@ -298,9 +298,9 @@ async def test_a_holder_is_sure_of_what_it_holds_only(ledger: Ledger, other: Led
     assert not other.holds(await other.claim(entry()))
     record = await ledger.submitted(record, ref())
     assert ledger.holds(record)
-    await ledger.let_go(record)
+    await ledger.release_lease(record)
     assert not ledger.holds(record)
-    taken = await other.take_over(record, as_new=False)
+    taken = await other.take_over(record)
     assert taken is not None
     assert other.holds(taken)
     assert not other.holds(await other.failed(taken, Reason.TIMEOUT, "late"))
@@ -315,11 +315,11 @@ async def test_a_claim_whose_caller_is_cancelled_leaves_nothing(ledger: Ledger, 
         for _ in range(steps):
             await asyncio.sleep(0)
         if claim.done():
-            await ledger.released(claim.result())
+            await ledger.delete_intent(claim.result())
             continue
         claim.cancel()
         await asyncio.wait([claim])
-        await ledger._writer.flush()
+        await ledger._commits.flush()
         assert await other.find() == []
 
 
@@ -331,7 +331,7 @@ async def test_news_of_a_paid_job_is_written_though_the_caller_is_cancelled(
     await asyncio.sleep(0)
     news.cancel()
     await asyncio.wait([news])
-    await ledger._writer.flush()
+    await ledger._commits.flush()
     seen = await other.claim(entry())
     assert (seen.state, seen.job_id) == (State.SUBMITTED, "job-a")
     assert seen.lease_left <= 0.0  # nobody waits for the job, so anybody may
@@ -384,7 +384,7 @@ async def test_totals_count_documents_once_and_every_bill(ledger: Ledger) -> Non
     first = await fetched(ledger, "a", flow_run_id="f")
     await fetched(ledger, "b", flow_run_id="f")
     await fetched(ledger, "c", flow_run_id="another")
-    again = await ledger.take_over(first, as_new=True)
+    again = await ledger.renew(first)
     assert again is not None
     await ledger.failed(again, Reason.THROTTLED, "429")
     assert await ledger.totals("f") == Totals(

@@ -87,7 +87,7 @@ async def test_a_process_that_is_killed_with_a_claim_is_noticed_by_its_lease(
         holder.kill()
     left = await dead(ledger, record)
     assert next_step(left, mine=left.mine, reuse_for=None, on_uncertain="fail") is Step.RECONCILE
-    assert await ledger.take_over(left, as_new=False) is not None
+    assert await ledger.take_over(left) is not None
 
 
 async def test_what_a_killed_process_told_is_in_the_ledger(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Loads eight chunks of ten documents into the destination that is given, and tells of each."""
+"""Loads eight chunks of ten documents into the destination that is given, and prints a line for each."""
 
 from __future__ import annotations
 

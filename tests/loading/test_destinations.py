@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
+import random
 import signal
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from support.loads import AT, JOB, chunk, sha256
+from support.loads import AT, JOB, chunk, outcome, sha256
 from support.warehouses import Warehouse
 
 from prefect_docjobs.errors import ConfigurationError, Reason
-from prefect_docjobs.loading import DestinationUnavailable, Seen, open_store, source_sha256
+from prefect_docjobs.loading import DestinationUnavailable, Seen, export_parquet, open_store, source_sha256
 from prefect_docjobs.loading.columns import MOST_COLUMNS
-from prefect_docjobs.loading.duckdb_store import DuckDbStore
+from prefect_docjobs.loading.sql import DuckDbStore
 
 LOADER = Path(__file__).with_name("loader_process.py")
 
@@ -90,11 +93,11 @@ async def test_a_new_field_becomes_a_column_and_old_rows_stay(warehouse: Warehou
     ]
     assert warehouse.rows("SELECT unit FROM {line_items} ORDER BY sha256") == [(None,), ("h",)]
     types = warehouse.columns("documents")
-    assert [types[name].lower() for name in ("x", "x__text_", "due", "paid", "pages")] == (
-        ["double precision", "text", "timestamp without time zone", "boolean", "bigint"]
-        if warehouse.kind == "postgresql"
-        else ["double", "varchar", "timestamp", "boolean", "bigint"]
-    )
+    assert [types[name].lower() for name in ("x", "x__text_", "due", "paid", "pages")] == {
+        "postgresql": ["double precision", "text", "timestamp without time zone", "boolean", "bigint"],
+        "duckdb": ["double", "varchar", "timestamp", "boolean", "bigint"],
+        "delta": ["double", "string", "timestamp_ntz", "boolean", "long"],
+    }[warehouse.kind]
 
 
 async def test_hostile_names_and_values_are_all_there(warehouse: Warehouse) -> None:
@@ -108,11 +111,11 @@ async def test_hostile_names_and_values_are_all_there(warehouse: Warehouse) -> N
     assert warehouse.rows(
         "SELECT nan, inf, huge, bigint, nested__deeper__still__value FROM {line_items}"
     ) == [("nan", "inf", str(10**40), str(2**62), 1.0)]
-    told = dict(warehouse.rows("SELECT path, value_text FROM {fields} WHERE path NOT LIKE 'items%'"))
-    assert told["nul\ufffd"] == "a\ufffdb"
-    assert told['quo"te; DROP TABLE documents'] == "'; --"
-    assert told[":colon %s {brace}"] == ":value %s {brace}"
-    assert (told["none"], told["nothing"], told["tags.1"]) == (None, "[]", "b")
+    values = dict(warehouse.rows("SELECT path, value_text FROM {fields} WHERE path NOT LIKE 'items%'"))
+    assert values["nul\ufffd"] == "a\ufffdb"
+    assert values['quo"te; DROP TABLE documents'] == "'; --"
+    assert values[":colon %s {brace}"] == ":value %s {brace}"
+    assert (values["none"], values["nothing"], values["tags.1"]) == (None, "[]", "b")
     assert warehouse.rows("SELECT value_integer FROM {fields} WHERE path = 'bigint'") == [(2**62,)]
     # Of the 22 fields a None and an empty list have no column; all others have their own.
     assert len(warehouse.columns("line_items")) == 5 + len(HOSTILE) - 2
@@ -133,29 +136,62 @@ async def test_two_loads_at_once_both_arrive(warehouse: Warehouse) -> None:
     assert warehouse.rows("SELECT count(*), count(only_0), count(only_3) FROM {documents}") == [(12, 3, 3)]
 
 
-def test_after_a_kill_each_document_is_there_once(warehouse: Warehouse) -> None:
+def test_after_a_kill_each_document_is_there_as_a_whole_and_once(warehouse: Warehouse) -> None:
+    for number in (1, 4):
+        with _loader(warehouse) as loader:
+            assert loader.stdout
+            next(line for line in loader.stdout if line == f"chunk {number}\n")
+            time.sleep(random.uniform(0, 0.05))  # anywhere in the next chunks
+            loader.kill()
+        assert loader.returncode == -signal.SIGKILL
+        assert set(_parts_of_documents(warehouse)) == {(3, 1)}
+    with _loader(warehouse) as loader:
+        loader.communicate()
+    assert loader.returncode == 0
+    _assert_all_are_there_once(warehouse)
+
+
+def test_two_processes_that_load_the_same_lose_nothing_and_double_nothing(warehouse: Warehouse) -> None:
+    asyncio.run(warehouse.store().prepare())
+    with _loader(warehouse) as first, _loader(warehouse) as second:
+        while first.poll() is None or second.poll() is None:
+            if warehouse.kind != "duckdb":  # which lets in no reader meanwhile
+                assert set(_parts_of_documents(warehouse)) <= {(3, 1)}
+            time.sleep(0.05)
+        assert first.stdout
+        assert second.stdout
+        assert len([*first.stdout, *second.stdout]) == 16
+    assert (first.returncode, second.returncode) == (0, 0)
+    _assert_all_are_there_once(warehouse)
+
+
+def _loader(warehouse: Warehouse) -> subprocess.Popen[str]:
     command = [sys.executable, str(LOADER), warehouse.address, warehouse.schema or "-"]
-    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert killed.stdout
-    with killed.stdout as told:
-        for line in told:  # in the midst of the fourth chunk
-            if line == "chunk 3\n":
-                break
-        killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert again.stdout.endswith("chunk 8\n")
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _parts_of_documents(warehouse: Warehouse) -> list[tuple[int, int]]:
+    """Of each document how many fields and line items it has."""
+    return warehouse.rows(
+        "SELECT f.n AS fields, i.n AS items FROM {documents} AS d "
+        "LEFT JOIN (SELECT sha256, count(*) AS n FROM {fields} AS a GROUP BY sha256) AS f USING (sha256) "
+        "LEFT JOIN (SELECT sha256, count(*) AS n FROM {line_items} AS b GROUP BY sha256) AS i USING (sha256)"
+    )
+
+
+def _assert_all_are_there_once(warehouse: Warehouse) -> None:
     for table, rows in {"documents": 80, "fields": 240, "line_items": 80, "files": 80}.items():
         assert warehouse.rows(f"SELECT count(*) FROM {{{table}}}") == [(rows,)], table
     assert warehouse.rows("SELECT count(DISTINCT sha256) FROM {documents}") == [(80,)]
 
 
 async def test_rows_say_when_they_were_written_not_when_the_work_began(warehouse: Warehouse) -> None:
-    times = iter([AT, AT + timedelta(hours=1)])
-    store = open_store(warehouse.address, warehouse.schema, clock=lambda: next(times))
     begun_early = chunk({"a": {"x": 1}})
-    await store.prepare()
+    await warehouse.store().prepare()
+    at = [AT]
+    store = open_store(warehouse.address, warehouse.schema, clock=lambda: at[0])
     await store.write(chunk({"b": {"x": 1}}))
+    at[0] += timedelta(hours=1)
     await store.write(begun_early)
     assert warehouse.rows("SELECT loaded_at - min(loaded_at) OVER () FROM {documents} ORDER BY sha256") == [
         (timedelta(hours=1),),
@@ -167,17 +203,20 @@ async def test_rows_say_when_they_were_written_not_when_the_work_began(warehouse
 
 
 async def test_who_commits_later_has_read_the_clock_later(warehouse: Warehouse) -> None:
-    before: list[int] = []
+    committed_at: dict[datetime, int] = {}
+    times = itertools.count()
 
     def clock() -> datetime:
-        before.append(_committed(warehouse))
-        return AT + timedelta(seconds=len(before))
+        now = AT + timedelta(seconds=next(times))
+        committed_at[now.replace(tzinfo=None)] = _committed(warehouse)
+        return now
 
     await warehouse.store().prepare()
     await warehouse.store().write(chunk({"first": {"x": 1}}))
     stores = [open_store(warehouse.address, warehouse.schema, clock=clock) for _ in range(4)]
     await asyncio.gather(*(store.write(chunk({f"d{n}": {"x": 1}})) for n, store in enumerate(stores)))
-    assert before == [1, 2, 3, 4]
+    loaded = warehouse.rows("SELECT loaded_at FROM {documents} ORDER BY 1 LIMIT 4")
+    assert [committed_at[at] for (at,) in loaded] == [1, 2, 3, 4]
 
 
 def _committed(warehouse: Warehouse) -> int:
@@ -223,10 +262,10 @@ async def test_a_duckdb_file_that_another_process_holds_is_waited_for_and_then_a
     )
     assert holder.stdout
     assert holder.stdin
-    with holder.stdout as told, holder.stdin as end:
-        assert told.readline() == "held\n"
+    with holder.stdout as lines, holder.stdin as end:
+        assert lines.readline() == "held\n"
         with pytest.raises(DestinationUnavailable, match="open in another process"):
-            await DuckDbStore(path, patience=0).prepare()
+            await DuckDbStore(path, wait=0).prepare()
         waiting = asyncio.create_task(DuckDbStore(path).prepare())
         end.write("\n")
         end.flush()
@@ -261,27 +300,20 @@ async def test_no_password_is_in_an_error(postgres_url: str) -> None:
     assert "ter2" not in str(unclear.value)
 
 
-async def test_an_option_that_the_driver_does_not_know_is_told(postgres_url: str) -> None:
+async def test_an_option_that_the_driver_does_not_know_is_named(postgres_url: str) -> None:
     with pytest.raises(DestinationUnavailable, match="application_name"):
         await open_store(f"{postgres_url}?application_name=x").prepare()
 
 
-async def test_parts_that_a_dead_load_has_left_are_deleted_and_nothing_else(tmp_path: Path) -> None:
-    store = open_store(f"parquet:{tmp_path / 'lake'}")
-    await store.prepare()
-    await store.write(chunk({"a": {"x": 1}}))
-    documents = tmp_path / "lake" / "documents"
-    (part,) = documents.iterdir()
-    (documents / "0123456789ab-01234567.parquet").write_bytes(part.read_bytes())
-    (documents / "mine.parquet").write_bytes(b"mine")
-    await store.prepare()
-    assert {path.name for path in documents.iterdir()} == {part.name, "mine.parquet"}
-
-
-async def test_a_folder_with_another_manifest_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "_manifest.json").write_text('{"parts": 3}')
-    with pytest.raises(ConfigurationError, match="none of this flow"):
-        await open_store(f"parquet:{tmp_path}").prepare()
+def test_an_export_adds_parquet_files_and_replaces_none(tmp_path: Path) -> None:
+    for _ in range(2):
+        outcomes = [outcome({"x": 1, "items": [{"n": 1}]}), outcome(reason=Reason.TIMEOUT)]
+        paths = export_parquet(outcomes, tmp_path)
+        assert [path.parent.name for path in paths] == ["fields", "line_items", "documents"]
+    with duckdb.connect() as db:
+        documents = db.read_parquet(f"{tmp_path}/documents/*.parquet")
+        rows = documents.aggregate("document, provider, reason, count(*), sum(x)").order("reason").fetchall()
+    assert rows == [("a.pdf", "toy", "timeout", 2, None), ("a.pdf", "toy", None, 2, 2.0)]
 
 
 @pytest.mark.parametrize("address", ["duckdb:///x.duckdb", "duckdb:x.duckdb", "x.duckdb"])
@@ -294,7 +326,7 @@ async def test_a_duckdb_file_has_three_spellings(
 
 
 @pytest.mark.parametrize(
-    ("address", "schema"), [("x.csv", None), ("duckdb:", None), ("parquet:x", "s"), ("x.duckdb", "a b")]
+    ("address", "schema"), [("x.csv", None), ("duckdb:", None), ("delta:x", "s"), ("x.duckdb", "a b")]
 )
 def test_what_is_no_destination_is_refused(address: str, schema: str | None) -> None:
     with pytest.raises(ConfigurationError):

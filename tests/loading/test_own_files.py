@@ -35,7 +35,7 @@ def documents(store: Store, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "address",
-    ["duckdb:rows", "duckdb:sub/../rows.dat", "duckdb:///rows.x", "parquet:lake", "parquet:./sub/../lake/"],
+    ["duckdb:rows", "duckdb:sub/../rows.dat", "duckdb:///rows.x", "delta:lake", "delta:./sub/../lake/"],
 )
 async def test_what_a_load_writes_is_none_of_its_documents(address: str, inbox: Path) -> None:
     (inbox / "sub").mkdir()
@@ -45,11 +45,11 @@ async def test_what_a_load_writes_is_none_of_its_documents(address: str, inbox: 
 
 
 async def test_the_address_may_be_absolute_or_a_url(inbox: Path) -> None:
-    assert documents(await loaded(f"parquet:file://{inbox}/lake"), inbox) == ["a.pdf"]
-    assert documents(await loaded(f"parquet:{inbox}/lake"), inbox) == ["a.pdf"]
+    assert documents(await loaded(f"delta:file://{inbox}/lake"), inbox) == ["a.pdf"]
+    assert documents(await loaded(f"delta:{inbox}/lake"), inbox) == ["a.pdf"]
 
 
-@pytest.mark.parametrize("address", ["duckdb:rows.dat", "parquet:lake"])
+@pytest.mark.parametrize("address", ["duckdb:rows.dat", "delta:lake"])
 async def test_a_link_to_the_folder_changes_nothing(address: str, inbox: Path) -> None:
     link = inbox.parent / "link"
     link.symlink_to(inbox)
@@ -82,7 +82,7 @@ def test_beside_a_database_without_an_ending_documents_may_be_called_like_it(inb
 
 
 def test_a_lake_owns_its_folder_so_that_documents_in_it_can_be_refused(inbox: Path) -> None:
-    store = open_store(f"parquet:{inbox}")
+    store = open_store(f"delta:{inbox}")
     assert store.owns(SourceFolder(".").address)
     assert store.owns(SourceFolder(f"file://{inbox}/sub").address)
     assert not store.owns(SourceFolder("..").address)
@@ -93,7 +93,7 @@ def test_a_lake_owns_its_folder_so_that_documents_in_it_can_be_refused(inbox: Pa
     ("address", "source"),
     [
         ("duckdb:rows.dat", "s3://bucket/rows.dat"),
-        ("parquet:lake", "s3://bucket/lake/_manifest.json"),
+        ("delta:lake", "s3://bucket/lake/_manifest.json"),
         ("postgresql://me@db.example.com/warehouse", "file:///a.pdf"),
     ],
 )

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec  # type: ignore[import-untyped]
 import pytest
-from moto.server import ThreadedMotoServer
-from support.loads import JOB, chunk, sha256
 
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument
-from prefect_docjobs.loading import SourceFolder, open_store
+from prefect_docjobs.loading import SourceFolder
 from prefect_docjobs.models import Document
 
 pytestmark = pytest.mark.xdist_group("s3")
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """A server that speaks S3, with the bucket `bucket`; gives its address."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3", skip_instance_cache=False).mkdir("bucket")
-        yield endpoint
-    server.stop()
 
 
 def test_files_of_a_folder_are_listed_by_name_without_hidden_ones(tmp_path: Path) -> None:
@@ -157,38 +137,6 @@ def test_an_object_is_no_folder(s3: str) -> None:
     fsspec.filesystem("s3").pipe("bucket/single/a.pdf", b"a")
     with pytest.raises(InvalidDocument, match="is a file, not a folder"):
         SourceFolder("s3://bucket/single/a.pdf").files()
-
-
-async def test_a_lake_in_a_bucket_knows_its_own_objects(s3: str) -> None:
-    store = open_store("parquet:s3://bucket/mixed/lake/")
-    await store.prepare()
-    await store.write(chunk({"a": {"x": 1}}))
-    for name in ["lake-notes.pdf", "inbox/lake/a.pdf"]:
-        fsspec.filesystem("s3").pipe(f"bucket/mixed/{name}", b"a document")
-    files = SourceFolder("s3://bucket/mixed").files(recursive=True)
-    assert [file.name for file in files if not store.owns(file.source)] == [
-        "inbox/lake/a.pdf",
-        "lake-notes.pdf",
-    ]
-    assert {file.name for file in files} > {"lake/_manifest.json"}
-    assert store.owns(SourceFolder("s3://bucket/mixed/lake").address)
-    assert not store.owns(SourceFolder("s3://bucket/mixed").address)
-    assert not store.owns("gs://bucket/mixed/lake/a.pdf")
-    assert not store.owns("file:///bucket/mixed/lake/a.pdf")
-
-
-async def test_parquet_files_in_a_bucket_are_replaced_under_a_lock(s3: str, tmp_path: Path) -> None:
-    store = open_store("parquet:s3://bucket/lake")
-    await store.prepare()
-    await store.write(chunk({"a": {"x": 1}, "b": {"x": 2}}))
-    await store.write(chunk({"a": {"x": 3}}))
-    storage = fsspec.filesystem("s3")
-    storage.invalidate_cache()
-    (part,) = storage.glob("bucket/lake/documents/*.parquet")
-    assert storage.ls("bucket/lake/fields", detail=False) == [part.replace("documents", "fields")]
-    assert not storage.exists("bucket/lake/_lock")
-    loaded = await open_store("parquet:s3://bucket/lake").loaded(JOB.key, [sha256("a"), sha256("b")])
-    assert len(loaded) == 2
 
 
 @pytest.mark.parametrize("address", ["s3://key:secret@bucket/inbox", "nothing://x"])

@@ -41,6 +41,6 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Install
         "--constraint",
         str(ROOT / "constraints.txt"),
     )
-    run(sys.executable, "-m", "uv", *install, str(built.wheel))
+    run(sys.executable, "-m", "uv", *install, f"{built.wheel}[simulator]")
     (folder / "home").mkdir()
     return Installed(scripts, folder / "home")

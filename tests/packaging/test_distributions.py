@@ -101,7 +101,7 @@ def test_there_is_one_version(built: Built, metadata: Message) -> None:
 def test_extras_licence_and_pythons_are_declared(metadata: Message) -> None:
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert {"etl", "s3"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"etl", "s3", "delta", "simulator"} <= set(metadata.get_all("Provides-Extra", []))
     assert metadata["Description-Content-Type"] == "text/markdown"
 
 

@@ -58,7 +58,7 @@ async def test_an_account_is_named_by_its_blocks(
 async def test_a_fallback_takes_the_next_service(simulator: Running) -> None:
     (job, name), (other, _) = await saved(simulator), await saved(simulator, "numind")
     assert await command("pause", f"mindee-job/{name}") == 0
-    (outcome,) = (await aextract_with_fallback([job, other], [invoice(2)])).batch
+    (outcome,) = await aextract_with_fallback([job, other], [invoice(2)])
     assert outcome.ok
     assert outcome.ref is not None
     assert outcome.ref.provider == "numind"

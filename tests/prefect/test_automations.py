@@ -25,7 +25,7 @@ from support.services import invoice
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.flows import extract_folder
-from prefect_docjobs.flows.loading import load_documents
+from prefect_docjobs.flows.load_documents import load_documents
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
 

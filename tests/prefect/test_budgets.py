@@ -150,31 +150,31 @@ SUBMITTING: dict[str, tuple[Prepare, Act]] = {
     ),
     "redrive of what was not accepted": (
         nothing,
-        lambda at, _: tasks.aredrive(at.job, rows(Reason.THROTTLED), DOCUMENTS, **BUDGET),
+        lambda at, _: tasks.aretry_failures(at.job, rows(Reason.THROTTLED), DOCUMENTS, **BUDGET),
     ),
     "redrive of what failed": (
         all_fail,
-        lambda at, failed: tasks.aredrive(at.job, failed, DOCUMENTS, resubmit=True, **BUDGET),
+        lambda at, failed: tasks.aretry_failures(at.job, failed, DOCUMENTS, resubmit=True, **BUDGET),
     ),
     "redrive of what is uncertain": (
         all_are_unsure,
-        lambda at, unsure: tasks.aredrive(at.job, unsure, DOCUMENTS, on_uncertain="resubmit", **BUDGET),
+        lambda at, unsure: tasks.aretry_failures(
+            at.job, unsure, DOCUMENTS, on_uncertain="resubmit", **BUDGET
+        ),
     ),
     "extract_folder": (
         nothing,
         lambda at, _: flows.extract_folder(str(at.folder), at.job, output=at.place("out"), **FLOW),
     ),
-    "extract_folder_deferred": (
+    "extract_folder, suspended": (
         nothing,
-        lambda at, _: flows.extract_folder_deferred(
-            str(at.folder), at.job, mode="poke", output=at.place("out"), **FLOW
+        lambda at, _: flows.extract_folder(
+            str(at.folder), at.job, wait="suspend", output=at.place("out"), **FLOW
         ),
     ),
-    "redrive_failures": (
+    "retry_run": (
         letters,
-        lambda at, path: flows.redrive_failures(
-            path, at.job, resubmit=True, output=at.place("again"), **FLOW
-        ),
+        lambda at, path: flows.retry_run(path, at.job, resubmit=True, output=at.place("again"), **FLOW),
     ),
     "load_documents": (
         nothing,
@@ -221,7 +221,9 @@ def all_that_submits() -> dict[str, set[str]]:
 
 def test_whatever_can_submit_takes_a_budget() -> None:
     found = all_that_submits()
-    assert {"aredrive", "redrive", "review_documents", "compare_services", "submit_document"} <= {*found}
+    assert {"aretry_failures", "redrive", "review_documents", "compare_services", "submit_document"} <= {
+        *found
+    }
     assert [name for name, takes in found.items() if not {"budget", "price_per_page"} <= takes] == []
     assert [name for name, takes in found.items() if "reuse_days" not in takes] == ["load_documents"]
 
@@ -230,7 +232,7 @@ async def test_what_a_redrive_may_not_buy_has_the_reason_budget_and_stays_as_it_
     given: Given,
 ) -> None:
     failed = await all_fail(given)
-    refused = await tasks.aredrive(given.job, failed, DOCUMENTS, resubmit=True, max_documents=1)
+    refused = await tasks.aretry_failures(given.job, failed, DOCUMENTS, resubmit=True, max_submits=1)
     assert sorted(str(row.reason) for row in refused) == ["None", "budget", "budget"]
     assert given.submits == 4
     later = await tasks.aextract_documents(given.job, DOCUMENTS)  # has no leave to buy again
@@ -241,9 +243,9 @@ async def test_what_a_redrive_may_not_buy_has_the_reason_budget_and_stays_as_it_
 async def test_a_redrive_shares_a_budget_and_tells_what_it_cost(
     given: Given, records: list[logging.LogRecord]
 ) -> None:
-    budget = Budget(documents=2, price_per_page=0.5)
+    budget = Budget(max_submits=2, price_per_page=0.5)
     some = (rows(Reason.UNAVAILABLE)[:2], DOCUMENTS[:2]), (rows(Reason.UNAVAILABLE)[2:], DOCUMENTS[2:])
-    ended = [row for part in some for row in await tasks.aredrive(given.job, *part, budget=budget)]
+    ended = [row for part in some for row in await tasks.aretry_failures(given.job, *part, budget=budget)]
     assert [row.reason for row in ended] == [None, None, Reason.BUDGET]
     told = [record.getMessage() for record in records if " bought, " in record.getMessage()]
     assert [line.split(";")[0] for line in told] == [
@@ -339,6 +341,6 @@ async def test_an_uncertain_submit_that_may_not_be_repeated_stays_uncertain(
             given.job,
             [Document.from_bytes(DOCUMENTS[0].read(), name="a.png")],
             on_uncertain="resubmit",
-            max_documents=1,
+            max_submits=1,
         )
         assert [row.reason for row in batch] == [Reason.UNCERTAIN]

@@ -26,7 +26,7 @@ from support.services import invoice
 
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.flows import extract_folder
-from prefect_docjobs.ledger import Ledger, Record
+from prefect_docjobs.ledger import Record
 from prefect_docjobs.ledger import State as Known
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.simulator import server as simulator_server
@@ -85,15 +85,8 @@ def _text(printed: Path) -> str:
     return printed.read_text("utf-8")
 
 
-@asynccontextmanager
-async def the_ledger() -> AsyncIterator[Ledger]:
-    async with open_ledger() as ledger:
-        assert ledger
-        yield ledger
-
-
 async def records(state: Known | None = None) -> list[Record]:
-    async with the_ledger() as ledger:
+    async with open_ledger() as ledger:
         return await ledger.find(states=[state] if state else None)
 
 

@@ -24,12 +24,12 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason, Unsupported
 from prefect_docjobs.extraction import submit_many
 from prefect_docjobs.extraction.budget import Budget
-from prefect_docjobs.flows.reconcile import reconcile_jobs
+from prefect_docjobs.flows.reconcile_jobs import reconcile_jobs
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
 from prefect_docjobs.tasks import aextract_documents, submit_documents
-from prefect_docjobs.tasks.plans import aplan_documents, plan_documents
+from prefect_docjobs.tasks.extract import aplan_documents, plan_documents
 
 DOCUMENTS = [invoice(number) for number in range(4)]
 
@@ -51,7 +51,7 @@ async def test_a_task_keeps_its_budget_and_tells_what_it_cost(
 
 
 async def test_several_calls_share_one_budget(job: DocJob) -> None:
-    budget = Budget(documents=3)
+    budget = Budget(max_submits=3)
 
     @flow
     async def two_chunks() -> list[bool]:
@@ -65,7 +65,7 @@ async def test_several_calls_share_one_budget(job: DocJob) -> None:
 
 
 def test_a_plain_task_has_the_same_limits(job: DocJob) -> None:
-    assert [row.reason for row in submit_documents(job, DOCUMENTS[:2], max_documents=1)] == [
+    assert [row.reason for row in submit_documents(job, DOCUMENTS[:2], max_submits=1)] == [
         None,
         Reason.BUDGET,
     ]
@@ -78,10 +78,10 @@ async def test_a_limit_that_is_none_is_refused_before_anything_is_sent(job: DocJ
 
 async def test_a_plan_says_what_a_run_then_does(job: DocJob, simulator: Running) -> None:
     await aextract_documents(job, DOCUMENTS[:1])
-    plan = await aplan_documents(job, DOCUMENTS, max_documents=2, price_per_page=0.5)
+    plan = await aplan_documents(job, DOCUMENTS, max_submits=2, price_per_page=0.5)
     assert plan.counts == {"submit": 2, "paid": 1, "over_budget": 1}
     assert plan.cost == 1.0
-    batch = await aextract_documents(job, DOCUMENTS, max_documents=2)
+    batch = await aextract_documents(job, DOCUMENTS, max_submits=2)
     assert [row.ok for row in batch] == [row.verdict.value in ("submit", "paid") for row in plan]
 
 

@@ -20,9 +20,9 @@ from support.services import invoice
 from prefect_docjobs import Batch, asubmit_documents, sense_jobs
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason
-from prefect_docjobs.flows import extract_folder_deferred
-from prefect_docjobs.flows.watching import watch
-from prefect_docjobs.ledger import Ledger, Wait, WaitState
+from prefect_docjobs.flows import extract_folder
+from prefect_docjobs.flows.watch_jobs import watch
+from prefect_docjobs.ledger import Wait, WaitState
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import JobState, Phase
 from prefect_docjobs.simulator.server import Running, run_in_thread
@@ -67,15 +67,8 @@ async def senses(
     return len(batch)
 
 
-@asynccontextmanager
-async def the_ledger() -> AsyncIterator[Ledger]:
-    async with open_ledger() as ledger:
-        assert ledger
-        yield ledger
-
-
 async def waits_of(run: DeployedRun) -> list[Wait]:
-    async with the_ledger() as ledger:
+    async with open_ledger() as ledger:
         return await ledger.waits.find(str(run.id))
 
 
@@ -151,7 +144,7 @@ async def test_a_run_that_a_person_resumes_after_the_jobs_have_ended_goes_on(ser
     await other.leg()
     async with watched():
         await until_resumed(run)
-    async with the_ledger() as ledger:  # as if no watcher had got to it yet
+    async with open_ledger() as ledger:  # as if no watcher had got to it yet
         (wait,) = await ledger.waits.find(str(other.id))
         await ledger.waits.forget([str(other.id)])
         await ledger.waits.register(wait.id, flow_run_id=wait.flow_run_id, job=wait.job, refs=wait.refs)
@@ -270,8 +263,8 @@ async def test_the_ready_flow_delivers_what_was_in_the_folder_when_it_began(
     for number in range(3):
         (inbox / f"{number}.png").write_bytes(invoice(number).data or b"")
     (inbox / "note.txt").write_text("no invoice")
-    given = {"folder": str(inbox), "job": JOB, "mode": "suspend", "output": str(out), "chunk_size": 2}
-    run = await DeployedRun.of(extract_folder_deferred, **given)
+    given = {"folder": str(inbox), "job": JOB, "wait": "suspend", "output": str(out), "chunk_size": 2}
+    run = await DeployedRun.of(extract_folder, **given)
     assert (await run.leg()).is_paused()
     (inbox / "late.png").write_bytes(invoice(9).data or b"")
     async with watched():
@@ -288,8 +281,8 @@ async def test_a_replay_buys_nothing_that_the_budget_had_left_out(service: Runni
     inbox.mkdir()
     for number in range(4):
         (inbox / f"{number}.png").write_bytes(invoice(number).data or b"")
-    given = {"folder": str(inbox), "job": JOB, "mode": "suspend", "output": str(tmp_path / "out")}
-    run = await DeployedRun.of(extract_folder_deferred, **given, budget=2)
+    given = {"folder": str(inbox), "job": JOB, "wait": "suspend", "output": str(tmp_path / "out")}
+    run = await DeployedRun.of(extract_folder, **given, budget=2)
     assert (await run.leg()).is_paused()
     async with watched():
         await until_resumed(run)

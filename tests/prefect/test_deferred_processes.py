@@ -38,8 +38,8 @@ async def simulated(seconds: float) -> AsyncIterator[Running]:
 
 
 def serving(limit: int) -> tuple[str, str]:
-    flows = "from prefect_docjobs.flows import extract_folder_deferred"
-    return ("-c", f"{flows}; extract_folder_deferred.serve(name='deferred', limit={limit})")
+    flows = "from prefect_docjobs.flows import extract_folder"
+    return ("-c", f"{flows}; extract_folder.serve(name='deferred', limit={limit})")
 
 
 class Runs:
@@ -80,7 +80,7 @@ class Runs:
             document = invoice(number * self._documents + each)
             (folder / document.name).write_bytes(document.data or b"")
         output = str(self._directory / f"out-{number}")
-        return {"folder": str(folder), "job": JOB, "mode": "suspend", "output": output}
+        return {"folder": str(folder), "job": JOB, "wait": "suspend", "output": output}
 
     async def states(self) -> Counter[str]:
         async with get_client() as client:

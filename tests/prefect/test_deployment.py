@@ -30,7 +30,7 @@ from prefect_docjobs.flows import DeadLetter, JobParameter
 from prefect_docjobs.models import Document, Outcome
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running
-from prefect_docjobs.tasks.arguments import the_job
+from prefect_docjobs.tasks._run import resolve_job
 
 ROOT = Path(__file__).parents[2]
 TOTALS = {"invoice-brightwater.pdf": 1452.17, "rechnung-bergmann.pdf": 1432.4}
@@ -169,7 +169,7 @@ def _check_what_they_left(directory: Path, runs: dict[str, FlowRun]) -> None:
     rows = [json.loads(line) for line in (night / "rows.jsonl").read_text("utf-8").splitlines()]
     assert {row["document"]: row["total_amount"] for row in rows} == TOTALS
     assert list(directory.glob("docjobs-deferred/*/results.jsonl"))
-    assert list(directory.glob("docjobs-redriven/*/results.jsonl"))
+    assert list(directory.glob("docjobs-retried/*/results.jsonl"))
     assert list(directory.glob("docjobs-comparison/*/comparison.jsonl"))
     assert (directory / "invoices.duckdb").is_file()
     assert (directory / "docjobs-reviewed").is_dir()
@@ -231,7 +231,7 @@ async def test_a_wrong_name_of_a_job_is_told_in_a_sentence(
     account: Any = make_job("mindee", simulator.base_url)
     await account.credentials.asave("account", overwrite=True)
     with pytest.raises(ConfigurationError) as caught:
-        await the_job(name)
+        await resolve_job(name)
     assert sentence in str(caught.value)
 
 

@@ -20,17 +20,11 @@ from prefect_docjobs import aextract_documents, asubmit_documents
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.comparison import Acceptance
 from prefect_docjobs.errors import ConfigurationError, Reason
-from prefect_docjobs.models import Document, Outcome, Phase
+from prefect_docjobs.models import Attempt, Document, Outcome, Phase
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
-from prefect_docjobs.tasks.fallback import (
-    FALL_BACK_ON,
-    Attempt,
-    aextract_with_fallback,
-    extract_with_fallback,
-)
-from prefect_docjobs.tasks.fallback.attempts import billed
+from prefect_docjobs.tasks.fallback import FALL_BACK_ON, aextract_with_fallback, billed, extract_with_fallback
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -57,7 +51,7 @@ def submits(service: Running) -> int:
 
 
 def trail(tried: tuple[Attempt, ...]) -> list[tuple[str, str]]:
-    return [(attempt.job, str(attempt.reason or "delivered")) for attempt in tried]
+    return [(attempt.job, str(attempt.reason or "succeeded")) for attempt in tried]
 
 
 async def test_only_what_the_first_service_does_not_deliver_goes_to_the_second(
@@ -68,15 +62,15 @@ async def test_only_what_the_first_service_does_not_deliver_goes_to_the_second(
     text = Document.from_path(SAMPLES / "order-alpine-tools.txt")  # which Mindee does not take
     broken = Document.from_bytes(b"", name="empty.pdf")
     done = await aextract_with_fallback([first, second], [invoice(1), text, broken])
-    labels = {attempt.job for tried in done.tried for attempt in tried}
+    labels = {attempt.job for row in done.heads for attempt in row.tried}
     assert labels == {f"{job.provider().name}/{job.provider().product}" for job in (first, second)}
-    assert [[reason for _, reason in trail(tried)] for tried in done.tried] == [
-        ["delivered"],
-        ["invalid_document", "delivered"],
+    assert [[reason for _, reason in trail(row.tried)] for row in done.heads] == [
+        ["succeeded"],
+        ["invalid_document", "succeeded"],
         ["invalid_document", "invalid_document"],
     ]
-    assert [row.ref.provider if row.ref else None for row in done.batch] == ["mindee", "numind", None]
-    assert [attempt.billed for tried in done.tried for attempt in tried] == ["yes", "no", "yes", "no", "no"]
+    assert [row.ref.provider if row.ref else None for row in done] == ["mindee", "numind", None]
+    assert [attempt.billed for row in done.heads for attempt in row.tried] == ["yes", "no", "yes", "no", "no"]
     assert done.rows()[1]["tried"][0].endswith(": invalid_document")
     assert submits(service) == 2
 
@@ -127,7 +121,7 @@ async def test_a_document_whose_job_failed_does_not_wait_for_its_neighbour_eithe
     assert (submits(first), submits(second)) == (3, 2)
     first.backend.settings = first.backend.settings.merged({"failed_share": 0.0})
     done = await aextract_with_fallback(jobs, [invoice(2), invoice(3)])
-    assert [row.ref.provider for row in done.batch if row.ref] == ["unsiloed"] * 2
+    assert [row.ref.provider for row in done if row.ref] == ["unsiloed"] * 2
     assert (submits(first), submits(second)) == (3, 2)
 
 
@@ -147,10 +141,10 @@ async def test_failed_jobs_fall_back_and_may_be_billed(serve: Callable[..., Runn
     bad, good = serve(failed_share=1.0), serve()
     jobs = [make_job("mindee", bad.base_url), make_job("unsiloed", good.base_url)]
     done = await aextract_with_fallback(jobs, [invoice(number) for number in range(3)])
-    assert [row.ok for row in done.batch] == [True] * 3
-    assert {attempt.billed for tried in done.tried for attempt in tried[:1]} == {"maybe"}
+    assert [row.ok for row in done] == [True] * 3
+    assert {attempt.billed for row in done.heads for attempt in row.tried[:1]} == {"maybe"}
     again = await aextract_with_fallback(jobs, [invoice(number) for number in range(3)])
-    assert [row.ok for row in again.batch] == [True] * 3
+    assert [row.ok for row in again] == [True] * 3
     assert (submits(bad), submits(good)) == (3, 3)
 
 
@@ -165,8 +159,8 @@ async def test_a_lost_answer_falls_back_and_says_that_money_may_be_spent(
         return await aextract_with_fallback(jobs, [invoice(1)])
 
     done = await lossy_first()
-    (tried,) = done.tried
-    assert [reason for _, reason in trail(tried)] == ["uncertain", "delivered"]
+    (tried,) = (row.tried for row in done.heads)
+    assert [reason for _, reason in trail(tried)] == ["uncertain", "succeeded"]
     assert str(tried[0]).endswith(": uncertain, perhaps billed")
     assert any("1 uncertain; going on to the next job" in record.getMessage() for record in records)
 
@@ -175,18 +169,18 @@ async def test_a_budget_and_what_is_not_wanted_do_not_fall_back(serve: Callable[
     bad, good = serve(failed_share=1.0), serve()
     jobs = [make_job("mindee", bad.base_url), make_job("numind", good.base_url)]
     assert Reason.BUDGET not in FALL_BACK_ON
-    spent = await aextract_with_fallback(jobs, [invoice(1)], max_documents=0)
-    assert [trail(tried)[-1][1] for tried in spent.tried] == ["budget"]
+    spent = await aextract_with_fallback(jobs, [invoice(1)], max_submits=0)
+    assert [trail(row.tried)[-1][1] for row in spent.heads] == ["budget"]
     kept = await aextract_with_fallback(jobs, [invoice(2)], fall_back_on={Reason.REJECTED})
-    assert [[reason for _, reason in trail(tried)] for tried in kept.tried] == [["failed"]]
+    assert [[reason for _, reason in trail(row.tried)] for row in kept.heads] == [["failed"]]
     assert submits(good) == 0
 
 
 async def test_one_budget_holds_for_all_services(serve: Callable[..., Running]) -> None:
     bad, good = serve(failed_share=1.0), serve()
     jobs = [make_job("mindee", bad.base_url), make_job("numind", good.base_url)]
-    done = await aextract_with_fallback(jobs, [invoice(number) for number in range(3)], max_documents=5)
-    assert sorted(str(row.reason) for row in done.batch) == ["None", "None", "budget"]
+    done = await aextract_with_fallback(jobs, [invoice(number) for number in range(3)], max_submits=5)
+    assert sorted(str(row.reason) for row in done) == ["None", "None", "budget"]
     assert (submits(bad), submits(good)) == (3, 2)
 
 
@@ -196,12 +190,12 @@ async def test_a_job_that_takes_too_long_is_cancelled_where_the_service_can(
     slow, good = serve(duration={"seconds": 600.0}), serve()
     jobs = [make_job("numind", slow.base_url), make_job("mindee", good.base_url)]
     done = await aextract_with_fallback(jobs, [invoice(1)], document_timeout=1.0)
-    (tried,) = done.tried
-    assert [reason for _, reason in trail(tried)] == ["timeout", "delivered"]
+    (tried,) = (row.tried for row in done.heads)
+    assert [reason for _, reason in trail(tried)] == ["timeout", "succeeded"]
     assert tried[0].billed == "maybe"
     assert [job.cancelled_at is not None for job in slow.backend.all_jobs()] == [True]
     again = await aextract_with_fallback(jobs, [invoice(1)], document_timeout=1.0)
-    assert [reason for _, reason in trail(again.tried[0])] == ["delivered"]  # the one that is paid for
+    assert [reason for _, reason in trail(again[0].tried)] == ["succeeded"]  # the one that is paid for
     assert (submits(slow), submits(good)) == (1, 1)
 
 
@@ -211,7 +205,7 @@ async def test_a_late_job_that_another_run_waits_for_is_not_cancelled(serve: Cal
     other = asyncio.create_task(aextract_documents(jobs[0], [invoice(1)]))
     await until(lambda: submits(slow) == 1)
     done = await aextract_with_fallback(jobs, [invoice(1)], document_timeout=1.0)
-    assert [reason for _, reason in trail(done.tried[0])] == ["timeout", "delivered"]
+    assert [reason for _, reason in trail(done[0].tried)] == ["timeout", "succeeded"]
     assert [job.cancelled_at for job in slow.backend.all_jobs()] == [None]
     assert [row.reason for row in await other] == [None]
     assert submits(slow) == 1
@@ -226,8 +220,8 @@ async def test_a_cancel_that_hangs_does_not_hold_up_the_call(
         jobs = [make_job("numind", url), make_job("mindee", good.base_url)]
         with anyio.fail_after(30):
             done = await aextract_with_fallback(jobs, [invoice(1)], timeout=timeout, document_timeout=1.0)
-        assert (str(done.tried[0][0].reason), done.tried[0][0].billed) == ("timeout", "yes")
-        assert [row.ok for row in done.batch] == [timeout is None]  # else the time of the call is over
+        assert (str(done[0].tried[0].reason), done[0].tried[0].billed) == ("timeout", "yes")
+        assert [row.ok for row in done] == [timeout is None]  # else the time of the call is over
         await aextract_documents(jobs[0], [invoice(1)], timeout=0.5)
         assert submits(slow) == 1  # it is waited for again
 
@@ -241,7 +235,7 @@ async def test_a_job_that_was_accepted_is_billed_also_when_its_key_is_refused_la
         jobs = [make_job(name, url), make_job("unsiloed", good.base_url)]
         done = await aextract_with_fallback(jobs, [invoice(1)])
         assert submits(first) == 1
-        assert (done.tried[0][0].reason, done.tried[0][0].billed) == (Reason.UNAUTHORIZED, "yes")
+        assert (done[0].tried[0].reason, done[0].tried[0].billed) == (Reason.UNAUTHORIZED, "yes")
 
 
 REFUSED = [Reason.UNAUTHORIZED, Reason.QUOTA, Reason.BUDGET, Reason.THROTTLED, Reason.UNAVAILABLE]
@@ -261,12 +255,12 @@ async def test_a_job_that_cannot_be_cancelled_is_billed_and_the_next_run_waits_f
     slow, bad = serve(duration={"seconds": 3.0}), serve(failed_share=1.0)
     jobs = [make_job("mindee", slow.base_url), make_job("unsiloed", bad.base_url)]
     done = await aextract_with_fallback(jobs, [invoice(1)], document_timeout=1.0)
-    assert [(str(each.reason), each.billed) for each in done.tried[0]] == [
+    assert [(str(each.reason), each.billed) for each in done[0].tried] == [
         ("timeout", "yes"),
         ("failed", "maybe"),
     ]
     again = await aextract_with_fallback(jobs, [invoice(1)])
-    assert [reason for _, reason in trail(again.tried[0])] == ["delivered"]
+    assert [reason for _, reason in trail(again[0].tried)] == ["succeeded"]
     assert submits(slow) == 1
 
 
@@ -274,7 +268,7 @@ async def test_nothing_goes_on_when_the_time_of_the_call_is_over(serve: Callable
     slow, good = serve(duration={"seconds": 600.0}), serve()
     jobs = [make_job("numind", slow.base_url), make_job("mindee", good.base_url)]
     done = await aextract_with_fallback(jobs, [invoice(1)], timeout=1.0)
-    assert [[reason for _, reason in trail(tried)] for tried in done.tried] == [["timeout"]]
+    assert [[reason for _, reason in trail(row.tried)] for row in done.heads] == [["timeout"]]
     assert [job.cancelled_at for job in slow.backend.all_jobs()] == [None]  # it may be waited for again
     assert submits(good) == 0
 
@@ -293,17 +287,17 @@ async def test_a_result_that_is_not_good_enough_falls_back_and_the_best_is_kept(
     document = Document.from_path(SAMPLES / "invoice-brightwater.pdf")
     order = [jobs["unsiloed"], jobs["mindee_v1"], jobs["mindee"]]
     done = await aextract_with_fallback(order, [document, invoice(1)], accept=wanted, names=names)
-    sure, unsure = done.tried
-    assert [[doubt.field for doubt in attempt.doubts] for attempt in sure] == [["supplier_name"], []]
-    assert "delivered with doubts (supplier_name: missing), billed" in str(sure[0])
+    sure, unsure = (row.tried for row in done.heads)
+    assert [attempt.doubts for attempt in sure] == [("supplier_name: missing",), ()]
+    assert "succeeded with doubts (supplier_name: missing), billed" in str(sure[0])
     assert len(unsure) == 3  # nobody is sure of a picture
-    assert [row.ref.provider for row in done.batch if row.ref] == ["mindee_v1", "unsiloed"]
+    assert [row.ref.provider for row in done if row.ref] == ["mindee_v1", "unsiloed"]
 
 
 def test_the_plain_twin_does_the_same_in_sync_code(jobs: Mapping[str, DocJob]) -> None:
     done = extract_with_fallback([jobs["mindee"]], [invoice(1)])
     assert len(done) == 1
-    assert done.batch[0].ok
+    assert done[0].ok
 
 
 async def test_what_a_later_service_has_delivered_is_used_before_anything_is_bought(
@@ -313,7 +307,7 @@ async def test_what_a_later_service_has_delivered_is_used_before_anything_is_bou
     first, second = make_job("mindee", service.base_url), make_job("numind", service.base_url)
     await aextract_documents(second, [invoice(1)])
     done = await aextract_with_fallback([first, second], [invoice(1), invoice(2)])
-    assert [row.ref.provider for row in done.batch if row.ref] == ["numind", "mindee"]
+    assert [row.ref.provider for row in done if row.ref] == ["numind", "mindee"]
     assert submits(service) == 2
 
 
@@ -325,4 +319,4 @@ async def test_without_a_job_nothing_can_be_done() -> None:
 async def test_jobs_of_the_same_service_have_names_of_their_own(jobs: Mapping[str, DocJob]) -> None:
     broken = Document.from_bytes(b"", name="empty.pdf")
     done = await aextract_with_fallback([jobs["mindee"], jobs["mindee"]], [broken])
-    assert [attempt.job for attempt in done.tried[0]] == ["mindee/extraction", "mindee/extraction (2)"]
+    assert [attempt.job for attempt in done[0].tried] == ["mindee/extraction", "mindee/extraction (2)"]

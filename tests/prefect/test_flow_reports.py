@@ -16,16 +16,30 @@ import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from prefect_docjobs.errors import JobFailed
-from prefect_docjobs.flows.artifacts import artifact_key, publish_table
-from prefect_docjobs.flows.assets import file_asset
-from prefect_docjobs.flows.chunks import all_ended, side_by_side
-from prefect_docjobs.flows.dead_letters import DeadLetter, read_dead_letters
-from prefect_docjobs.flows.files import FAILURES, NAMES, RESULTS, ROWS, ResultFiles, is_ours
-from prefect_docjobs.flows.folder import extract_folder
-from prefect_docjobs.flows.latency import latency_image
-from prefect_docjobs.flows.parameters import output_folder
-from prefect_docjobs.flows.report import TABLE_ROWS, FailureTally, Tally, summary
-from prefect_docjobs.flows.tables import FailureTable, ResultTable
+from prefect_docjobs.flows._output import (
+    FAILURES,
+    NAMES,
+    RESULTS,
+    ROWS,
+    DeadLetter,
+    ResultFiles,
+    is_ours,
+    read_dead_letters,
+)
+from prefect_docjobs.flows._report import (
+    TABLE_ROWS,
+    FailureTable,
+    FailureTally,
+    ResultTable,
+    Tally,
+    artifact_key,
+    file_asset,
+    latency_image,
+    publish_table,
+    summary,
+)
+from prefect_docjobs.flows._run import all_ended, output_folder, side_by_side
+from prefect_docjobs.flows.extract_folder import extract_folder
 from prefect_docjobs.models import Batch, Field, JobRef, Outcome, Phase, Result, Usage
 from prefect_docjobs.models.batches import LazyOutcomes
 

@@ -29,8 +29,7 @@ from prefect_docjobs.providers import provider_class
 from prefect_docjobs.providers.registry import BUILT_IN
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
-from prefect_docjobs.tasks.accounts import WITHOUT_A_BLOCK, job_of
-from prefect_docjobs.tasks.giving_up import Fate, GivingUp, has_died
+from prefect_docjobs.tasks.cancel import WITHOUT_A_BLOCK, CancelOutcome, cancel_jobs, has_died, job_of
 
 DOCUMENTS = [invoice(number) for number in range(3)]
 
@@ -149,10 +148,10 @@ async def test_jobs_that_another_run_is_at_work_on_are_kept(job: DocJob, slow: R
         assert other
         assert ledger
         (record,) = await other.find()
-        taken = await other.take_over(record, as_new=False)
+        taken = await other.take_over(record)
         assert taken
-        giving_up = GivingUp(ledger, "Cancelled.", logging.getLogger("test"), patience=0.3)
-        assert await giving_up.all([record]) == {Fate.IN_USE: 1}
+        outcomes = await cancel_jobs(ledger, [record], "Cancelled.", logging.getLogger("test"), patience=0.3)
+        assert outcomes == {CancelOutcome.IN_USE: 1}
         assert other.holds(taken)
     assert "cancelled" not in phases(slow)
 

@@ -28,10 +28,10 @@ from support.warehouses import KINDS, Warehouse, new_warehouse
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument
 from prefect_docjobs.flows import load_documents
-from prefect_docjobs.flows.assets import asset_at
-from prefect_docjobs.flows.ending import publish_report
-from prefect_docjobs.flows.loading.destination import Destination
-from prefect_docjobs.flows.run_report import RunReport
+from prefect_docjobs.flows._report import RunReport, asset_at
+from prefect_docjobs.flows._run import publish_report
+from prefect_docjobs.flows.load_documents import Destination
+from prefect_docjobs.loading import open_store
 from prefect_docjobs.models import Batch, Outcome
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running, run_in_thread
@@ -86,9 +86,9 @@ def load(folder: object, job: DocJob | str, warehouse: Warehouse, **more: Any) -
     )
 
 
-def counts(told: Mapping[str, Any]) -> dict[str, int]:
+def counts(result: Mapping[str, Any]) -> dict[str, int]:
     """The numbers that are not zero."""
-    return {name: told[name] for name in COUNTS if told[name]}
+    return {name: result[name] for name in COUNTS if result[name]}
 
 
 def submits(simulator: Running) -> int:
@@ -130,8 +130,8 @@ def test_only_what_is_new_or_changed_is_looked_at_also_when_it_is_older(
     late.rename(inbox / "late.pdf")  # which keeps the time of its past
     (inbox / "invoice-brightwater.pdf").write_bytes((SAMPLES / "contract-northgate.pdf").read_bytes())
     before = submits(simulator)
-    told = load(inbox, read_by, file, pattern="*.pdf")
-    assert counts(told) == {"found": 3, "unchanged": 1, "loaded": 2}
+    result = load(inbox, read_by, file, pattern="*.pdf")
+    assert counts(result) == {"found": 3, "unchanged": 1, "loaded": 2}
     assert submits(simulator) == before + 2
     # What the file held before stays: it was a document, too.
     ((names,),) = file.rows("SELECT count(*) FROM {documents} WHERE document = 'invoice-brightwater.pdf'")
@@ -140,8 +140,8 @@ def test_only_what_is_new_or_changed_is_looked_at_also_when_it_is_older(
 
 def test_files_can_be_left_out_by_their_date(inbox: Path, read_by: DocJob, file: Warehouse) -> None:
     os.utime(inbox / "invoice-brightwater.pdf", (1_000_000_000, 1_000_000_000))
-    told = load(inbox, read_by, file, pattern="*.pdf", modified_since="2020-01-01T00:00:00Z")
-    assert counts(told) == {"found": 1, "loaded": 1}
+    result = load(inbox, read_by, file, pattern="*.pdf", modified_since="2020-01-01T00:00:00Z")
+    assert counts(result) == {"found": 1, "loaded": 1}
 
 
 def test_two_jobs_over_the_same_documents_do_not_meet(
@@ -154,7 +154,7 @@ def test_two_jobs_over_the_same_documents_do_not_meet(
     ]
 
 
-@pytest.mark.parametrize("destination", ["duckdb:{}/rows.db", "duckdb:{}/rows", "parquet:{}/lake"])
+@pytest.mark.parametrize("destination", ["duckdb:{}/rows.db", "duckdb:{}/rows", "delta:{}/lake"])
 def test_a_load_takes_no_file_of_its_own_for_a_document(
     inbox: Path, jobs: Mapping[str, DocJob], destination: str
 ) -> None:
@@ -166,7 +166,7 @@ def test_a_load_takes_no_file_of_its_own_for_a_document(
 def test_documents_in_the_folder_of_the_destination_are_refused(inbox: Path, read_by: DocJob) -> None:
     before = sorted(inbox.iterdir())
     with pytest.raises(ConfigurationError, match="its folder"):
-        asyncio.run(load_documents(str(inbox), read_by, f"parquet:{inbox}"))
+        asyncio.run(load_documents(str(inbox), read_by, f"delta:{inbox}"))
     assert sorted(inbox.iterdir()) == before
 
 
@@ -178,15 +178,15 @@ def test_what_a_wrong_key_kept_out_is_loaded_with_the_right_one(
         assert counts(load(inbox, job, file, pattern="invoice-b*")) == counted
 
 
-def test_what_was_rejected_is_tried_again_only_when_told_to(inbox: Path, file: Warehouse) -> None:
+def test_what_was_rejected_is_tried_again_only_with_resubmit(inbox: Path, file: Warehouse) -> None:
     with run_in_thread(Settings(unsiloed=Unsiloed(pii_blocked_share=1.0))) as blocking:
         job = make_job("unsiloed", blocking.base_url)
         assert load(inbox, job, file, pattern="invoice-b*")["reasons"] == {"rejected": 1}
     with run_in_thread(Settings()) as letting_through:
         job = make_job("unsiloed", letting_through.base_url)
         assert counts(load(inbox, job, file, pattern="invoice-b*")) == {"found": 1, "left": 1}
-        told = load(inbox, job, file, pattern="invoice-b*", resubmit=True)
-        assert counts(told) == {"found": 1, "loaded": 1}
+        result = load(inbox, job, file, pattern="invoice-b*", resubmit=True)
+        assert counts(result) == {"found": 1, "loaded": 1}
 
 
 def test_what_an_empty_quota_kept_out_is_tried_again(inbox: Path, file: Warehouse) -> None:
@@ -212,7 +212,7 @@ def test_a_job_that_took_too_long_is_waited_for_again_and_not_paid_for_again(
     assert file.rows("SELECT reason, total_amount FROM {documents}") == [(None, 1452.17)]
 
 
-def test_what_failed_after_it_was_paid_for_is_bought_again_only_when_told_to(
+def test_what_failed_after_it_was_paid_for_is_bought_again_only_with_resubmit(
     inbox: Path, file: Warehouse
 ) -> None:
     with run_in_thread(Settings(duration=Duration(law="fixed", seconds=0), failed_share=1.0)) as failing:
@@ -220,8 +220,8 @@ def test_what_failed_after_it_was_paid_for_is_bought_again_only_when_told_to(
         assert load(inbox, job, file, pattern="invoice-b*")["reasons"] == {"failed": 1}
         assert counts(load(inbox, job, file, pattern="invoice-b*")) == {"found": 1, "left": 1}
         assert submits(failing) == 1
-        told = load(inbox, job, file, pattern="invoice-b*", resubmit=True)
-        assert counts(told) == {"found": 1, "failed": 1}
+        result = load(inbox, job, file, pattern="invoice-b*", resubmit=True)
+        assert counts(result) == {"found": 1, "failed": 1}
         assert submits(failing) == 2
 
 
@@ -231,9 +231,9 @@ def test_documents_of_an_object_storage_are_loaded_and_keep_their_addresses(
     storage = fsspec.filesystem("memory")
     for name in INVOICES:
         storage.pipe(f"/inbox/2026/{name}", (SAMPLES / name).read_bytes())
-    told = load("memory://inbox", read_by, file, recursive=True)
-    assert counts(told) == {"found": 2, "loaded": 2}
-    assert told["watermark"] is not None
+    result = load("memory://inbox", read_by, file, recursive=True)
+    assert counts(result) == {"found": 2, "loaded": 2}
+    assert result["watermark"] is not None
     assert counts(load("memory://inbox", read_by, file, recursive=True)) == {"found": 2, "unchanged": 2}
     assert file.rows("SELECT document, source, size FROM {documents} ORDER BY 1") == [
         (f"2026/{name}", f"memory:///inbox/2026/{name}", (SAMPLES / name).stat().st_size) for name in INVOICES
@@ -249,8 +249,8 @@ def test_a_file_that_cannot_be_read_fails_alone_and_is_looked_at_again(
     assert counts(first) == {"found": 3, "loaded": 2, "failed": 1}
     assert counts(load(inbox, read_by, file, pattern="*.pdf")) == {"found": 3, "unchanged": 2, "failed": 1}
     shutil.copy(SAMPLES / "rechnung-bergmann.pdf", inbox / "z new.pdf")
-    told = load(inbox, read_by, file, pattern="*.pdf", max_documents=1)  # the new one has its turn
-    assert counts(told) == {"found": 4, "unchanged": 2, "loaded": 1}
+    result = load(inbox, read_by, file, pattern="*.pdf", max_documents=1)  # the new one has its turn
+    assert counts(result) == {"found": 4, "unchanged": 2, "loaded": 1}
     ((error,),) = file.rows("SELECT error FROM {files} WHERE sha256 IS NULL")
     assert "is empty" in error
 
@@ -261,8 +261,8 @@ def test_chunks_side_by_side_load_all_and_a_load_of_nothing_is_well(
     for number in range(12):
         content = (SAMPLES / "invoice-brightwater.pdf").read_bytes() + b"%" * number
         (inbox / f"copy-{number:02}.pdf").write_bytes(content)
-    told = load(inbox, read_by, warehouse, pattern="copy-*.pdf", chunk_size=2)
-    assert counts(told) == {"found": 12, "loaded": 12}
+    result = load(inbox, read_by, warehouse, pattern="copy-*.pdf", chunk_size=2)
+    assert counts(result) == {"found": 12, "loaded": 12}
     assert warehouse.rows("SELECT count(*), count(DISTINCT sha256) FROM {documents}") == [(12, 12)]
     assert counts(load(inbox, read_by, warehouse, pattern="none-*")) == {}
 
@@ -290,8 +290,8 @@ def test_after_a_kill_each_document_is_loaded_once_and_paid_for_once(
         with process("load", "-c", code, cwd=inbox.parent) as running:
             asyncio.run(until(four_are_submitted, within=100))
             running.kill()
-        told = load(inbox, "mindee-v1-job/killed", file, pattern="copy-*", chunk_size=1)
-        assert counts(told) == {"found": 6, "loaded": 6}
+        result = load(inbox, "mindee-v1-job/killed", file, pattern="copy-*", chunk_size=1)
+        assert counts(result) == {"found": 6, "loaded": 6}
         assert submits(simulator) == 6
     assert file.rows("SELECT count(*), count(DISTINCT sha256) FROM {documents} WHERE reason IS NULL") == [
         (6, 6)
@@ -303,7 +303,7 @@ def test_after_a_kill_each_document_is_loaded_once_and_paid_for_once(
     [
         ("postgresql://me:hunter2@127.0.0.1/db", "password"),
         ("postgresql://me@127.0.0.1/db?password=hunter2", "password"),
-        ("parquet:s3://key:hunter2@bucket/lake", "password"),
+        ("delta:s3://key:hunter2@bucket/lake", "password"),
         ("env:NO_SUCH_VARIABLE", "NO_SUCH_VARIABLE is not set"),
         ("secret/no-such-block", "secret/no-such-block"),
         ("sqlite:x.db", "duckdb:FILE"),
@@ -373,8 +373,8 @@ async def test_a_load_shows_a_bar_two_tables_and_a_summary_with_its_counts(
     ]
     (failure,) = json.loads(artifacts["failures"].data)
     assert (failure["document"], failure["where"]) == (TEXT, str(inbox / TEXT))
-    assert failure["what to do"].startswith("Mend the document")
-    told = lines_of(artifacts["summary"])
+    assert failure["what to do"].startswith("Fix the document")
+    lines = lines_of(artifacts["summary"])
     for line in (
         "| Found | 4 |",
         "| Unchanged since they were loaded | 0 |",
@@ -387,8 +387,8 @@ async def test_a_load_shows_a_bar_two_tables_and_a_summary_with_its_counts(
         "### Destination",
         f"- `{file.address.removeprefix('duckdb:')}`: the tables documents, fields, line_items and files",
     ):
-        assert line in told, line
-    assert any(line.startswith("![Half of the documents") for line in told)
+        assert line in lines, line
+    assert any(line.startswith("![Half of the documents") for line in lines)
     assert {tuple(tags) for tags in await run.tags()} == {("docjobs", "mindee_v1")}
 
 
@@ -405,10 +405,10 @@ async def test_the_tables_are_an_asset_made_of_the_folder_and_the_end_is_an_even
     (event,) = await run.events("docjobs.load.", number=1)
     assert event["event"] == "docjobs.load.completed"
     assert event["resource"]["docjobs.source"] == str(inbox)
-    told = event["payload"]
-    assert counts(told) == {"found": 3, "loaded": 2, "failed": 1}
-    assert (told["destination"], told["reasons"]) == (place, {"invalid_document": 1})
-    assert told["message"] == "3 found, 0 unchanged, 0 known, 2 loaded, 1 failed, 0 left"
+    payload = event["payload"]
+    assert counts(payload) == {"found": 3, "loaded": 2, "failed": 1}
+    assert (payload["destination"], payload["reasons"]) == (place, {"invalid_document": 1})
+    assert payload["message"] == "3 found, 0 unchanged, 0 known, 2 loaded, 1 failed, 0 left"
 
 
 async def test_a_load_of_nothing_new_shows_what_was_left_and_materializes_nothing(
@@ -418,9 +418,9 @@ async def test_a_load_of_nothing_new_shows_what_was_left_and_materializes_nothin
     again = await shown(inbox, read_by, file.address)
     artifacts = await again.artifacts()
     assert set(artifacts) == {"progress", "failures", "summary"}
-    told = lines_of(artifacts["summary"])
-    assert {"| Found | 3 |", "| Unchanged since they were loaded | 2 |", "| Loaded | 0 |"} <= set(told)
-    assert "| Left: failed before, and not tried again | 1 |" in told
+    lines = lines_of(artifacts["summary"])
+    assert {"| Found | 3 |", "| Unchanged since they were loaded | 2 |", "| Loaded | 0 |"} <= set(lines)
+    assert "| Left: failed before, and not tried again | 1 |" in lines
     (left,) = json.loads(artifacts["failures"].data)
     assert (left["document"], left["reason"], left["where"]) == (TEXT, "invalid_document", str(inbox / TEXT))
     assert "earlier load" in left["error"]
@@ -478,13 +478,13 @@ async def test_the_password_of_a_destination_is_in_no_artifact_asset_event_or_lo
     await run.events("prefect.asset.materialization.", number=1)
     events = await run.events("docjobs.", "prefect.", number=6)  # two of each job, the asset, the end
     artifacts = await run.artifacts()
-    told = [each.model_dump_json() for each in artifacts.values()]
+    shown_by_artifacts = [each.model_dump_json() for each in artifacts.values()]
     place = f"postgresql://{address.host}:{address.port}/{address.database}"
     assert f"- `{place}`: the tables documents" in artifacts["summary"].data
     (asset,) = [each for each in events if each["event"].startswith("prefect.asset.materialization.")]
     assert asset["resource"]["prefect.resource.id"] == f"{place}/shown"
     assert "are new, changed" in caplog.text
-    everything = "\n".join([*told, *map(json.dumps, events), caplog.text])
+    everything = "\n".join([*shown_by_artifacts, *map(json.dumps, events), caplog.text])
     assert address.password not in everything
 
 
@@ -508,17 +508,17 @@ async def test_artifacts_that_prefect_refuses_cost_warnings_and_not_the_load(
         ("duckdb:/srv/a.duckdb", None, "/srv/a.duckdb", "file:///srv/a.duckdb"),
         ("duckdb:////srv/a.duckdb", "raw", "/srv/a.duckdb", "file:///srv/a.duckdb"),
         ("/srv/a.duckdb", None, "/srv/a.duckdb", "file:///srv/a.duckdb"),
-        ("parquet:/srv/lake", None, "/srv/lake", "file:///srv/lake"),
-        ("parquet:s3://key@bucket/lake/?x=1", None, "s3://bucket/lake", "s3://bucket/lake"),
+        ("delta:/srv/lake", None, "/srv/lake", "file:///srv/lake"),
+        ("delta:s3://key@bucket/lake/?x=1", None, "s3://bucket/lake", "s3://bucket/lake"),
         ("postgresql://me:p%40ss@db:5433/w?sslmode=require", None, *["postgresql://db:5433/w"] * 2),
         ("postgres://me:pass@db/w", "raw", "postgresql://db/w", "postgresql://db/w/raw"),
         ("postgresql:///w?host=db&password=pass", None, *["postgresql://db/w"] * 2),
         ("postgresql:///w?host=/run/postgresql", None, *["postgresql://localhost/w"] * 2),
     ],
 )
-def test_a_destination_is_told_without_user_password_and_options(
+def test_a_destination_is_shown_without_user_password_and_options(
     address: str, schema: str | None, place: str, asset: str
 ) -> None:
-    told = Destination.of(address, schema)
-    assert told.place == place
-    assert asset_at(told.asset).key == asset
+    found = open_store(address, schema).place
+    assert found == place
+    assert asset_at(Destination(found, schema).asset).key == asset

@@ -22,7 +22,7 @@ import prefect_docjobs
 from prefect_docjobs import Document, aextract_documents
 from prefect_docjobs.errors import InvalidDocument
 from prefect_docjobs.flows import announce_documents
-from prefect_docjobs.flows.listing import documents_in
+from prefect_docjobs.flows._run import documents_in
 from prefect_docjobs.simulator.samples import SAMPLES
 from prefect_docjobs.simulator.server import Running
 

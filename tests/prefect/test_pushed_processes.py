@@ -33,9 +33,7 @@ from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Settings
 
 JOB = "mindee-job/pushed"
-SERVE = (
-    "from prefect_docjobs.flows import extract_folder_deferred as flow; flow.serve(name='pushed', limit=5)"
-)
+SERVE = "from prefect_docjobs.flows import extract_folder as flow; flow.serve(name='pushed', limit=5)"
 WATCH = ("-m", "prefect_docjobs.cli", "watch")
 SECRET = "simulator-secret"  # the simulator's default
 WEBHOOK = "0f0e0d0c-0000-4000-8000-00000000beef"
@@ -153,7 +151,7 @@ async def started(directory: Path, number: int) -> list[UUID]:
             parameters = {
                 "folder": str(folder),
                 "job": JOB,
-                "mode": "suspend",
+                "wait": "suspend",
                 "output": str(directory / f"out-{each}"),
             }
             runs.append((await client.create_flow_run_from_deployment(found[0], parameters=parameters)).id)

@@ -14,10 +14,10 @@ from prefect import State
 from support.blocks import make_job
 from support.services import invoice, says
 
-from prefect_docjobs import Batch, Document, Outcome, aextract_documents, aredrive, redrive
+from prefect_docjobs import Batch, Document, Outcome, aextract_documents, aretry_failures, retry_failures
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason
-from prefect_docjobs.flows import extract_folder, read_dead_letters, redrive_failures
+from prefect_docjobs.flows import extract_folder, read_dead_letters, retry_run
 from prefect_docjobs.models import Phase
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
@@ -67,7 +67,9 @@ async def test_what_was_not_accepted_is_submitted_and_the_rest_stays_as_it_is(
     delivered = await aextract_documents(job, documents[:1])
     refused = [Reason.THROTTLED, Reason.UNAVAILABLE, Reason.REJECTED, Reason.CANCELLED]
     failed = [row(document, reason) for document, reason in zip(documents[1:], refused, strict=True)]
-    batch = await aredrive(job, [delivered[0], *failed], documents, resubmit=True, on_uncertain="resubmit")
+    batch = await aretry_failures(
+        job, [delivered[0], *failed], documents, resubmit=True, on_uncertain="resubmit"
+    )
     assert reasons(batch) == [None, None, None, Reason.REJECTED, Reason.CANCELLED]
     assert (batch[0], batch[3], batch[4]) == (delivered[0], failed[2], failed[3])
     assert said(batch[:3]) == [(f"N-{number:05}", number + 0.5) for number in range(3)]
@@ -79,7 +81,7 @@ async def test_a_job_that_took_too_long_is_waited_for_under_its_own_name(job: Do
     late = await aextract_documents(job, [invoice(1)], document_timeout=0.2)
     assert reasons(late) == [Reason.TIMEOUT]
     renamed = late[0].model_copy(update={"document": "of-ours.png"})
-    batch = await aredrive(job, [renamed])
+    batch = await aretry_failures(job, [renamed])
     assert batch[0].document == "of-ours.png"
     assert said(batch) == [("N-00001", 1.5)]
     assert submits(moody) == 1
@@ -91,9 +93,9 @@ async def test_what_is_paid_for_is_bought_again_only_when_told(job: DocJob, mood
     failed = await aextract_documents(job, documents)
     assert reasons(failed) == [Reason.FAILED] * 2
     await mood(moody, failed_share=0.0)
-    assert list(await aredrive(job, failed, documents)) == list(failed)
+    assert list(await aretry_failures(job, failed, documents)) == list(failed)
     assert submits(moody) == 2
-    batch = await aredrive(job, failed, documents, resubmit=True)
+    batch = await aretry_failures(job, failed, documents, resubmit=True)
     assert said(batch) == [("N-00001", 1.5), ("N-00002", 2.5)]
     assert submits(moody) == 4
 
@@ -103,7 +105,7 @@ async def test_the_same_content_twice_is_bought_again_once(job: DocJob, moody: R
     document = invoice(1)
     failed = await aextract_documents(job, [document, document])
     assert submits(moody) == 1
-    again = await aredrive(job, failed, [document, document], resubmit=True)
+    again = await aretry_failures(job, failed, [document, document], resubmit=True)
     assert reasons(again) == [Reason.FAILED] * 2
     assert submits(moody) == 2
 
@@ -114,9 +116,9 @@ async def test_an_uncertain_submit_is_repeated_only_when_told(job: DocJob, moody
     unsure = await aextract_documents(job, documents)
     assert reasons(unsure) == [Reason.UNCERTAIN]
     await mood(moody, faults={"submit": {"lost": 0.0}})
-    assert list(await aredrive(job, unsure, documents, resubmit=True)) == list(unsure)
+    assert list(await aretry_failures(job, unsure, documents, resubmit=True)) == list(unsure)
     assert submits(moody) == 1
-    batch = await aredrive(job, unsure, documents, on_uncertain="resubmit")
+    batch = await aretry_failures(job, unsure, documents, on_uncertain="resubmit")
     assert said(batch) == [("N-00001", 1.5)]
     assert submits(moody) == 2
 
@@ -124,16 +126,16 @@ async def test_an_uncertain_submit_is_repeated_only_when_told(job: DocJob, moody
 async def test_nothing_is_sent_when_a_document_is_missing(job: DocJob, moody: Running) -> None:
     failed = [row(invoice(number), Reason.THROTTLED) for number in range(2)]
     with pytest.raises(ConfigurationError, match="give documents="):
-        await aredrive(job, failed)
+        await aretry_failures(job, failed)
     with pytest.raises(ConfigurationError, match="2 outcomes and 1 documents"):
-        await aredrive(job, failed, [invoice(0)])
-    batch = await aredrive(job, failed, [None, invoice(1)])
+        await aretry_failures(job, failed, [invoice(0)])
+    batch = await aretry_failures(job, failed, [None, invoice(1)])
     assert reasons(batch) == [Reason.THROTTLED, None]
     assert submits(moody) == 1
 
 
 def test_the_plain_task_redrives_too(job: DocJob) -> None:
-    batch = redrive(job, [row(invoice(1), Reason.UNAVAILABLE)], [invoice(1)])
+    batch = retry_failures(job, [row(invoice(1), Reason.UNAVAILABLE)], [invoice(1)])
     assert reasons(batch) == [None]
 
 
@@ -160,7 +162,7 @@ async def extracted(folder: Path, job: DocJob, **parameters: Any) -> tuple[State
 
 async def redriven(letters: Path, job: DocJob, **parameters: Any) -> tuple[State[Any], Path]:
     output = letters.parent.parent / "redriven"
-    state = await redrive_failures(str(letters), job, output=str(output), return_state=True, **parameters)
+    state = await retry_run(str(letters), job, output=str(output), return_state=True, **parameters)
     return state, output
 
 
@@ -226,14 +228,14 @@ async def test_letters_of_another_account_are_not_sent(inbox: Path, job: DocJob,
 
 async def test_the_results_of_the_earlier_run_are_never_replaced(inbox: Path, job: DocJob) -> None:
     _, letters = await extracted(inbox, job)
-    state = await redrive_failures(str(letters), job, output=str(letters.parent), return_state=True)
+    state = await retry_run(str(letters), job, output=str(letters.parent), return_state=True)
     with pytest.raises(ConfigurationError, match="holds the results of the earlier run"):
         await state.aresult()
     assert len(lines(letters.with_name("results.jsonl"))) == 4
 
 
 def test_the_form_of_the_deployment_explains_every_parameter() -> None:
-    fields = redrive_failures.parameters.model_dump()["properties"]
+    fields = retry_run.parameters.model_dump()["properties"]
     assert [name for name, field in fields.items() if not field.get("description")] == []
     assert fields["job"]["type"] == "string"
 

@@ -34,7 +34,7 @@ from prefect_docjobs import (
     aextract_documents,
     afetch_result,
     afetch_results,
-    aredrive,
+    aretry_failures,
     as_jobs_complete,
     asubmit_document,
     asubmit_documents,
@@ -43,7 +43,7 @@ from prefect_docjobs import (
     extract_documents,
     fetch_result,
     fetch_results,
-    redrive,
+    retry_failures,
     sense_jobs,
     submit_document,
     submit_documents,
@@ -72,7 +72,7 @@ TWINS: list[tuple[Task[Any, Any], Task[Any, Any]]] = [
     (await_for_jobs, wait_for_jobs),
     (afetch_results, fetch_results),
     (aextract_documents, extract_documents),
-    (aredrive, redrive),
+    (aretry_failures, retry_failures),
 ]
 MISSING = Document.from_path("no/such/invoice.pdf")
 
@@ -393,7 +393,7 @@ async def test_extract_delivers_every_document_but_the_bad_one(
     assert logged == {row.ref.job_id for row in batch if row.ref}
     assert len(logged) == 10
     assert any(line.startswith("WARNING invoice.pdf: invalid_document in submit") for line in lines)
-    assert "INFO 11 documents: 10 ok, 1 failed (1 invalid_document)" in lines
+    assert "INFO 11 documents: 10 succeeded, 1 failed (1 invalid_document)" in lines
     assert "INFO 11 of 11 ended, 1 of them failed" in lines
 
 
@@ -404,7 +404,7 @@ async def test_with_a_ledger_the_log_has_no_refs(job: DocJob, records: list[logg
 
     batch = await submits()
     text = "\n".join(record.getMessage() for record in records)
-    assert "submitted, written down in the ledger" in text
+    assert "submitted and recorded in the ledger" in text
     assert not [row for row in batch if row.ref is None or row.ref.job_id in text]
 
     records.clear()

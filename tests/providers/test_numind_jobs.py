@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.numind_service import JOB, KEY, RESULT, STATUS, Service, http_to, job_ref
 from support.wire import answer
 
 from prefect_docjobs.errors import (
+    DocJobsError,
     NotFound,
     QuotaExceeded,
     RefMismatch,
@@ -23,6 +27,7 @@ from prefect_docjobs.errors import (
 )
 from prefect_docjobs.models import Document, JobState, JobStatus, Problem
 from prefect_docjobs.providers.numind import NuMind
+from prefect_docjobs.testing.hostile import EXAMPLES, json_values
 
 PDF = Document.from_bytes(b"%PDF-1.4 acme", name="acme.pdf")
 TEMPLATE = {"total": "number"}
@@ -295,3 +300,15 @@ async def test_errors_do_not_quote_the_key() -> None:
             await NuMind(template=TEMPLATE).submit(http, PDF)
     assert KEY not in str(caught.value)
     assert KEY not in repr(NuMind(template=TEMPLATE))
+
+
+@EXAMPLES
+@given(st.dictionaries(st.sampled_from(sorted(STATUS)), json_values(), max_size=4))
+def test_only_this_jobs_own_completed_is_success(changes: dict[str, Any]) -> None:
+    job = {**STATUS, **changes}
+    with suppress(DocJobsError), NuMind.reading(answer(job)):
+        status = NuMind(template={"total": "number"}).read_status(job_ref(), answer(job))
+        assert job["id"] == job_ref().job_id
+        assert (status.state is JobState.SUCCEEDED) == (
+            job["status"].strip().lower() == "completed" and bool(job["completedAt"])
+        )

@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.numind_service import JOB, RESULT, Service, http_to, job_ref
 from support.wire import answer
 
@@ -21,6 +23,7 @@ from prefect_docjobs.errors import (
 )
 from prefect_docjobs.models import Result, Usage
 from prefect_docjobs.providers.numind import NuMind
+from prefect_docjobs.testing.hostile import EXAMPLES, json_values
 
 STRUCTURED = NuMind(template={"total": "number"})
 CONTENT = NuMind(product="content")
@@ -238,3 +241,11 @@ async def test_a_job_that_is_not_a_result_yet_is_not_handed_out_as_one() -> None
     running = as_job(None, status="running", completedAt=None)
     with pytest.raises(Unavailable, match="not ended yet"):
         await fetched({JOB_ROUTE: httpx.Response(200, json=running)})
+
+
+@EXAMPLES
+@given(st.dictionaries(st.text(max_size=8), json_values(), max_size=4))
+def test_values_come_back_as_they_are(found: dict[str, Any]) -> None:
+    numind = NuMind(template={"total": "number"})
+    result = numind.read_result(job_ref(), answer({**RESULT, "result": found}))
+    assert json.dumps({name: field.value for name, field in result.fields.items()}) == json.dumps(found)

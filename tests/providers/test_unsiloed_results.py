@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from support.unsiloed import JOB_ID, job, ref
 from support.wire import answer
 
-from prefect_docjobs.errors import JobCancelled, JobFailed, Unavailable, Unreadable
+from prefect_docjobs.errors import DocJobsError, JobCancelled, JobFailed, Unavailable, Unreadable
 from prefect_docjobs.models import Field, Location, Page, Result, Usage
 
 
@@ -317,3 +318,13 @@ def test_files_that_are_no_list_are_unreadable(files: Any) -> None:
 def test_chunks_that_are_no_list_are_unreadable(chunks: Any) -> None:
     with pytest.raises(Unreadable):
         read(parse(chunks), "parse")
+
+
+def test_nesting_that_json_takes_and_the_model_does_not_is_a_typed_error() -> None:
+    deep: Any = "x"
+    for _ in range(400):
+        deep = {"value": [deep], "score": 1}
+
+    with suppress(DocJobsError):
+        result = read({"job_id": JOB_ID, "status": "completed", "result": {"deep": deep}}, "extract")
+        assert isinstance(result.row(), dict)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from support.hostile import EXAMPLES, json_values
 from support.wire import answer
 
 from prefect_docjobs.providers import values
+from prefect_docjobs.testing.hostile import EXAMPLES, json_values
 
 HUGE = 10**400  # JSON has such numbers; a float cannot hold them
 

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.simulated import HandClock, settled
 
-from prefect_docjobs.simulator.backend import Backend
-from prefect_docjobs.simulator.hazards import Fault, Hazards, TokenBucket
-from prefect_docjobs.simulator.jobs import Job, Phase, Source
-from prefect_docjobs.simulator.reading import UnreadableDocument
+from prefect_docjobs.simulator.backend import Backend, Job, Phase, Source
+from prefect_docjobs.simulator.faults import Fault, FaultSource, TokenBucket
+from prefect_docjobs.simulator.reading.pages import UnreadableDocument
 from prefect_docjobs.simulator.settings import Duration, RateLimit, Settings
 from prefect_docjobs.simulator.stats import nearest_rank, summary
 
@@ -34,7 +33,7 @@ def submit(backend: Backend, source: Source | None = None, service: str = "minde
     return backend.submit(service, "extraction", source or text(1))
 
 
-def fates(backend: Backend, numbers: list[int]) -> dict[int, tuple[float, bool, bool]]:
+def outcomes(backend: Backend, numbers: list[int]) -> dict[int, tuple[float, bool, bool]]:
     jobs = {number: submit(backend, text(number)) for number in numbers}
     return {
         number: (
@@ -56,20 +55,20 @@ def test_a_job_is_queued_then_processed_then_done() -> None:
     assert seen == [Phase.QUEUED, Phase.QUEUED, Phase.PROCESSING, Phase.PROCESSING, Phase.SUCCEEDED]
 
 
-def test_a_stuck_job_never_ends_and_a_failed_one_says_why() -> None:
+def test_a_stuck_job_never_ends_and_a_failed_one_has_its_reason() -> None:
     backend, clock = make_backend(settled(stuck_share=1.0))
     stuck = submit(backend)
     clock.advance(1e9)
     assert stuck.is_stuck
     assert stuck.phase(clock()) is Phase.PROCESSING
 
-    failing, clock = make_backend(settled(failed_share=1.0))
-    failed = submit(failing)
+    backend, clock = make_backend(settled(failed_share=1.0))
+    failed = submit(backend)
     clock.advance(8)
     assert failed.phase(clock()) is Phase.FAILED
     assert failed.failure is not None
     assert failed.failure.reason == "chance"
-    assert failing.fetch(failed) is None
+    assert backend.fetch(failed) is None
 
 
 def test_an_unreadable_document_fails_and_keeps_its_neighbours_name_out_of_the_reason() -> None:
@@ -93,7 +92,7 @@ def test_a_url_is_answered_from_the_table_as_it_was_at_the_submit() -> None:
     backend.documents.clear()
     clock.advance(8)
     assert known.source.name == "acme.txt"
-    assert backend.read(known).look_for("invoice_number").value == "A-1"
+    assert backend.read(known).find_field("invoice_number").value == "A-1"
     assert unknown.failure is not None
     assert unknown.failure.reason == "unknown_url"
     assert set(backend.report()["submits"]["by_content"]) == {
@@ -105,9 +104,9 @@ def test_a_url_is_answered_from_the_table_as_it_was_at_the_submit() -> None:
 def test_a_fate_depends_on_seed_and_content_and_not_on_the_order_of_submits() -> None:
     settings = Settings(seed=7, failed_share=0.3, stuck_share=0.2)
     numbers = list(range(60))
-    forward = fates(make_backend(settings)[0], numbers)
-    backward = fates(make_backend(settings)[0], numbers[::-1])
-    other_seed = fates(make_backend(settings.merged({"seed": 8}))[0], numbers)
+    forward = outcomes(make_backend(settings)[0], numbers)
+    backward = outcomes(make_backend(settings)[0], numbers[::-1])
+    other_seed = outcomes(make_backend(settings.merged({"seed": 8}))[0], numbers)
     assert forward == backward
     assert forward != other_seed
     assert {stuck for _, stuck, _ in forward.values()} == {True, False}
@@ -244,21 +243,22 @@ def test_waiting_as_long_as_a_bucket_says_gets_a_token() -> None:
     assert bucket.take(limit, wait) == 0.0
 
 
-def test_strikes_come_in_their_shares_and_repeat_with_the_seed() -> None:
-    settings = settled(
-        faults={"status": {"unavailable": 0.2, "bad_gateway": 0.1, "dropped": 0.05, "lost": 0.05}}
-    )
-    hazards, again = Hazards(3, float), Hazards(3, float)
-    strikes = [hazards.strike(settings, "status") for _ in range(4000)]
-    assert strikes[:100] == [again.strike(settings, "status") for _ in range(100)]
-    for strike, share in (
+def test_faults_come_in_their_shares_and_repeat_with_the_seed() -> None:
+    shares = {"unavailable": 0.2, "bad_gateway": 0.1, "dropped": 0.05, "lost": 0.05}
+    backend, _ = make_backend(settled(seed=3, faults={"status": shares}))
+    source, again = FaultSource(backend), FaultSource(backend)
+    faults = [source.draw("status") for _ in range(4000)]
+    assert faults[:100] == [again.draw("status") for _ in range(100)]
+    for fault, share in (
         (Fault.UNAVAILABLE, 0.2),
         (Fault.BAD_GATEWAY, 0.1),
         (Fault.DROPPED, 0.05),
         (Fault.LOST, 0.05),
     ):
-        assert strikes.count(strike) / 4000 == pytest.approx(share, abs=0.02)
-    assert hazards.strike(settings, "submit") is None
+        assert faults.count(fault) / 4000 == pytest.approx(share, abs=0.02)
+    assert source.draw("submit") is None
+    backend.reset()
+    assert [source.draw("status") for _ in range(100)] == faults[:100]
 
 
 def test_settings_merge_patches_and_refuse_what_they_do_not_know() -> None:

@@ -48,7 +48,7 @@ async def test_503_has_the_services_own_shape_and_the_request_is_not_acted_on() 
         assert simulator.backend.stats.given["503"] == 2
 
 
-async def test_502_is_a_page_of_html_whoever_asks() -> None:
+async def test_502_is_a_page_of_html_for_every_service() -> None:
     async with simulated(submit_fault(bad_gateway=1.0)) as simulator:
         answer = await simulator.client.post("/v2/products/extraction/enqueue")
         assert answer.status_code == 502

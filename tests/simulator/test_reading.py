@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.simulated import sample
 
-from prefect_docjobs.simulator.reading import DocumentRead, UnreadableDocument, read_document
+from prefect_docjobs.simulator.reading.document import DocumentRead, read_document
 from prefect_docjobs.simulator.reading.media import media_type_of
+from prefect_docjobs.simulator.reading.pages import UnreadableDocument
 from prefect_docjobs.simulator.reading.values import (
     parse_boolean,
     parse_date,
@@ -40,7 +41,7 @@ def read_text(text: str) -> DocumentRead:
     return read_document(text.encode(), "note.txt")
 
 
-SAID: dict[str, dict[str, Any]] = {
+FIELDS_OF: dict[str, dict[str, Any]] = {
     "contract-northgate.pdf": {
         "agreement_number": "SA-2026-017",
         "supplier_name": "Northgate Analytics Ltd",
@@ -128,7 +129,7 @@ SAID: dict[str, dict[str, Any]] = {
     },
 }
 
-LOOKS: dict[str, tuple[str, str, int, int]] = {
+FACTS_OF: dict[str, tuple[str, str, int, int]] = {
     "contract-northgate.pdf": ("contract", "application/pdf", 2, 0),
     "form-equipment-loan.txt": ("form", "text/plain", 1, 0),
     "invoice-brightwater.pdf": ("invoice", "application/pdf", 1, 3),
@@ -140,19 +141,19 @@ LOOKS: dict[str, tuple[str, str, int, int]] = {
 
 
 def test_every_sample_that_ships_is_checked_here() -> None:
-    assert {path.name for path in sample_paths()} == SAID.keys() == LOOKS.keys()
+    assert {path.name for path in sample_paths()} == FIELDS_OF.keys() == FACTS_OF.keys()
 
 
-@pytest.mark.parametrize("name", SAID)
-def test_a_sample_says_its_own_values_and_nothing_else(name: str) -> None:
-    assert {key: found.value for key, found in read(name).fields.items()} == SAID[name]
+@pytest.mark.parametrize("name", FIELDS_OF)
+def test_a_sample_has_its_own_values_and_no_others(name: str) -> None:
+    assert {key: found.value for key, found in read(name).fields.items()} == FIELDS_OF[name]
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", FACTS_OF)
 def test_a_samples_kind_type_pages_and_items(name: str) -> None:
     document = read(name)
-    looks = (document.kind, document.media_type, len(document.pages), len(document.line_items))
-    assert looks == LOOKS[name]
+    facts = (document.kind, document.media_type, len(document.pages), len(document.line_items))
+    assert facts == FACTS_OF[name]
 
 
 def test_the_samples_are_what_their_script_makes(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_the_amounts_of_all_items_add_up_to_the_subtotal() -> None:
         document = read(name)
         amounts = [item["amount"].value for item in document.line_items]
         assert all(isinstance(amount, float) for amount in amounts)
-        assert round(sum(float(amount or 0) for amount in amounts), 2) == SAID[name]["subtotal"]
+        assert round(sum(float(amount or 0) for amount in amounts), 2) == FIELDS_OF[name]["subtotal"]
 
 
 def test_items_keep_their_columns_in_german() -> None:
@@ -253,8 +254,8 @@ def test_a_png_has_its_real_size_and_no_boxes() -> None:
     assert all(word.box is None for word in page.words)
 
 
-def test_the_receipts_pixels_show_what_its_text_says() -> None:
-    """Decodes the picture and looks for the first letter, a G of 5 by 7 dots of 2 pixels each."""
+def test_the_receipts_pixels_show_its_text() -> None:
+    """Decodes the picture and finds the first letter, a G of 5 by 7 dots of 2 pixels each."""
     data = sample("receipt-green-leaf.png")
     start = data.index(b"IDAT") + 4
     (length,) = struct.unpack(">I", data[start - 8 : start - 4])
@@ -343,7 +344,7 @@ def test_what_cannot_be_read_is_refused_by_name(data: bytes, why: str) -> None:
         ("\ufeffGruß".encode("utf-16"), "text/plain"),
     ],
 )
-def test_the_type_is_told_by_the_bytes(data: bytes, media_type: str) -> None:
+def test_the_media_type_is_read_off_the_bytes(data: bytes, media_type: str) -> None:
     assert media_type_of(data) == media_type
 
 
@@ -437,7 +438,7 @@ def test_yes_no_and_neither() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "kind", "value"),
+    ("name", "kind", "value"),
     [
         ("total", "number", 1452.17),
         ("totalAmount", "string", "$1,452.17"),
@@ -456,24 +457,24 @@ def test_yes_no_and_neither() -> None:
         ("", "string", None),
     ],
 )
-def test_a_field_is_found_under_its_other_names_and_as_the_type_asked_for(
-    asked: str, kind: str, value: Any
+def test_a_field_is_found_under_its_other_names_and_as_the_type_that_is_wanted(
+    name: str, kind: str, value: Any
 ) -> None:
-    assert read("invoice-brightwater.pdf").look_for(asked, kind).value == value
+    assert read("invoice-brightwater.pdf").find_field(name, kind).value == value
 
 
 def test_part_of_a_name_finds_a_field_only_if_it_is_the_only_one() -> None:
     form = read("form-equipment-loan.txt")
-    assert form.look_for("cases", "integer").value == 2
-    assert form.look_for("insurance", "boolean").value is False
-    assert form.look_for("deposit", "number").value == 150.0
-    assert form.look_for("paid", "boolean").value is True
-    assert form.look_for("full").value == "Ana Souza"
-    assert read_text("Billing city: Ulm\nShipping city: Bonn").look_for("city").value is None
+    assert form.find_field("cases", "integer").value == 2
+    assert form.find_field("insurance", "boolean").value is False
+    assert form.find_field("deposit", "number").value == 150.0
+    assert form.find_field("paid", "boolean").value is True
+    assert form.find_field("full").value == "Ana Souza"
+    assert read_text("Billing city: Ulm\nShipping city: Bonn").find_field("city").value is None
 
 
 def test_a_due_date_never_answers_for_a_date() -> None:
-    assert read_text("Due date: 2026-03-05").look_for("date").value is None
+    assert read_text("Due date: 2026-03-05").find_field("date").value is None
 
 
 def test_a_value_may_stand_below_its_label_or_beside_it_without_a_colon() -> None:
@@ -499,7 +500,7 @@ def test_the_headings_of_a_table_are_no_labels_and_a_row_may_be_named_like_a_sum
     assert {name: found.value for name, found in document.fields.items()} == {"total_amount": 7.5}
 
 
-def test_labels_in_one_run_of_text_are_told_apart() -> None:
+def test_labels_in_one_run_of_text_are_separated() -> None:
     document = read_text(
         "Invoice number: A-7 Due date: 2 May 2026 Bill to: Red Gate Ltd\nNote: see page: two"
     )
@@ -526,7 +527,7 @@ def one_text_object() -> bytes:
     return target.getvalue()
 
 
-def test_lines_of_one_text_object_are_told_apart() -> None:
+def test_lines_of_one_text_object_are_separated() -> None:
     document = read_document(one_text_object(), "tex.pdf")
     assert document.pages[0].text.splitlines() == ["INVOICE", "Invoice number: T-19", "Total: EUR 81.20"]
     box = document.fields["total_amount"].box
@@ -552,7 +553,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 @settings(max_examples=60, deadline=4000)
 @given(
-    name=st.sampled_from(sorted(SAID)),
+    name=st.sampled_from(sorted(FIELDS_OF)),
     at=st.floats(min_value=0, max_value=1),
     junk=st.binary(max_size=40),
     cut=st.integers(min_value=0, max_value=60),
@@ -560,7 +561,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 def test_a_damaged_sample_is_read_or_refused(name: str, at: float, junk: bytes, cut: int) -> None:
     data = (SAMPLES / name).read_bytes()
     position = int(at * len(data))
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+    logging.getLogger("pdfminer").setLevel(logging.CRITICAL)
     _read_or_refuse(data[:position] + junk + data[position + cut :])
 
 

@@ -34,7 +34,7 @@ JOB_KEYS = {
 
 
 class Receiver(httpx.AsyncBaseTransport):
-    """A webhook receiver that keeps what it gets and answers with the codes it is told."""
+    """A webhook receiver that keeps what it gets and answers with the given codes."""
 
     def __init__(self, *codes: int) -> None:
         self.codes = list(codes)
@@ -80,7 +80,7 @@ async def test_an_enqueued_job_is_processing_and_has_every_key() -> None:
         )
 
 
-async def test_a_finished_job_redirects_with_its_json_unless_told_not_to() -> None:
+async def test_a_finished_job_redirects_with_its_json_unless_redirect_is_off() -> None:
     async with simulated(headers=HEADERS) as simulator:
         job = await enqueue(simulator)
         path = f"/v2/jobs/{job['id']}"
@@ -166,7 +166,7 @@ async def test_switches_change_what_an_extraction_holds() -> None:
         assert inference["active_options"]["text_context"] is True
 
 
-async def test_a_data_schema_names_the_fields_to_look_for() -> None:
+async def test_a_data_schema_names_the_fields_to_find_field() -> None:
     fields = [
         {"name": "invoice_number", "title": "No", "type": "string", "is_array": False},
         {"name": "total_amount", "title": "Total", "type": "number", "is_array": False},
@@ -336,7 +336,7 @@ async def test_half_a_surrogate_pair_in_json_is_refused_and_not_stored() -> None
         assert answer.status_code == 400
 
 
-async def test_a_missing_key_and_a_wrong_key_are_told_apart() -> None:
+async def test_a_missing_key_and_a_wrong_key_have_codes_of_their_own() -> None:
     async with simulated() as simulator:
         path = f"/v2/jobs/{uuid.uuid4()}"
         missing = await simulator.client.get(path)

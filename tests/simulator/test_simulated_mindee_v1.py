@@ -116,11 +116,11 @@ async def test_query_flags_fill_the_extras() -> None:
         assert body["document"]["inference"]["extras"] == {"rag": {"matching_document_id": None}}
 
 
-@pytest.mark.parametrize(("sent", "asked"), [("v4", "4"), ("4", "v4")])
-async def test_the_version_is_taken_with_and_without_its_v(sent: str, asked: str) -> None:
+@pytest.mark.parametrize(("sent", "polled"), [("v4", "4"), ("4", "v4")])
+async def test_the_version_is_taken_with_and_without_its_v(sent: str, polled: str) -> None:
     async with simulated(headers=HEADERS) as simulator:
         job_id = (await predict(simulator, f"/v1/products/mindee/invoices/{sent}"))["job"]["id"]
-        path = f"/v1/products/mindee/invoices/{asked}/documents/queue/{job_id}"
+        path = f"/v1/products/mindee/invoices/{polled}/documents/queue/{job_id}"
         assert (await simulator.client.get(path)).status_code == 200
 
 

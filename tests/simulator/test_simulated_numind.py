@@ -11,7 +11,7 @@ import pytest
 from support.simulated import KEY, ORIGIN, Simulated, sample, settled, simulated
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.simulator.extraction_schema import InvalidQuestion, Leaf, from_json_schema, from_template
+from prefect_docjobs.simulator.extraction_schema import InvalidSchema, Leaf, from_json_schema, from_template
 from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -97,7 +97,7 @@ async def structured(simulator: Simulated, job_id: str) -> dict[str, Any]:
     return body
 
 
-async def test_a_template_is_answered_with_what_the_document_says() -> None:
+async def test_a_template_gives_the_documents_own_values() -> None:
     async with simulated(headers=HEADERS) as simulator:
         body = await structured(simulator, await job_id_of(await submit(simulator)))
         assert body["result"] == ANSWER
@@ -133,7 +133,7 @@ async def test_the_whole_job_holds_its_output_doubly_encoded_and_its_input_as_an
         assert late.keys().isdisjoint({"errorMessage", "errorCode"})
 
 
-async def test_a_failed_job_says_why_in_the_whole_job_only() -> None:
+async def test_a_failed_job_has_its_reason_in_the_whole_job_only() -> None:
     async with simulated(headers=HEADERS) as simulator:
         job_id = await job_id_of(await submit(simulator, data=b"%PDF-1.7 broken"))
         simulator.clock.advance(8)
@@ -146,7 +146,7 @@ async def test_a_failed_job_says_why_in_the_whole_job_only() -> None:
         assert (result.status_code, result.json()["code"]) == (400, "JobNotCompleted")
 
 
-async def test_a_result_asked_for_too_early_is_refused() -> None:
+async def test_a_result_that_is_fetched_too_early_is_refused() -> None:
     async with simulated(headers=HEADERS) as simulator:
         job_id = await job_id_of(await submit(simulator))
         answer = await simulator.client.get(f"/api/structured-extraction/jobs/{job_id}")
@@ -332,25 +332,25 @@ async def streamed(seconds: float, query: str = "", **settings: Any) -> tuple[li
 
 @virtual_time
 async def test_a_stream_pings_every_half_minute_and_ends_with_the_result() -> None:
-    told, took = await streamed(70.0)
-    assert [name for name, _ in told] == ["ping", "ping", "result"]
-    assert told[0][1] == ""
-    assert json.loads(json.loads(told[-1][1])["outputData"])["result"] == {"total": 1452.17}
+    events, took = await streamed(70.0)
+    assert [name for name, _ in events] == ["ping", "ping", "result"]
+    assert events[0][1] == ""
+    assert json.loads(json.loads(events[-1][1])["outputData"])["result"] == {"total": 1452.17}
     assert took == pytest.approx(70.0, abs=0.1)
 
 
 @virtual_time
 async def test_a_stream_of_a_failed_job_ends_with_a_result_without_output() -> None:
-    told, _ = await streamed(1.0, failed_share=1.0)
-    job = json.loads(told[-1][1])
-    assert (told[-1][0], job["status"], "outputData" in job) == ("result", "failed", False)
+    events, _ = await streamed(1.0, failed_share=1.0)
+    job = json.loads(events[-1][1])
+    assert (events[-1][0], job["status"], "outputData" in job) == ("result", "failed", False)
 
 
 @virtual_time
 async def test_a_stream_of_a_stuck_job_ends_when_the_jobs_time_is_over() -> None:
-    told, took = await streamed(1.0, "?timeout=5m", stuck_share=1.0)
-    assert told[-1][0] == "error"
-    assert json.loads(told[-1][1])["code"] == "JobTimeout"
+    events, took = await streamed(1.0, "?timeout=5m", stuck_share=1.0)
+    assert events[-1][0] == "error"
+    assert json.loads(events[-1][1])["code"] == "JobTimeout"
     assert took == pytest.approx(300.0, abs=1.1)
 
 
@@ -433,11 +433,11 @@ def test_a_schema_nested_too_deeply_or_into_itself_is_refused() -> None:
     deep: Any = "string"
     for _ in range(40):
         deep = [deep]
-    with pytest.raises(InvalidQuestion, match="deep"):
+    with pytest.raises(InvalidSchema, match="deep"):
         from_json_schema(loop)
-    with pytest.raises(InvalidQuestion, match="deep"):
+    with pytest.raises(InvalidSchema, match="deep"):
         from_template(deep)
-    with pytest.raises(InvalidQuestion, match="does not define"):
+    with pytest.raises(InvalidSchema, match="does not define"):
         from_json_schema({"$ref": "#/$defs/missing"})
 
 

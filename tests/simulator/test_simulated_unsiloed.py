@@ -40,13 +40,13 @@ PRODUCTS = list(PATHS)
 
 
 def form_of(product: str, **more: Any) -> dict[str, str]:
-    asked: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "extract": {"schema_data": json.dumps(SCHEMA), "enable_citations": "true"},
         "parse": {"merge_tables": "true"},
         "classify": {"categories": json.dumps(CATEGORIES)},
         "split": {"categories": json.dumps(CATEGORIES)},
     }
-    return {**asked[product], **more}
+    return {**fields[product], **more}
 
 
 async def submit(
@@ -82,7 +82,7 @@ async def finished(simulator: Simulated, product: str, data: bytes = INVOICE, **
         ("split", 202, "processing", set()),
     ],
 )
-async def test_a_submit_is_answered_as_its_page_says(
+async def test_a_submit_is_answered_as_documented(
     product: str, code: int, status: str, keys: set[str]
 ) -> None:
     async with simulated(headers=HEADERS) as simulator:
@@ -133,7 +133,7 @@ async def test_an_extraction_answers_the_schema_in_the_newest_shape() -> None:
         assert (body["error"], body["file_name"], body["file_url"]) == (None, "acme.pdf", None)
 
 
-async def test_citations_are_left_out_unless_they_are_asked_for() -> None:
+async def test_citations_are_left_out_unless_they_are_requested() -> None:
     async with simulated(headers=HEADERS) as simulator:
         body = await finished(simulator, "extract", enable_citations="false")
         assert body["result"]["total"]["citation"] is None
@@ -317,7 +317,7 @@ async def test_the_generic_results_of_other_products(product: str, keys: set[str
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
-async def test_a_failed_job_says_why_where_its_route_says_it(product: str) -> None:
+async def test_a_failed_job_has_its_reason_where_its_route_shows_it(product: str) -> None:
     async with simulated(headers=HEADERS) as simulator:
         body = await finished(simulator, product, b"%PDF-1.7 broken")
         key, other = ("message", "error") if product == "parse" else ("error", "message")
@@ -487,7 +487,7 @@ async def test_each_documented_way_to_send_the_key_is_enough(headers: dict[str, 
     ("path", "body"),
     [("/extract/x", '{"detail":"Rate limit exceeded"}'), ("/parse/x", "Rate limit exceeded")],
 )
-async def test_a_rate_limit_is_told_in_the_routes_own_shape(path: str, body: str) -> None:
+async def test_a_rate_limit_has_the_routes_own_shape(path: str, body: str) -> None:
     limits = {"rates": {"status": {"per_second": 0.1}}}
     async with simulated(settled(**limits), headers=HEADERS) as simulator:
         await simulator.client.get(path)
@@ -527,9 +527,12 @@ async def test_a_finished_job_is_pushed_unsigned_with_the_url_of_its_result() ->
         bad = await job_id_of(await submit(simulator, "extract", b"%PDF-1.7 broken"))
         simulator.clock.advance(8)
         await simulator.pushes.deliver_due()
-        told = {body["job_id"]: body for body in (json.loads(request.content) for request in received)}
-        assert {job_id: body["status"] for job_id, body in told.items()} == {good: "completed", bad: "failed"}
-        assert told[good].keys() == {"job_id", "status", "result_url", "timestamp"}
-        assert told[good]["result_url"] == f"{ORIGIN}/jobs/{good}/result"
+        pushed = {body["job_id"]: body for body in (json.loads(request.content) for request in received)}
+        assert {job_id: body["status"] for job_id, body in pushed.items()} == {
+            good: "completed",
+            bad: "failed",
+        }
+        assert pushed[good].keys() == {"job_id", "status", "result_url", "timestamp"}
+        assert pushed[good]["result_url"] == f"{ORIGIN}/jobs/{good}/result"
         assert str(received[0].url) == "https://hooks.example.org/unsiloed"
         assert not any("signature" in name.lower() for name in received[0].headers)

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from prefect_docjobs.telemetry.exporting import Exporting
+from prefect_docjobs.telemetry import Telemetry
 
 Point = HistogramDataPoint | NumberDataPoint
 
@@ -36,7 +36,7 @@ class Exported:
         self.tracers = TracerProvider(shutdown_on_exit=False)
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.meters = MeterProvider([self._reader], shutdown_on_exit=False)
-        self.telemetry = Exporting(self.tracers, self.meters, document_names=document_names)
+        self.telemetry = Telemetry(self.tracers, self.meters, document_names=document_names)
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:

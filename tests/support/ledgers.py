@@ -44,6 +44,20 @@ def ref(job_id: str = "job-a", **facts: Any) -> JobRef:
     return JobRef(**{**known, **facts})
 
 
+async def deliver(
+    ledger: Ledger,
+    record: Record,
+    job: JobRef,
+    body: bytes,
+    *,
+    content_type: str | None = None,
+    **figures: Any,
+) -> Record:
+    """Keep a result and have it read; where another worker has the record it is kept only."""
+    kept = await ledger.kept(record, job, body, content_type=content_type)
+    return await ledger.fetched(kept, job, **figures) if kept.mine else kept
+
+
 async def later(ledger: Ledger, record: Record, seconds: float) -> Record:
     """The record as it would be read so many seconds later, had nobody touched it."""
     earlier = ", ".join(f"{name} = {name} - {seconds}" for name in TIMES)

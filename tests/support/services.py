@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
-import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,11 +12,28 @@ from typing import Any
 import httpx
 
 from prefect_docjobs.http import Http, Limits
-from prefect_docjobs.models import Document, Result
+from prefect_docjobs.models import Result
 from prefect_docjobs.providers import Provider, provider_class
 from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 from prefect_docjobs.simulator.settings import Settings
+from prefect_docjobs.testing import Conditions, SimulatedService
+from prefect_docjobs.testing.service import invoice, png
+
+__all__ = [
+    "KEY",
+    "MODEL",
+    "ORIGIN",
+    "SETTINGS",
+    "Connected",
+    "OurService",
+    "Recorder",
+    "connected",
+    "invoice",
+    "png",
+    "provider",
+    "says",
+]
 
 KEY = "simulator"
 ORIGIN = "http://localhost"
@@ -89,27 +104,63 @@ async def connected(
         await app.state.pushes.deliver_due()
 
 
-def invoice(number: int) -> Document:
-    """A small PNG, different for each number, whose text is an invoice: every service takes it."""
-    text = f"INVOICE\nInvoice number: N-{number:05}\nTotal amount: {number}.50 EUR\n"
-    return Document.from_bytes(png(text), name=f"invoice-{number:05}.png")
-
-
 def says(result: Result) -> tuple[Any, Any]:
     """The invoice number and total that a result tells."""
     return result.fields["invoice_number"].value, result.fields["total_amount"].value
 
 
-def png(text: str) -> bytes:
-    """One grey pixel that carries a text chunk."""
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
-    chunks = [
-        (b"IHDR", header),
-        (b"tEXt", b"Description\0" + text.encode("latin-1")),
-        (b"IDAT", zlib.compress(b"\0\x80")),
-        (b"IEND", b""),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
+_CATEGORIES = ("invoice", "contract")
+_PRODUCTS: Mapping[str, tuple[Mapping[str, Any], ...]] = MappingProxyType(
+    {
+        "mindee": tuple({"product": product} for product in ("ocr", "crop", "split", "classification")),
+        "mindee_v1": (),
+        "numind": ({"template": None, "product": "content"},),
+        "unsiloed": (
+            {"routes": "jobs"},
+            *(
+                {"schema_data": None, "routes": routes, **product}
+                for routes in ("product", "jobs")
+                for product in (
+                    {"product": "parse"},
+                    {"product": "classify", "categories": _CATEGORIES},
+                    {"product": "split", "categories": _CATEGORIES},
+                )
+            ),
+        ),
+    }
+)
+"""What else there is to ask for, as changes of `SETTINGS`."""
+
+
+class OurService(SimulatedService):
+    """One of the services of this package, simulated."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        # Unsiloed answers each status request with the result: it cannot be single-use.
+        self.can_delete_results = name != "unsiloed"
+
+    @property
+    def provider(self) -> Provider:
+        return provider(self._name)
+
+    @property
+    def products(self) -> list[Provider]:
+        kind, settings = provider_class(self._name), SETTINGS[self._name]
+        return [self.provider, *(kind(**{**settings, **changes}) for changes in _PRODUCTS[self._name])]
+
+    @asynccontextmanager
+    async def serve(self, conditions: Conditions) -> AsyncIterator[httpx.AsyncBaseTransport]:
+        settings: dict[str, Any] = {
+            "duration": {"law": "fixed", "seconds": conditions.seconds, "queue_share": 0.25},
+            "single_use_results": conditions.single_use_results,
+        }
+        receiver = None
+        if conditions.receiver:
+            receiver = httpx.MockTransport(conditions.receiver)
+            settings["webhooks"] = {"url": "http://receiver.test/{service}", "secret": self.secret}
+        clock = asyncio.get_running_loop().time
+        app = create_app(Settings().merged(settings), clock=clock, push_transport=receiver)
+        app.state.backend.documents.update(conditions.downloads)
+        yield SimulatorTransport(app)
+        await app.state.pushes.deliver_due()

@@ -16,9 +16,7 @@ from support.services import KEY, ORIGIN, Recorder, invoice, provider
 
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import submit_many
-from prefect_docjobs.flows.watching.accounts import Accounts, Service
-from prefect_docjobs.flows.watching.runs import RunState
-from prefect_docjobs.flows.watching.watcher import Watcher
+from prefect_docjobs.flows.watch_jobs import Accounts, RunState, Service, Watcher
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger, Record, State, Wait
 from prefect_docjobs.models import JobRef

@@ -13,8 +13,8 @@ from support.services import connected, invoice
 from support.shop import shop
 from support.virtual_time import virtual_time
 
+from prefect_docjobs import telemetry as names
 from prefect_docjobs.extraction import extract_many, fetch_one, submit_one, wait_one
-from prefect_docjobs.telemetry import names
 
 TEN_SECONDS = {"law": "fixed", "seconds": 10.0}
 

@@ -20,7 +20,7 @@ from support.virtual_time import virtual_time
 from prefect_docjobs.errors import JobFailed
 from prefect_docjobs.extraction import extract_many, fetch_one, submit_one, wait_one
 from prefect_docjobs.models import Document, Outcome, Phase
-from prefect_docjobs.telemetry.exporting import Exporting
+from prefect_docjobs.telemetry import Telemetry
 
 TEN_SECONDS = {"law": "fixed", "seconds": 10.0}
 
@@ -269,7 +269,7 @@ async def test_an_exporter_that_breaks_costs_no_document(caplog: pytest.LogCaptu
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(BrokenProcessor())
     async with connected("mindee") as at:
-        at.http.telemetry = Exporting(tracers, MeterProvider(shutdown_on_exit=False))
+        at.http.telemetry = Telemetry(tracers, MeterProvider(shutdown_on_exit=False))
         rows = await _extracted(at, *(invoice(number) for number in range(3)))
     assert [row.phase for row in rows] == [Phase.DONE] * 3
     assert 1 <= sum(bool(record.exc_info) for record in caplog.records) <= 10

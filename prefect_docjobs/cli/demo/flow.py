@@ -17,7 +17,7 @@ from prefect_docjobs.providers import Provider
 
 if TYPE_CHECKING:
     from prefect_docjobs.blocks import DocJob
-    from prefect_docjobs.flows.files import ResultFiles
+    from prefect_docjobs.flows._output import ResultFiles
 
 _MODEL = "7f3c6a52-9d0e-4b1a-8c55-2e4d1b6f0a93"
 _TEXTS = ("invoice_number", "purchase_order_number", "supplier_name", "customer_name", "email")
@@ -62,7 +62,7 @@ def main() -> None:
     """Import Prefect while its server starts, then run the flow that the parent sends."""
     lines = lines_from_parent()
     from prefect_docjobs import blocks, tasks  # noqa: F401
-    from prefect_docjobs.flows import files  # noqa: F401
+    from prefect_docjobs.flows import _output  # noqa: F401
 
     with open(os.dup(1), "w", encoding="utf-8") as parent:
         os.dup2(2, 1)  # what others print is no message
@@ -82,7 +82,7 @@ async def _run(message: RunMessage, send_outcome: SendOutcome) -> None:
     """Extract in one flow run, all services side by side, and write the results as they come."""
     from prefect import flow
 
-    from prefect_docjobs.flows.files import NAMES, ResultFiles
+    from prefect_docjobs.flows._output import NAMES, ResultFiles
 
     files = ResultFiles(message.output, run="demo")
     documents = [Document.from_path(file) for file in message.files]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unreadable
-from prefect_docjobs.http import Answer, error_for
+from prefect_docjobs.errors import ServiceError, Unreadable
+from prefect_docjobs.http import Answer
 from prefect_docjobs.models import Problem
 from prefect_docjobs.providers.values import (
     NO_REASON,
     code_of,
     excerpt,
+    mapping,
     no_reason,
     objects,
     one_line,
     text,
+    typed_error,
 )
 
 _LONGEST_WITH_POINTERS = 2_000  # characters; a form with many fields at fault
@@ -35,39 +35,27 @@ def read_problem(raw: object) -> Problem | None:
 
 
 def read_error(answer: Answer, *, provider: str) -> ServiceError:
-    """The typed error for an answer outside 2xx, whatever its body is.
+    """The typed error for an answer outside 2xx, with each field at fault in its message.
 
     402 is `QuotaExceeded`: "an optional feature is not in your plan", or "your subscription is either not
     active or exceeded limits" (docs.mindee.com, problem-database).
     """
-    problem, documented = _problem_in(answer)
-    facts: dict[str, Any] = {
-        "provider": provider,
-        "code": problem.code,
-        "details": problem.details,
-        "from_service": documented,
-    }
-    message = _with_pointers(problem)
-    if answer.status == 402:
-        return QuotaExceeded(message, status=402, request_id=answer.request_id, **facts)
-    return error_for(answer, message, **facts)
-
-
-def _problem_in(answer: Answer) -> tuple[Problem, bool]:
-    """What the body says, and whether it is an `ErrorResponse` (Mindee V2 OpenAPI) and not a gateway's."""
     try:
         body = answer.json()
+        problem = read_problem(body) or Problem(message=no_reason(answer))
     except Unreadable:
-        return Problem(message=excerpt(answer) or no_reason(answer)), False
-    documented = isinstance(body, dict) and all(text(body.get(key)) for key in ("title", "detail", "code"))
-    return read_problem(body) or Problem(message=no_reason(answer)), documented
-
-
-def _with_pointers(problem: Problem) -> str:
-    """The message with each field at fault, since `details` is not part of an exception's text."""
+        body, problem = None, Problem(message=excerpt(answer) or no_reason(answer))
     named = "; ".join(filter(None, map(_pointer, objects(problem.details))))
-    return one_line(f"{problem.message} {named}", _LONGEST_WITH_POINTERS) or problem.message
+    return typed_error(
+        answer,
+        one_line(f"{problem.message} {named}", _LONGEST_WITH_POINTERS) or problem.message,
+        quota=answer.status == 402,
+        provider=provider,
+        code=problem.code,
+        details=problem.details,
+        from_service=all(text(mapping(body).get(key)) for key in ("title", "detail", "code")),
+    )
 
 
-def _pointer(item: dict[str, Any]) -> str:
+def _pointer(item: dict[str, object]) -> str:
     return ": ".join(filter(None, (text(item.get("pointer")), text(item.get("detail")))))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument, ServiceError, Unreadable
-from prefect_docjobs.http import Answer, Http, Kind, Part, Request, safe_file_name
+from prefect_docjobs.http import Answer, Http, Part, Request, safe_file_name
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import TRANSPORT, Capabilities, Polling, Provider, Push, Submitted
 from prefect_docjobs.providers.mindee import errors, results, webhooks
@@ -59,12 +59,12 @@ class Mindee(Provider):
         ConfigurationError: A setting that Mindee would refuse; the message names it.
     """
 
-    name: ClassVar[str] = "mindee"
-    title: ClassVar[str] = "Mindee V2"
-    default_base_url: ClassVar[str] = "https://api-v2.mindee.net"
-    env_key: ClassVar[str] = "MINDEE_V2_API_KEY"
+    name = "mindee"
+    title = "Mindee V2"
+    default_base_url = "https://api-v2.mindee.net"
+    env_key = "MINDEE_V2_API_KEY"
     # All words of the schema `Status` (Mindee V2 OpenAPI 2.0.0, read 2026-11); there is none for queued.
-    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+    states = MappingProxyType(
         {
             "processing": JobState.PROCESSING,
             "processed": JobState.SUCCEEDED,
@@ -72,30 +72,20 @@ class Mindee(Provider):
         }
     )
     # mindee 5.4.0 SDK, PollingOptions. docs.mindee.com, polling-for-results, says 3 s, then 1 s.
-    polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)
+    polling = Polling(first=2.0, every=1.5, at_least=1.0)
     # docs.mindee.com, technical-limitations, 2026-08: 200 POST and 1200 GET in a minute, per organisation.
-    rates: ClassVar[Mapping[Kind, float]] = MappingProxyType(
-        {"submit": 200 / 60, "status": 1000 / 60, "result": 200 / 60}
-    )
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    rates = MappingProxyType({"submit": 200 / 60, "status": 1000 / 60, "result": 200 / 60})
+    capabilities = Capabilities(
         push=True,
         url_input=True,
         media_types=frozenset(
-            {
-                "application/pdf",
-                "image/heic",
-                "image/heif",
-                "image/jpeg",
-                "image/png",
-                "image/tiff",
-                "image/webp",
-            }
+            {"application/pdf", *(f"image/{it}" for it in ("heic", "heif", "jpeg", "png", "tiff", "webp"))}
         ),
         max_bytes=100 << 20,
     )
-    products: ClassVar[tuple[str, ...]] = ("extraction", "ocr", "crop", "split", "classification")
-    echoes_alias: ClassVar[bool] = True
-    signature_header: ClassVar[str] = webhooks.SIGNATURE_HEADER
+    products = ("extraction", "ocr", "crop", "split", "classification")
+    echoes_alias = True
+    signature_header = webhooks.SIGNATURE_HEADER
 
     model_id: str
     product: str = "extraction"
@@ -175,16 +165,21 @@ class Mindee(Provider):
         path, fields = f"/v2/products/{self.product}/enqueue", self._fields(alias)
         if document.url is not None:
             named = {"filename": safe_file_name(self.filename)} if self.filename else {}
-            return Request("POST", path, form={**_as_form(fields), **named, "url": document.url})
+            texts = {name: _texts(name, value) for name, value in fields.items()}
+            form = {
+                name: each if isinstance(fields[name], (list, tuple)) else each[0]
+                for name, each in texts.items()
+            }
+            return Request("POST", path, form={**form, **named, "url": document.url})
         if self.send == "base64":
             content = base64.b64encode(document.read()).decode("ascii")
             named = {"filename": safe_file_name(self.filename or document.name)}
             return Request("POST", path, json={**fields, **named, "file_base64": content})
-        file = Part("file", document, filename=self.filename)
-        return Request("POST", path, parts=(*_as_parts(fields), file))
+        parts = [Part(name, each) for name, value in fields.items() for each in _texts(name, value)]
+        return Request("POST", path, parts=(*parts, Part("file", document, filename=self.filename)))
 
     def _fields(self, alias: str) -> dict[str, Any]:
-        """What is asked for, in JSON's types, without what is left to the service."""
+        """The settings in JSON's types, without those that are left to the service."""
         given = {
             "model_id": self.model_id,
             "alias": self.alias or alias,
@@ -232,9 +227,6 @@ class Mindee(Provider):
             done = ref.model_copy(update={"result_url": answer.location})
             return JobStatus(ref=done, state=JobState.SUCCEEDED, seen_at=answer.received_at)
         _check_job(ref, job)
-        return self._observed(ref, job, word, answer)
-
-    def _observed(self, ref: JobRef, job: Mapping[str, Any], word: str, answer: Answer) -> JobStatus:
         url = _result_url(job) or (answer.location if answer.status == 302 else None)
         state = self.state_of(word)
         if state is JobState.SUCCEEDED and url is None:
@@ -266,7 +258,7 @@ class Mindee(Provider):
 
     @classmethod
     def read_error(cls, answer: Answer) -> ServiceError:
-        """The typed error for an `ErrorResponse`, with its pointers, or for whatever a gateway says."""
+        """The typed error for an `ErrorResponse`, with its pointers, or for the page of a gateway."""
         return errors.read_error(answer, provider=cls.name)
 
     # -- webhooks
@@ -296,24 +288,10 @@ def _result_url(job: Mapping[str, Any]) -> str | None:
     return None if url is None else text_of(url)
 
 
-def _as_form(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields as texts; a list stays one, and is sent as a repeated field."""
-    return {
-        name: [_text(name, item) for item in value]
-        if isinstance(value, (list, tuple))
-        else _text(name, value)
-        for name, value in fields.items()
-    }
-
-
-def _as_parts(fields: Mapping[str, Any]) -> Iterator[Part]:
-    for name, value in _as_form(fields).items():
-        for item in value if isinstance(value, list) else [value]:
-            yield Part(name, item)
-
-
-def _text(name: str, value: object) -> str:
-    return value if isinstance(value, str) else _json_text(name, value)
+def _texts(name: str, value: object) -> list[str]:
+    """A field's texts: one for each item of a list, which is sent as a repeated field."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [item if isinstance(item, str) else _json_text(name, item) for item in items]
 
 
 def _check_uuid(field: str, value: object) -> None:

@@ -131,7 +131,7 @@ def _fields(raw: Mapping[str, Any]) -> dict[str, Field]:
 
 
 def _field(raw: object) -> Field:
-    """One of three kinds, told apart by key: `fields` an object, `items` a list, `value` a simple field."""
+    """One of three kinds, by its key: `fields` an object, `items` a list, `value` a simple field."""
     if not isinstance(raw, dict):
         return Field(value=raw)
     known = {**_confidence(raw.get("confidence")), "locations": _locations(raw.get("locations"))}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,9 @@ from prefect_docjobs.providers.values import elements, index, mapping, object_of
 
 SIGNATURE_HEADER = "X-Signature"
 """Lower-case hex HMAC-SHA256 of the raw body (docs.mindee.com, process-the-response)."""
+
+
+_NAMED_BY = (("job", "id"), ("file", "alias"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +39,21 @@ class WebhookDelivery:
 
 
 def read_webhooks(payload: Any) -> tuple[WebhookDelivery, ...]:
-    """The webhook calls that a `JobResponse` tells of; empty until the job is processed.
+    """The webhook calls in a `JobResponse`; empty until the job is processed.
 
     Raises:
         LookupError, TypeError, ValueError: The payload is no `JobResponse`.
     """
-    return tuple(_delivery(object_of(item)) for item in elements(object_of(payload["job"]).get("webhooks")))
-
-
-def _delivery(raw: Mapping[str, Any]) -> WebhookDelivery:
-    return WebhookDelivery(
-        webhook_id=text_of(raw["id"]),
-        status=text(raw.get("status")) or "Processing",
-        attempts=index(raw.get("attempts_count")) or 0,
-        called_at=text(raw.get("created_at")),
-        error=read_problem(raw.get("error")),
+    calls = [object_of(item) for item in elements(object_of(payload["job"]).get("webhooks"))]
+    return tuple(
+        WebhookDelivery(
+            webhook_id=text_of(call["id"]),
+            status=text(call.get("status")) or "Processing",
+            attempts=index(call.get("attempts_count")) or 0,
+            called_at=text(call.get("created_at")),
+            error=read_problem(call.get("error")),
+        )
+        for call in calls
     )
 
 
@@ -65,27 +67,15 @@ def read_push(body: bytes) -> Push:
     Raises:
         InvalidPush: The body is neither.
     """
-    payload = _object_in(body)
+    try:
+        payload = object_of(json.loads(body))
+    except (ValueError, RecursionError):
+        raise InvalidPush("The call's body is not a JSON object.") from None
     inference = payload.get("inference")
     if isinstance(inference, dict):
-        return _success(payload, inference)
+        job_id, alias = (text(mapping(inference.get(part)).get(name)) for part, name in _NAMED_BY)
+        return Push(JobState.SUCCEEDED, payload, job_id=job_id, alias=alias)
     if "inference_id" in payload and isinstance(payload.get("error"), dict):
         error = read_problem(payload["error"])
         return Push(JobState.FAILED, payload, alias=text(payload.get("file_alias")), error=error)
     raise InvalidPush("The call is neither an inference nor a failed inference of Mindee V2.")
-
-
-def _object_in(body: bytes) -> dict[str, Any]:
-    try:
-        return object_of(json.loads(body))
-    except (ValueError, RecursionError):
-        raise InvalidPush("The call's body is not a JSON object.") from None
-
-
-def _success(payload: dict[str, Any], inference: Mapping[str, Any]) -> Push:
-    return Push(
-        JobState.SUCCEEDED,
-        payload,
-        job_id=text(mapping(inference.get("job")).get("id")),
-        alias=text(mapping(inference.get("file")).get("alias")),
-    )

@@ -9,10 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unreadable
-from prefect_docjobs.http import Answer, error_for
+from prefect_docjobs.errors import ServiceError, Unreadable
+from prefect_docjobs.http import Answer
 from prefect_docjobs.models import Problem
-from prefect_docjobs.providers.values import NO_REASON, code_of, excerpt, mapping, no_reason, one_line, text
+from prefect_docjobs.providers.values import (
+    NO_REASON,
+    code_of,
+    excerpt,
+    mapping,
+    no_reason,
+    one_line,
+    text,
+    typed_error,
+)
 
 _LONGEST_WITH_DETAILS = 2_000  # characters
 
@@ -24,33 +33,29 @@ def read_job_error(job: Mapping[str, Any]) -> Problem | None:
 
 
 def read_error(answer: Answer, *, provider: str) -> ServiceError:
-    """The typed error for an answer outside 2xx, whatever its body is; the HTTP status decides its kind.
+    """The typed error for an answer outside 2xx; the HTTP status decides its kind.
 
     The code `PlanLimitReached` is `QuotaExceeded`; it comes with HTTP 403 (docs.mindee.com, V1 errors).
     """
-    problem, documented = _problem_in(answer)
-    facts: dict[str, Any] = {
-        "provider": provider,
-        "code": problem.code,
-        "details": problem.details,
-        "from_service": documented,
-    }
-    message = _with_details(problem)
-    if problem.code == "PlanLimitReached":
-        return QuotaExceeded(message, status=answer.status, request_id=answer.request_id, **facts)
-    return error_for(answer, message, **facts)
-
-
-def _problem_in(answer: Answer) -> tuple[Problem, bool]:
-    """What the body says, and whether it is an `api_request` with an error and not a gateway's."""
     try:
         body = answer.json()
+        request = mapping(body).get("api_request")
+        found = request.get("error") if isinstance(request, dict) else body
+        problem = _problem(found) if found else Problem(message=no_reason(answer))
     except Unreadable:
-        return Problem(message=excerpt(answer) or no_reason(answer)), False
-    request = mapping(body).get("api_request")
-    found = request.get("error") if isinstance(request, dict) else body
-    documented = isinstance(request, dict) and bool(mapping(found))
-    return _problem(found) if found else Problem(message=no_reason(answer)), documented
+        request, found, problem = None, None, Problem(message=excerpt(answer) or no_reason(answer))
+    message, details = problem.message, problem.details
+    if details and one_line(text(details)) != message:
+        message = one_line(f"{message.rstrip('.')}: {details}", _LONGEST_WITH_DETAILS) or message
+    return typed_error(
+        answer,
+        message,
+        quota=problem.code == "PlanLimitReached",
+        provider=provider,
+        code=problem.code,
+        details=details,
+        from_service=isinstance(request, dict) and bool(mapping(found)),
+    )
 
 
 def _problem(raw: object) -> Problem:
@@ -59,11 +64,3 @@ def _problem(raw: object) -> Problem:
     code, details = code_of(raw.get("code")), raw.get("details")
     message = one_line(text(raw.get("message")) or text(details) or code) or NO_REASON
     return Problem(message=message, code=code, details=details or None)
-
-
-def _with_details(problem: Problem) -> str:
-    """The message with its details, since those are not part of an exception's text."""
-    details = problem.details
-    if not details or one_line(text(details)) == problem.message:
-        return problem.message
-    return one_line(f"{problem.message.rstrip('.')}: {details}", _LONGEST_WITH_DETAILS) or problem.message

@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from prefect_docjobs.errors import ConfigurationError, ForeignOrigin, ServiceError, Unreadable
-from prefect_docjobs.http import Answer, Kind, Part, Request
+from prefect_docjobs.http import Answer, Part, Request
 from prefect_docjobs.http.origin import resolve
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import TRANSPORT, Capabilities, Polling, Provider, Push, Submitted
@@ -42,13 +42,13 @@ class MindeeV1(Provider):
         ConfigurationError: A setting that cannot make an address of the service; the message names it.
     """
 
-    name: ClassVar[str] = "mindee_v1"
-    title: ClassVar[str] = "Mindee V1"
-    default_base_url: ClassVar[str] = "https://api.mindee.net"
-    env_key: ClassVar[str] = "MINDEE_API_KEY"
-    signature_header: ClassVar[str] = webhooks.SIGNATURE_HEADER
+    name = "mindee_v1"
+    title = "Mindee V1"
+    default_base_url = "https://api.mindee.net"
+    env_key = "MINDEE_API_KEY"
+    signature_header = webhooks.SIGNATURE_HEADER
     # All words of `job.status` (docs.mindee.com V1, "Asynchronous Prediction", read 2026-11).
-    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+    states = MappingProxyType(
         {
             "waiting": JobState.QUEUED,
             "processing": JobState.PROCESSING,
@@ -57,13 +57,11 @@ class MindeeV1(Provider):
         }
     )
     # mindee 5.4.0 SDK, v1 Client: 2 s, then 1.5 s, neither below 1 s.
-    polling: ClassVar[Polling] = Polling(first=2.0, every=1.5, at_least=1.0)
+    polling = Polling(first=2.0, every=1.5, at_least=1.0)
     # docs.mindee.com/v1, limitations: 75 requests in a minute, most of them for the status; asynchronous
     # calls take 20 MB and 20 pages.
-    rates: ClassVar[Mapping[Kind, float]] = MappingProxyType(
-        {"submit": 20 / 60, "status": 35 / 60, "result": 20 / 60}
-    )
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    rates = MappingProxyType({"submit": 20 / 60, "status": 35 / 60, "result": 20 / 60})
+    capabilities = Capabilities(
         push=True,
         url_input=True,
         media_types=frozenset(
@@ -148,7 +146,7 @@ class MindeeV1(Provider):
         return {**{name: "true" for name in _FLAGS if getattr(self, name)}, **self.options}
 
     def read_submit(self, answer: Answer) -> Submitted:
-        """HTTP 202 with `job`. A 2xx that tells of an error proves nothing, so it counts as unreadable."""
+        """HTTP 202 with `job`. A 2xx with an error in it proves nothing, so it is unreadable."""
         try:
             payload = _payload(answer)
         except ServiceError as refusal:
@@ -173,11 +171,9 @@ class MindeeV1(Provider):
         payload = _payload(answer)
         job = object_of(payload["job"])
         _check_job(ref, text_of(job["id"]))
-        return self._observed(ref, job, payload.get("document"), answer)
-
-    def _observed(self, ref: JobRef, job: dict[str, Any], document: object, answer: Answer) -> JobStatus:
         word = text_of(job["status"])
         state = self.state_of(word)
+        document = payload.get("document")
         if state is JobState.SUCCEEDED and isinstance(document, dict):
             ref = ref.model_copy(update={"document_id": text_of(document["id"])})
         elif state is JobState.SUCCEEDED:
@@ -188,7 +184,7 @@ class MindeeV1(Provider):
     # -- result
 
     def needs_status(self, ref: JobRef) -> bool:
-        """The document has an id of its own, which only the job's 302 tells."""
+        """The document has an id of its own, which comes with the job's 302."""
         return ref.document_id is None
 
     def result_request(self, ref: JobRef) -> Request:
@@ -207,7 +203,7 @@ class MindeeV1(Provider):
 
     @classmethod
     def read_error(cls, answer: Answer) -> ServiceError:
-        """The typed error for an answer of V1's shape, or for whatever a gateway says."""
+        """The typed error for an answer of V1's shape, or for the page of a gateway."""
         return errors.read_error(answer, provider=cls.name)
 
     # -- webhooks
@@ -219,7 +215,7 @@ class MindeeV1(Provider):
 
 
 def _payload(answer: Answer) -> dict[str, Any]:
-    """The answer's object; raises the error that `api_request.status_code` tells of despite HTTP 2xx."""
+    """The answer's object; raises the error that `api_request.status_code` has despite HTTP 2xx."""
     payload = object_of(answer.json())
     code = mapping(payload.get("api_request")).get("status_code")
     if isinstance(code, int) and code >= 400 and not payload.keys() & {"job", "document"}:

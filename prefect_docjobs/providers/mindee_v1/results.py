@@ -31,9 +31,12 @@ def map_result(ref: JobRef, payload: Any) -> Result:
         Unreadable: The document of another job.
         LookupError, TypeError, ValueError: Not a document.
     """
-    job = object_of(payload).get("job")
-    _check_job(ref, job)
-    _check_failed(ref, payload, job)
+    job = mapping(object_of(payload).get("job"))
+    if job.get("id") not in {None, ref.job_id}:
+        raise Unreadable("The document belongs to another job.")
+    # A failed job may show only here: the official `get_failed_job_error.json` has a document's address.
+    if "document" not in payload and job.get("status") == "failed":
+        raise JobFailed(f"Mindee V1 could not process the document: {read_job_error(job)}", ref=ref)
     document = object_of(payload["document"])
     if ref.document_id is not None and text_of(document["id"]) != ref.document_id:
         raise Unreadable("The answer is about another document.")
@@ -47,19 +50,6 @@ def map_result(ref: JobRef, payload: Any) -> Result:
         usage=Usage(pages=index(document.get("n_pages"))),
         raw=payload,
     )
-
-
-def _check_job(ref: JobRef, job: object) -> None:
-    given = mapping(job).get("id")
-    if given is not None and given != ref.job_id:
-        raise Unreadable("The document belongs to another job.")
-
-
-def _check_failed(ref: JobRef, payload: Mapping[str, Any], job: object) -> None:
-    """A failed job may show only here: the official `get_failed_job_error.json` has a document's address."""
-    found = mapping(job)
-    if "document" not in payload and found.get("status") == "failed":
-        raise JobFailed(f"Mindee V1 could not process the document: {read_job_error(found)}", ref=ref)
 
 
 # --------------------------------------------------------------------------------------------------- fields

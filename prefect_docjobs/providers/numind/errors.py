@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unfinished, Unreadable
-from prefect_docjobs.http import Answer, error_for
+from prefect_docjobs.errors import ServiceError, Unfinished, Unreadable
+from prefect_docjobs.http import Answer
 from prefect_docjobs.models import Problem
-from prefect_docjobs.providers.values import code_of, excerpt, no_reason, one_line, text, text_of
+from prefect_docjobs.providers.values import code_of, excerpt, no_reason, one_line, text, text_of, typed_error
 
 JOB_TIMEOUT = "JobTimeout"  # numind JobsApi.md, "Timeout Behavior"
-_JOB_NOT_COMPLETED = "JobNotCompleted"  # code of users, 2026: HTTP 400 for a result asked for too early
+_JOB_NOT_COMPLETED = "JobNotCompleted"  # code of users, 2026: HTTP 400 for a result before the end
 _TIMED_OUT = re.compile(r"time[^a-z]*(d[^a-z]*)?out")
 _QUOTA = re.compile(r"quota|billing", re.IGNORECASE)
 
@@ -49,22 +49,19 @@ def read_error(answer: Answer, *, provider: str) -> ServiceError:
     403 is "no permission" as well as "billing quota exceeded" (numind JobsApi.md); only the text shows which.
     """
     message, code, details = error_facts(answer)
-    facts: dict[str, Any] = {
-        "provider": provider,
-        "code": code,
-        "details": details,
-        # A number as the code, or no code, may be a gateway's body.
-        "from_service": bool(message and code and not code.isdigit()),
-    }
-    if answer.status == 403 and _QUOTA.search(f"{message} {code}"):
+    # A number as the code, or no code, may be a gateway's body.
+    documented = bool(message and code and not code.isdigit())
+    facts: dict[str, Any] = {"code": code, "details": details, "from_service": documented}
+    if answer.status == 400 and code == _JOB_NOT_COMPLETED:
+        words = message or "The job has not ended yet."
+        return Unfinished(words, status=400, provider=provider, **facts)
+    quota = answer.status == 403 and _QUOTA.search(f"{message} {code}") is not None
+    if quota:
         message = message or "The billing quota is exceeded."
-        return QuotaExceeded(message, status=403, request_id=answer.request_id, **facts)
-    if answer.status == 403:
+    elif answer.status == 403:
         meaning = "The API key has no permission for this, or the billing quota is exceeded."
         message = f"{meaning} The service says: {message}" if message else meaning
-    if answer.status == 400 and code == _JOB_NOT_COMPLETED:
-        return Unfinished(message or "The job has not ended yet.", status=400, **facts)
-    return error_for(answer, message or no_reason(answer), **facts)
+    return typed_error(answer, message or no_reason(answer), quota=quota, provider=provider, **facts)
 
 
 def _message(value: object) -> str | None:

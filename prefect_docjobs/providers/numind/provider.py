@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import anyio
 import httpx
@@ -115,12 +115,12 @@ class NuMind(Provider):
         ConfigurationError: Settings that do not go together; the message says what to give.
     """
 
-    name: ClassVar[str] = "numind"
-    title: ClassVar[str] = "NuMind NuExtract"
-    default_base_url: ClassVar[str] = "https://nuextract.ai"
-    env_key: ClassVar[str] = "NUMIND_API_KEY"
+    name = "numind"
+    title = "NuMind NuExtract"
+    default_base_url = "https://nuextract.ai"
+    env_key = "NUMIND_API_KEY"
     # The models say only "string" (numind JobsApi.md, numind 0.4.2 SDK). See `_state` for what ends a job.
-    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+    states = MappingProxyType(
         {
             "completed": JobState.SUCCEEDED,  # numind 0.4.2 SDK, JOB_STATUS_COMPLETED
             "failed": JobState.FAILED,  # numind SDK's own tests, 2026
@@ -131,11 +131,11 @@ class NuMind(Provider):
         }
     )
     # The numind 0.4.2 SDK polls every 4 s. It polls at once after the submit, too, which is left out here.
-    polling: ClassVar[Polling] = Polling(first=4.0, every=4.0)
+    polling = Polling(first=4.0, every=4.0)
     # No webhook, no submit by URL, no idempotency key (numind JobsApi.md, numind 0.4.2 SDK); which media
     # types and sizes are taken is not documented.
-    capabilities: ClassVar[Capabilities] = Capabilities(list_jobs=True, stream=True, cancel=True)
-    products: ClassVar[tuple[str, ...]] = ("extraction", "content")
+    capabilities = Capabilities(list_jobs=True, stream=True, cancel=True)
+    products = ("extraction", "content")
 
     product: str = "extraction"
     template: Mapping[str, Any] | None = None
@@ -404,7 +404,7 @@ class NuMind(Provider):
 
     @classmethod
     def read_error(cls, answer: Answer) -> ServiceError:
-        """`{"code", "message"}`, text, or anything else; 403 is told apart by its message."""
+        """`{"code", "message"}`, text, or anything else; see `errors.read_error`."""
         return errors.read_error(answer, provider=cls.name)
 
     # -- list, stream
@@ -481,7 +481,7 @@ def _own_job(ref: JobRef, payload: object) -> dict[str, Any]:
     """`payload` as the job that `ref` names; raises `Unreadable` for another one."""
     job = object_of(payload)
     if text_of(job["id"]) != ref.job_id:
-        raise Unreadable("The answer is about another job than the one that was asked for.")
+        raise Unreadable("The answer is about another job.")
     return job
 
 

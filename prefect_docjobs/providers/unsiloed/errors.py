@@ -1,4 +1,4 @@
-"""What Unsiloed says when it refuses, in every shape that it is known to use.
+"""Unsiloed's words for a refusal and for a failed job, in every shape that it is known to use.
 
 The shapes: FastAPI's `{"detail": text | list | object}` (Unsiloed docs, extract-data.mdx and
 classify-document.mdx), plain text and JSON strings of the parse routes (parse-document.mdx,
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prefect_docjobs.errors import QuotaExceeded, ServiceError, Unavailable, Unreadable
-from prefect_docjobs.http import Answer, error_for
+from prefect_docjobs.errors import ServiceError, Unavailable, Unreadable
+from prefect_docjobs.http import Answer
 from prefect_docjobs.models import Problem
 from prefect_docjobs.providers.values import (
     NO_REASON,
@@ -26,6 +26,7 @@ from prefect_docjobs.providers.values import (
     number,
     one_line,
     text,
+    typed_error,
 )
 
 _DAY = 86_400.0
@@ -35,7 +36,7 @@ _USAGE_CAP = "usage limit exceeded"
 # Unsiloed docs of 2025-06, results.mdx: 400 while the job runs.
 _RUNNING = "still processing"
 _RESULT_PATH = re.compile(r"/jobs/[^/]+/result")
-_TOLD = frozenset({"message", "detail", "error", "code", "error_code", "status", "details", "retry_after"})
+_KNOWN = frozenset({"message", "detail", "error", "code", "error_code", "status", "details", "retry_after"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +52,31 @@ class Said:
 def read_error(answer: Answer, *, provider: str) -> ServiceError:
     """The typed error for an answer outside 2xx; survives any body.
 
-    402, the code `QUOTA_EXCEEDED` and the 429 of the billing cap are `QuotaExceeded`, so that nobody
-    retries them; the generic result route's 400 for a running job is `Unavailable`.
+    402, the code `QUOTA_EXCEEDED` and the 429 of the billing cap are `QuotaExceeded`, so that they are not
+    retried; the generic result route's 400 for a running job is `Unavailable`.
     """
-    body = _body(answer)
+    try:
+        body = answer.json()
+    except Unreadable:
+        body = excerpt(answer)
     words = said(body)
-    message = words.message or no_reason(answer)
+    message, code = words.message or no_reason(answer), (words.code or "").lower()
+    capped = answer.status == 429 and _USAGE_CAP in message.lower()
     facts: dict[str, Any] = {
         "provider": provider,
         "code": words.code,
         "details": words.details,
-        "from_service": _is_documented(body),
+        # FastAPI's `detail`, or the newer envelope; texts and other objects may be a gateway's.
+        "from_service": bool(mapping(body).get("detail"))
+        or code_of(mapping(mapping(body).get("error")).get("code")) is not None,
     }
-    if _is_spent(answer.status, words):
-        return QuotaExceeded(message, status=answer.status, request_id=answer.request_id, **facts)
+    if answer.status == 402 or code == _QUOTA_CODE or capped:
+        return typed_error(answer, message, quota=True, **facts)
     facts["retry_after"] = answer.retry_after if words.retry_after is None else words.retry_after
-    if _is_running(answer, words):
+    if answer.status == 400 and _RESULT_PATH.fullmatch(answer.url) and _RUNNING in message.lower():
         message = f"There is no result yet: {message}"
         return Unavailable(message, status=answer.status, request_id=answer.request_id, **facts)
-    return error_for(answer, message, **facts)
+    return typed_error(answer, message, **facts)
 
 
 def read_problem(body: dict[str, Any]) -> Problem:
@@ -81,7 +88,7 @@ def read_problem(body: dict[str, Any]) -> Problem:
 
 
 def said(body: Any) -> Said:
-    """What a JSON value says, whatever its shape."""
+    """What a JSON value of any shape says."""
     if isinstance(body, str):
         return Said(one_line(body))
     if isinstance(body, list):
@@ -111,13 +118,13 @@ def _said_by(body: dict[str, Any]) -> Said:
     if code is None and text(body.get("error")) != message:
         code = code_of(body.get("error"))  # newer OpenAPI, 413 and 429: `error` is the code beside `message`
     details = body.get("details")
-    asked = number(body.get("retry_after"))
-    asked = number(mapping(details).get("retry_after")) if asked is None else asked
+    wait = number(body.get("retry_after"))
+    wait = number(mapping(details).get("retry_after")) if wait is None else wait
     return Said(
         message=one_line(message),
         code=code,
-        details=details or {key: value for key, value in body.items() if key not in _TOLD} or None,
-        retry_after=None if asked is None else min(max(0.0, asked), _DAY),
+        details=details or {key: value for key, value in body.items() if key not in _KNOWN} or None,
+        retry_after=None if wait is None else min(max(0.0, wait), _DAY),
     )
 
 
@@ -126,32 +133,8 @@ def _first(read: Callable[[object], str | None], body: dict[str, Any], *keys: st
 
 
 def _complaint(item: Any) -> str:
-    """One element of a 422 list: FastAPI's `{"loc", "msg", …}`, or whatever else stands there."""
+    """One element of a 422 list: FastAPI's `{"loc", "msg", …}`, or anything else."""
     fields = mapping(item)
-    said_so = text(fields.get("msg")) or text(fields.get("message")) or text(item) or "(not told)"
+    words = text(fields.get("msg")) or text(fields.get("message")) or text(item) or "(no message)"
     path = ".".join(str(part) for part in elements(fields.get("loc")) if isinstance(part, (str, int)))
-    return f"{path}: {said_so}" if path else said_so
-
-
-def _body(answer: Answer) -> Any:
-    try:
-        return answer.json()
-    except Unreadable:
-        return excerpt(answer)
-
-
-def _is_documented(body: Any) -> bool:
-    """Whether it is FastAPI's `detail`, or the newer envelope; texts and other objects may be a gateway's."""
-    told = mapping(body)
-    return bool(told.get("detail")) or code_of(mapping(told.get("error")).get("code")) is not None
-
-
-def _is_spent(status: int, words: Said) -> bool:
-    if status == 402 or (words.code or "").lower() == _QUOTA_CODE:
-        return True
-    return status == 429 and _USAGE_CAP in (words.message or "").lower()
-
-
-def _is_running(answer: Answer, words: Said) -> bool:
-    asked_for_result = _RESULT_PATH.fullmatch(answer.url) is not None
-    return answer.status == 400 and asked_for_result and _RUNNING in (words.message or "").lower()
+    return f"{path}: {words}" if path else words

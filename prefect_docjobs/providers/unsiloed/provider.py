@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from prefect_docjobs.errors import (
     ConfigurationError,
@@ -18,7 +18,7 @@ from prefect_docjobs.errors import (
     Unfinished,
     Unreadable,
 )
-from prefect_docjobs.http import Answer, Kind, Part, Request
+from prefect_docjobs.http import Answer, Part, Request
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Result
 from prefect_docjobs.providers.base import TRANSPORT, Capabilities, Polling, Provider, Submitted
 from prefect_docjobs.providers.unsiloed import errors, results
@@ -97,7 +97,7 @@ _ENDED_BADLY = frozenset({JobState.FAILED, JobState.CANCELLED})
 _HASH = re.compile(r"(?:sha256:)?([0-9a-f]{64})", re.IGNORECASE)
 _PII_BLOCKED = "pii_blocked"
 _OF_A_JOB = frozenset({"status", "job_id", "result"})
-# Of a PII report, what tells no personal data: `spans` and `summary` may quote the document.
+# Of a PII report, what holds no personal data: `spans` and `summary` may quote the document.
 _PII_FACTS = ("reason", "severity", "engine", "ocr_used", "total_findings", "by_category", "by_type")
 
 
@@ -137,15 +137,15 @@ class Unsiloed(Provider):
         ConfigurationError: A setting is missing, is not for this product, or cannot be sent.
     """
 
-    name: ClassVar[str] = "unsiloed"
-    title: ClassVar[str] = "Unsiloed"
-    default_base_url: ClassVar[str] = "https://prod.visionapi.unsiloed.ai"
-    env_key: ClassVar[str] = "UNSILOED_API_KEY"  # our own name: unsiloed-sdk 0.1.7 reads no variable
-    products: ClassVar[tuple[str, ...]] = get_args(Product)
+    name = "unsiloed"
+    title = "Unsiloed"
+    default_base_url = "https://prod.visionapi.unsiloed.ai"
+    env_key = "UNSILOED_API_KEY"  # our own name: unsiloed-sdk 0.1.7 reads no variable
+    products = get_args(Product)
     # As of 2026-11. queued, PROCESSING, COMPLETED, FAILED: Unsiloed docs, status.mdx. Starting, Processing,
     # Succeeded, Failed, Cancelled: get-parse-job-status.mdx. AwaitingUpload, Queued, review: newer OpenAPI.
     # error: Unsiloed-AI/cookbook, Unsiloed.node.ts. pii_blocked: newer OpenAPI, PiiBlockedResponse.
-    states: ClassVar[Mapping[str, JobState]] = MappingProxyType(
+    states = MappingProxyType(
         {
             "queued": JobState.QUEUED,
             "starting": JobState.QUEUED,
@@ -161,12 +161,12 @@ class Unsiloed(Provider):
         }
     )
     # unsiloed-sdk 0.1.7 polls every 2 s; Unsiloed docs, status.mdx and others: every 5 s.
-    polling: ClassVar[Polling] = Polling(first=2.0, every=2.0)
+    polling = Polling(first=2.0, every=2.0)
     # 500 MB: newer OpenAPI (the docs of 2026-03 still say 100 MB for extract and 50 MB for classify). The
     # pages disagree about the file types that each product takes, so none is refused here.
     # Unsiloed docs, parse-document.mdx: 60 requests in 60 s per organisation.
-    rates: ClassVar[Mapping[Kind, float]] = MappingProxyType({"submit": 0.25, "status": 0.5, "result": 0.25})
-    capabilities: ClassVar[Capabilities] = Capabilities(hints=True, url_input=True, max_bytes=500 << 20)
+    rates = MappingProxyType({"submit": 0.25, "status": 0.5, "result": 0.25})
+    capabilities = Capabilities(hints=True, url_input=True, max_bytes=500 << 20)
 
     product: Product = "extract"
     routes: Routes = field(default="product", metadata=TRANSPORT)
@@ -266,7 +266,15 @@ class Unsiloed(Provider):
         body = object_of(answer.json())
         job_id = body.get("job_id")
         if job_id is None and (body.get("status") == _PII_BLOCKED or body.get("blocked") is True):
-            _refuse_pii(body, answer)
+            reason = text(body.get("reason")) or "no reason given"
+            raise Rejected(
+                f"The service found personal data in the document ({reason}) and made no job. "
+                "Raise pii_block_severity, or leave detect_pii out.",
+                status=answer.status,
+                code=_PII_BLOCKED,
+                details={name: body[name] for name in _PII_FACTS if name in body},
+                request_id=answer.request_id,
+            )
         return Submitted(text_of(body["id"] if job_id is None else job_id))
 
     # -- status
@@ -281,12 +289,14 @@ class Unsiloed(Provider):
         self._check_same_job(ref, body)
         word = text_of(body["status"])
         state = self.state_of(word)
+        # `finished_at` of a parse, the last `updated_at` of everything else.
+        took = seconds_between(body.get("created_at"), body.get("finished_at") or body.get("updated_at"))
         return JobStatus(
             ref=ref,
             state=state,
             raw_state=word,
             error=errors.read_problem(body) if state in _ENDED_BADLY else None,
-            took=_took(body) if state.is_terminal else None,
+            took=took if state.is_terminal else None,
             seen_at=answer.received_at,
         )
 
@@ -311,7 +321,13 @@ class Unsiloed(Provider):
         # place says what has become of it.
         of_a_job = not body.keys().isdisjoint(_OF_A_JOB)
         if ("status" in body and "result" not in body) or (self.routes == "product" and of_a_job):
-            self._check_finished(ref, body)
+            word = text_of(body["status"])
+            state = self.state_of(word)
+            if not state.is_terminal:
+                raise Unfinished(f"There is no result yet: the job is {word!r}.")
+            if state in _ENDED_BADLY:
+                kind = JobCancelled if state is JobState.CANCELLED else JobFailed
+                raise kind(f"There is no result: {errors.read_problem(body)}", ref=ref)
         return results.MAPPERS[self.product](ref, body)
 
     @classmethod
@@ -333,36 +349,9 @@ class Unsiloed(Provider):
         if hashed and ref.document_sha256 and hashed[1].lower() != ref.document_sha256.lower():
             raise Unreadable("The service answered for another document: its pdf_hash is not ours.")
 
-    def _check_finished(self, ref: JobRef, body: dict[str, Any]) -> None:
-        word = text_of(body["status"])
-        state = self.state_of(word)
-        if state is JobState.SUCCEEDED:
-            return
-        if state in _ENDED_BADLY:
-            kind = JobCancelled if state is JobState.CANCELLED else JobFailed
-            raise kind(f"There is no result: {errors.read_problem(body)}", ref=ref)
-        raise Unfinished(f"There is no result yet: the job is {word!r}.")
-
     def _job_path(self, ref: JobRef) -> str:
         root = "/jobs" if self.routes == "jobs" else _ROUTES[self.product].poll
         return f"{root}/{segment(ref.job_id)}"
-
-
-def _refuse_pii(body: dict[str, Any], answer: Answer) -> NoReturn:
-    reason = text(body.get("reason")) or "no reason given"
-    raise Rejected(
-        f"The service found personal data in the document ({reason}) and made no job. "
-        "Raise pii_block_severity, or leave detect_pii out.",
-        status=answer.status,
-        code=_PII_BLOCKED,
-        details={name: body[name] for name in _PII_FACTS if name in body},
-        request_id=answer.request_id,
-    )
-
-
-def _took(body: Mapping[str, Any]) -> float | None:
-    """From the submit to the end: `finished_at` of a parse, the last `updated_at` of everything else."""
-    return seconds_between(body.get("created_at"), body.get("finished_at") or body.get("updated_at"))
 
 
 def _form_text(name: str, value: Any) -> str:

@@ -40,7 +40,7 @@ _RENDERINGS = ("markdown", "content", "html")
 # Unsiloed docs, get-parse-job-status.mdx: PascalCase types; those that have another name here.
 _KINDS = {"section_header": "heading", "page": "text"}
 _NEW_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|\W+")
-# "File type (always 'file')", Unsiloed docs, get-split-status.mdx: it tells nothing about the document.
+# "File type (always 'file')", Unsiloed docs, get-split-status.mdx: it says nothing about the document.
 _ANY_FILE = "file"
 _REVIEW = "review"
 
@@ -175,7 +175,7 @@ def _annotated(node: dict[str, Any]) -> Field:
 
 
 def _object(node: dict[str, Any]) -> Field:
-    """An object of the schema; a list of `bboxes` tells that it is annotated itself (shape 1)."""
+    """An object of the schema; with a list of `bboxes` it is annotated itself (shape 1)."""
     boxed = isinstance(node.get("bboxes"), list)
     children = {
         name: read_field(child) for name, child in node.items() if not (boxed and name in _ROW_ANNOTATIONS)
@@ -303,7 +303,7 @@ def _shortfalls(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _file(row: dict[str, Any]) -> Field:
-    """One file. Its category is told by its name: `Invoice.pdf` holds the pages of `Invoice`."""
+    """One file. Its category is in its name: `Invoice.pdf` holds the pages of `Invoice`."""
     kind, name = text(row.get("type")), text(row.get("name"))
     if kind is None or kind == _ANY_FILE:
         kind = PurePosixPath(name).stem if name else None

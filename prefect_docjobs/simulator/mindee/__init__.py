@@ -2,9 +2,3 @@
 
 Sources: the Mindee V2 OpenAPI (jobs and product files), the mindee 5.4.0 SDK, docs.mindee.com.
 """
-
-from __future__ import annotations
-
-from prefect_docjobs.simulator.mindee.endpoints import service
-
-__all__ = ["service"]

@@ -8,23 +8,23 @@ from types import MappingProxyType
 
 from prefect_docjobs.simulator.reading.fields import (
     currency_in,
+    field_named,
     item_key,
     labelled_fields,
     letterhead,
     line_items,
 )
-from prefect_docjobs.simulator.reading.lookup import as_kind, find
 from prefect_docjobs.simulator.reading.media import media_type_of
-from prefect_docjobs.simulator.reading.parts import (
-    NOT_FOUND,
-    Found,
-    PageRead,
-    UnreadableDocument,
-)
+from prefect_docjobs.simulator.reading.pages import NOT_FOUND, Found, PageRead, UnreadableDocument, Value
 from prefect_docjobs.simulator.reading.pdf import read_pdf
-from prefect_docjobs.simulator.reading.plain import read_plain
-from prefect_docjobs.simulator.reading.png import read_png
-from prefect_docjobs.simulator.reading.values import uses_decimal_comma
+from prefect_docjobs.simulator.reading.text import read_plain, read_png
+from prefect_docjobs.simulator.reading.values import (
+    parse_boolean,
+    parse_date,
+    parse_date_time,
+    parse_number,
+    uses_decimal_comma,
+)
 from prefect_docjobs.simulator.reading.vocabulary import field_name, kind_of_title
 
 _HEADING_LINES = 6
@@ -40,7 +40,7 @@ class DocumentRead:
         pages: The pages in order, at least one.
         text: The text of all pages, joined by blank lines.
         kind: `invoice`, `receipt`, `contract`, `form` or `document`.
-        media_type: Told by the bytes, for example `application/pdf`.
+        media_type: Read off the bytes, for example `application/pdf`.
         fields: Labelled values under canonical or `snake_case` names.
         line_items: Rows of the table of items: `description`, `quantity`, `unit_price`, `amount` and
             whatever other columns it has.
@@ -57,25 +57,46 @@ class DocumentRead:
     sections: tuple[tuple[int, int, str], ...]
     decimal_comma: bool = False
 
-    def look_for(self, name: str, kind: str = "string") -> Found:
-        """The field that best answers a name asked for.
+    def find_field(self, name: str, kind: str = "string") -> Found:
+        """The field that best answers a name.
 
         Args:
             name: A name as templates and schemas write it: `vendorName`, `invoice_no`, `Total`.
-            kind: `string`, `verbatim-string`, `number`, `integer`, `date`, `date-time` or `boolean`.
+            kind: `string`, `verbatim-string`, `number`, `integer`, `date`, `date-time` or `boolean`; any
+                other kind is taken for `string`.
 
         Returns:
             The finding; its value is None when the document does not say it, or says nothing of that kind.
         """
-        found = find(self.fields, name)
+        found = field_named(self.fields, name)
         if found is NOT_FOUND and field_name(name) == "document_type":
             found = Found(self.kind, None, self.kind)
-        return as_kind(found, kind, decimal_comma=self.decimal_comma)
+        return self._as_kind(found, kind)
 
-    def look_in_item(self, item: Mapping[str, Found], name: str, kind: str = "string") -> Found:
-        """Like `look_for`, in one row of `line_items`."""
-        found = item.get(item_key(name), NOT_FOUND)
-        return as_kind(found, kind, decimal_comma=self.decimal_comma)
+    def find_in_item(self, item: Mapping[str, Found], name: str, kind: str = "string") -> Found:
+        """Like `find_field`, in one row of `line_items`."""
+        return self._as_kind(item.get(item_key(name), NOT_FOUND), kind)
+
+    def _as_kind(self, found: Found, kind: str) -> Found:
+        value = None if found.value is None else self._value(found, kind)
+        return NOT_FOUND if value is None else Found(value, found.box, found.text)
+
+    def _value(self, found: Found, kind: str) -> Value:
+        value = found.value
+        if kind in {"number", "integer"}:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                value = parse_number(found.text, decimal_comma=self.decimal_comma)
+            if value is not None and kind == "integer":
+                value = int(value) if value == int(value) else None
+            return value
+        if kind == "boolean":
+            return value if isinstance(value, bool) else parse_boolean(found.text)
+        if kind == "date":
+            return parse_date(str(value))
+        if kind == "date-time":
+            return parse_date_time(found.text) or parse_date_time(str(value))
+        is_verbatim = kind == "verbatim-string" or not isinstance(value, str)
+        return found.text or str(value) if is_verbatim else value
 
 
 def read_document(data: bytes, name: str) -> DocumentRead:
@@ -93,28 +114,10 @@ def read_document(data: bytes, name: str) -> DocumentRead:
         pages = _pages(data, media_type)
     except UnreadableDocument as error:
         raise UnreadableDocument(f"{name}: {error}") from error
-    return _understood(pages, media_type)
-
-
-def _pages(data: bytes, media_type: str) -> list[PageRead]:
-    if not data:
-        raise UnreadableDocument("the document is empty")
-    if media_type == "application/pdf":
-        return read_pdf(data)
-    if media_type == "image/png":
-        return read_png(data)
-    if media_type == "text/plain":
-        return read_plain(data)
-    if media_type.startswith("image/"):
-        return [PageRead(1, "", (), 0.0, 0.0)]
-    raise UnreadableDocument(f"a document of type {media_type} cannot be read")
-
-
-def _understood(pages: Sequence[PageRead], media_type: str) -> DocumentRead:
     text = "\n\n".join(page.text for page in pages)
     decimal_comma = uses_decimal_comma(text)
     fields = labelled_fields(pages, decimal_comma=decimal_comma)
-    kind = _kind(pages, fields)
+    kind = _title(pages[0]) or ("invoice" if fields.keys() >= _SIGNS_OF_AN_INVOICE else "document")
     if kind in _WITH_A_SUPPLIER and "supplier_name" not in fields and (sender := letterhead(pages)):
         fields["supplier_name"] = sender
     if "currency" not in fields and (currency := currency_in(text)):
@@ -131,13 +134,23 @@ def _understood(pages: Sequence[PageRead], media_type: str) -> DocumentRead:
     )
 
 
+def _pages(data: bytes, media_type: str) -> list[PageRead]:
+    if not data:
+        raise UnreadableDocument("the document is empty")
+    if media_type == "application/pdf":
+        return read_pdf(data)
+    if media_type == "image/png":
+        return read_png(data)
+    if media_type == "text/plain":
+        return read_plain(data)
+    if media_type.startswith("image/"):
+        return [PageRead(1, "", (), 0.0, 0.0)]
+    raise UnreadableDocument(f"a document of type {media_type} cannot be read")
+
+
 def _title(page: PageRead) -> str | None:
     titles = (kind_of_title(cell.text) for line in page.lines[:_HEADING_LINES] for cell in line)
     return next((kind for kind in titles if kind), None)
-
-
-def _kind(pages: Sequence[PageRead], fields: Mapping[str, Found]) -> str:
-    return _title(pages[0]) or ("invoice" if fields.keys() >= _SIGNS_OF_AN_INVOICE else "document")
 
 
 def _sections(pages: Sequence[PageRead], kind: str) -> tuple[tuple[int, int, str], ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import TypeAlias
 
-from prefect_docjobs.simulator.reading.parts import NOT_FOUND, Cell, Found, Line, PageRead, Word, box_around
+from prefect_docjobs.simulator.reading.pages import NOT_FOUND, Cell, Found, Line, PageRead, Word, box_around
 from prefect_docjobs.simulator.reading.values import (
     CURRENCY_CODES,
     currency_of,
@@ -20,6 +20,7 @@ from prefect_docjobs.simulator.reading.vocabulary import (
     column_name,
     field_name,
     is_amount,
+    is_canonical,
     is_date,
     is_known_column,
     is_known_field,
@@ -34,12 +35,7 @@ _ASIDE = re.compile(rf"\([^)]*\)|\d+(?:[.,]\d+)?\s*%|\b(?:{'|'.join(CURRENCY_COD
 
 
 _NUMERIC_COLUMNS = frozenset({"quantity", "unit_price", "amount"})
-
-
-@dataclass(frozen=True)
-class _Labelled:
-    name: str
-    words: tuple[Word, ...]
+_Labelled: TypeAlias = "tuple[str, tuple[Word, ...]]"
 
 
 def labelled_fields(pages: Sequence[PageRead], *, decimal_comma: bool) -> dict[str, Found]:
@@ -50,11 +46,24 @@ def labelled_fields(pages: Sequence[PageRead], *, decimal_comma: bool) -> dict[s
             below = page.lines[index + 1] if index + 1 < len(page.lines) else ()
             if _columns_of(line):
                 continue
-            for labelled in _labelled_in(line, below):
-                fields.setdefault(
-                    labelled.name, typed(labelled.name, labelled.words, decimal_comma=decimal_comma)
-                )
+            for name, words in _labelled_in(line, below):
+                fields.setdefault(name, _typed(name, words, decimal_comma=decimal_comma))
     return fields
+
+
+def field_named(fields: Mapping[str, Found], name: str) -> Found:
+    """The field of that name or of a synonym, else the only one whose name has all the words of this one.
+
+    A field with a canonical name of its own never answers to another name: `date` is not the due date.
+    """
+    wanted = field_name(name)
+    if wanted in fields:
+        return fields[wanted]
+    if not wanted or is_canonical(wanted):
+        return NOT_FOUND
+    words = set(wanted.split("_"))
+    near = [field for key, field in fields.items() if not is_canonical(key) and words <= set(key.split("_"))]
+    return near[0] if len(near) == 1 else NOT_FOUND
 
 
 def letterhead(pages: Sequence[PageRead]) -> Found | None:
@@ -71,18 +80,17 @@ def currency_in(text: str) -> Found | None:
     return Found(code, None, code) if code else None
 
 
-def typed(name: str, words: tuple[Word, ...], *, decimal_comma: bool) -> Found:
+def _typed(name: str, words: tuple[Word, ...], *, decimal_comma: bool) -> Found:
     """The value that words print, as the number or the date that a field of this name holds."""
     text = " ".join(word.text for word in words)
-    box = box_around(words)
+    value: str | float | None = None
     if is_amount(name) or is_money(text):
-        number = parse_number(text, decimal_comma=decimal_comma)
-        return Found(text if number is None else number, box, text)
-    if is_date(name):
-        return Found(parse_date(text) or text, box, text)
-    if name == "currency":
-        return Found(currency_of(text) or text, box, text)
-    return Found(text, box, text)
+        value = parse_number(text, decimal_comma=decimal_comma)
+    elif is_date(name):
+        value = parse_date(text)
+    elif name == "currency":
+        value = currency_of(text)
+    return Found(text if value is None else value, box_around(words), text)
 
 
 def _labelled_in(line: Line, below: Line) -> Iterator[_Labelled]:
@@ -97,7 +105,7 @@ def _labelled_in(line: Line, below: Line) -> Iterator[_Labelled]:
         value = words or _beside_or_below(cell, right, below)
         name = field_name(_ASIDE.sub(" ", label).strip())
         if name and value:
-            yield _Labelled(name, value)
+            yield name, value
 
 
 def _parted(cell: Cell) -> Iterator[Cell]:
@@ -138,11 +146,11 @@ def _without_colon(cell: Cell, right: Cell | None) -> Iterator[_Labelled]:
     name = _known_name(cell.text)
     if name and right is not None:
         if _may_be_value_of(name, right):
-            yield _Labelled(name, right.words)
+            yield name, right.words
     elif len(cell.words) > 1:
         name = _known_name(" ".join(word.text for word in cell.words[:-1]))
         if name and is_amount(name) and parse_number(cell.words[-1].text) is not None:
-            yield _Labelled(name, cell.words[-1:])
+            yield name, cell.words[-1:]
 
 
 def _may_be_value_of(name: str, cell: Cell) -> bool:
@@ -169,22 +177,16 @@ def line_items(pages: Sequence[PageRead], *, decimal_comma: bool) -> list[Mappin
         if heading:
             columns = heading
         elif len(line) == len(columns):
-            row = {
-                name: _typed_cell(name, cell, decimal_comma=decimal_comma)
-                for name, cell in zip(columns, line, strict=True)
-            }
+            row: dict[str, Found] = {}
+            for name, cell in zip(columns, line, strict=True):
+                is_number = name in _NUMERIC_COLUMNS
+                number = parse_number(cell.text, decimal_comma=decimal_comma) if is_number else None
+                row[name] = Found(cell.text if number is None else number, box_around(cell.words), cell.text)
             if isinstance(row.get("amount", row.get("unit_price", NOT_FOUND)).value, float):
                 items.append(row)
-        elif _is_sum(line):
+        elif (label := _known_name(line[0].text.rstrip(": "))) and is_amount(label):  # the table's sum
             columns = []
     return items
-
-
-def _typed_cell(name: str, cell: Cell, *, decimal_comma: bool) -> Found:
-    if name not in _NUMERIC_COLUMNS:
-        return Found(cell.text, box_around(cell.words), cell.text)
-    number = parse_number(cell.text, decimal_comma=decimal_comma)
-    return Found(cell.text if number is None else number, box_around(cell.words), cell.text)
 
 
 def _columns_of(line: Line) -> list[str]:
@@ -198,13 +200,8 @@ def _columns_of(line: Line) -> list[str]:
     return names
 
 
-def _is_sum(line: Line) -> bool:
-    name = _known_name(line[0].text.rstrip(": "))
-    return name is not None and is_amount(name)
-
-
 def item_key(name: str) -> str:
-    """The canonical name of a column asked for; `item_price`, `lineTotal` and `unit_price` are understood."""
+    """The canonical name of a column; `item_price`, `lineTotal` and `unit_price` are understood."""
     plain = snake_case(name)
     known = column_name(plain)
     return known if known != plain else column_name(plain.removeprefix("item_").removeprefix("line_"))

@@ -1,4 +1,4 @@
-"""The media type of bytes, told by the bytes and never by a name."""
+"""The media type of bytes, read off the bytes and never off a name."""
 
 from __future__ import annotations
 
@@ -28,11 +28,8 @@ def media_type_of(data: bytes) -> str:
         return "image/webp"
     if data[4:8] == b"ftyp":
         return _HEIF_BRANDS.get(data[8:12], "application/octet-stream")
+    is_text = bool(data) and (data.startswith(_UTF16_MARKS) or _CONTROL.isdisjoint(data))
     known = next((media_type for start, media_type in _SIGNATURES if data.startswith(start)), None)
-    if known and not (known == "image/bmp" and _is_text(data)):
+    if known and not (known == "image/bmp" and is_text):
         return known
-    return "text/plain" if _is_text(data) else "application/octet-stream"
-
-
-def _is_text(data: bytes) -> bool:
-    return bool(data) and (data.startswith(_UTF16_MARKS) or _CONTROL.isdisjoint(data))
+    return "text/plain" if is_text else "application/octet-stream"

@@ -1,21 +1,16 @@
-"""The pages of a PDF, with boxes taken from the text positions that pypdf reports."""
+"""The pages of a PDF: pdfplumber's words and boxes, as lines of cells."""
 
 from __future__ import annotations
 
 import io
-import itertools
 import logging
 import math
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-import pypdf
-from pypdf import PageObject, PdfReader
-
-from prefect_docjobs.simulator.reading.parts import (
+from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.simulator.reading.pages import (
     Box,
     Cell,
     Line,
@@ -25,38 +20,29 @@ from prefect_docjobs.simulator.reading.parts import (
     page_of_lines,
 )
 
-# What pypdf says about a damaged file is no news here: without a handler it would go to stderr.
-logging.getLogger("pypdf").addHandler(logging.NullHandler())
+try:
+    import pdfplumber
+    from pdfminer.pdfdocument import PDFPasswordIncorrect
+    from pdfplumber.page import Page
+except ModuleNotFoundError as missing:
+    what_to_do = "The simulator needs pdfplumber: pip install 'prefect-docjobs[simulator]'."
+    raise ConfigurationError(what_to_do) from missing
+
+# What pdfminer says about a damaged file is no news here: without a handler it would go to stderr.
+logging.getLogger("pdfminer").addHandler(logging.NullHandler())
 
 _MOST_PAGES = 500
-_MOST_FRAGMENTS = 50_000
-_ASCENT, _DESCENT = 0.72, 0.21  # Helvetica, in ems: where a font says nothing, good enough for a box
-_MEAN_GLYPH = 0.5  # ems, for fonts without widths
+_WORD_GAP = 0.15  # ems; a wider gap between two letters is a space
 _CELL_GAP = 1.0  # a gap wider than this many line heights sets two cells apart
-_Matrix: TypeAlias = Sequence[float]
-
-
-_Edges: TypeAlias = "tuple[float, float, float, float]"  # left, top, right, bottom, measured downwards
-
-
-@dataclass(frozen=True)
-class _Fragment:
-    """A run of text on a page.
-
-    Attributes:
-        words: Its words, with boxes on the page as it is shown.
-        edges: In points from the top left corner of the paper, before the page is turned for showing.
-        heading: Where the text runs: 0 to the right, 1 upwards, 2 to the left, 3 downwards.
-    """
-
-    words: tuple[Word, ...]
-    edges: _Edges
-    heading: int
-
-    def seen_along(self, heading: int) -> _Edges:
-        """The edges as they are to somebody for whom text of that heading runs to the right."""
-        x0, y0, x1, y1 = self.edges
-        return ((x0, y0, x1, y1), (-y1, x0, -y0, x1), (-x1, -y1, -x0, -y0), (y0, -x1, y1, -x0))[heading]
+_Edges: TypeAlias = "tuple[float, float, float, float]"  # left, top, right, bottom
+# Where the text of a page runs, as seen on the page; and how pdfplumber is to order its letters.
+_RIGHT, _DOWN, _LEFT, _UP = range(4)
+_ORDERS: Mapping[int, Mapping[str, Any]] = {
+    _RIGHT: {},
+    _DOWN: {"line_dir_rotated": "rtl", "char_dir_rotated": "ttb"},
+    _LEFT: {"line_dir": "btt", "char_dir": "rtl"},
+    _UP: {"line_dir_rotated": "ltr", "char_dir_rotated": "btt"},
+}
 
 
 def read_pdf(data: bytes) -> list[PageRead]:
@@ -66,126 +52,63 @@ def read_pdf(data: bytes) -> list[PageRead]:
         UnreadableDocument: The file is damaged, has no page, or needs a password.
     """
     try:
-        reader = PdfReader(io.BytesIO(data))
-        locked = reader.is_encrypted and not reader.decrypt("")
-        first_pages = [] if locked else itertools.islice(reader.pages, _MOST_PAGES)
-        pages = [_read_page(number, page) for number, page in enumerate(first_pages, 1)]
-    except Exception as error:  # on damaged files pypdf raises whatever it met
-        raise UnreadableDocument(f"the PDF cannot be read: {error}") from error
-    if locked:
-        raise UnreadableDocument("the PDF is protected by a password")
+        with pdfplumber.open(io.BytesIO(data), pages=list(range(1, _MOST_PAGES + 1))) as pdf:
+            pages = [_read_page(page) for page in pdf.pages]
+    except Exception as error:  # on damaged files pdfminer raises whatever it met
+        if isinstance(error.args[0] if error.args else error, PDFPasswordIncorrect):
+            raise UnreadableDocument("the PDF is protected by a password") from error
+        raise UnreadableDocument(f"the PDF cannot be read: {error!r}") from error
     if not pages:
         raise UnreadableDocument("the PDF has no pages")
     return pages
 
 
-def _read_page(number: int, page: PageObject) -> PageRead:
-    sheet = _Sheet(number, page)
-    page.extract_text(visitor_text=sheet.take)
-    return page_of_lines(number, _lines(sheet.fragments), sheet.width, sheet.height)
+def _read_page(page: Page) -> PageRead:
+    left, top, right, bottom = page.cropbox
+    width, height = float(right - left) or 1.0, float(bottom - top) or 1.0
+    directions = Counter(_direction(*char["matrix"][:2]) for char in page.chars)
+    direction = directions.most_common(1)[0][0] if directions else _RIGHT
+    placed: list[tuple[_Edges, Word]] = []
+    for word in page.extract_words(x_tolerance_ratio=_WORD_GAP, **_ORDERS[direction]):
+        edges = (word["x0"] - left, word["top"] - top, word["x1"] - left, word["bottom"] - top)
+        if all(map(math.isfinite, edges)):
+            box = _box(page.page_number, edges, width, height)
+            placed.append((_turned(edges, direction), Word(word["text"], box)))
+    page.close()  # else the document holds the objects of all its pages
+    return page_of_lines(page.page_number, _lines(placed), width, height)
 
 
-class _Sheet:
-    """Collects the fragments of one page."""
-
-    def __init__(self, number: int, page: PageObject) -> None:
-        box = page.cropbox
-        self._number = number
-        self._left, self._bottom = float(box.left), float(box.bottom)
-        self._paper = (abs(float(box.width)) or 1.0, abs(float(box.height)) or 1.0)
-        self._rotation = page.rotation % 360
-        self.width, self.height = self._paper if self._rotation % 180 == 0 else self._paper[::-1]
-        self.fragments: list[_Fragment] = []
-
-    def take(self, text: str, cm: _Matrix, tm: _Matrix, font: dict[str, Any] | None, size: float) -> None:
-        """Receives one run of text from pypdf: the text, two matrices, the font and its size."""
-        shown = text.strip()
-        if not shown or len(self.fragments) >= _MOST_FRAGMENTS:
-            return
-        width = _width(shown, font) * size
-        matrix = _product(tm, cm)
-        whole = self._edges((0.0, width), size, matrix)
-        if all(map(math.isfinite, whole)):
-            words = tuple(
-                Word(word, self._box(self._edges((start * width, end * width), size, matrix)))
-                for word, start, end in _shares(shown)
-            )
-            self.fragments.append(_Fragment(words, whole, _heading(matrix)))
-
-    def _edges(self, span: tuple[float, float], size: float, matrix: _Matrix) -> _Edges:
-        """The rectangle on the paper around a part of a run of text, given from where to where along it."""
-        corners = [_apply(x, y, matrix) for x in span for y in (-_DESCENT * size, _ASCENT * size)]
-        xs = [x - self._left for x, _ in corners]
-        ys = [self._paper[1] - (y - self._bottom) for _, y in corners]
-        return min(xs), min(ys), max(xs), max(ys)
-
-    def _box(self, edges: _Edges) -> Box | None:
-        """The box on the page as it is shown; None if nothing of it is on the page."""
-        x0, y0, x1, y1 = (
-            _share(edge, whole) for edge, whole in zip(edges, (*self._paper, *self._paper), strict=True)
-        )
-        if self._rotation == 90:
-            x0, y0, x1, y1 = 1 - y1, x0, 1 - y0, x1
-        elif self._rotation == 180:
-            x0, y0, x1, y1 = 1 - x1, 1 - y1, 1 - x0, 1 - y0
-        elif self._rotation == 270:
-            x0, y0, x1, y1 = y0, 1 - x1, y1, 1 - x0
-        return (
-            Box(self._number, *(round(edge, 5) for edge in (x0, y0, x1, y1))) if x0 < x1 and y0 < y1 else None
-        )
-
-
-def _share(edge: float, whole: float) -> float:
-    return min(max(edge / whole, 0.0), 1.0)
-
-
-def _apply(x: float, y: float, matrix: _Matrix) -> tuple[float, float]:
-    a, b, c, d, e, f = matrix
-    return a * x + c * y + e, b * x + d * y + f
-
-
-def _product(first: _Matrix, second: _Matrix) -> _Matrix:
-    """The matrix that does what the first one does, then what the second one does."""
-    a, b, c, d, e, f = first
-    across, down = (*second[:4], 0.0, 0.0), second
-    return (*_apply(a, b, across), *_apply(c, d, across), *_apply(e, f, down))
-
-
-def _heading(matrix: _Matrix) -> int:
-    right, up = matrix[0], matrix[1]
+def _direction(right: float, up: float) -> int:
     if abs(right) >= abs(up):
-        return 0 if right >= 0 else 2
-    return 1 if up > 0 else 3
+        return _RIGHT if right >= 0 else _LEFT
+    return _UP if up > 0 else _DOWN
 
 
-def _shares(text: str) -> Iterator[tuple[str, float, float]]:
-    """Each word with the part of the text's length that it takes, as shares of the number of characters."""
-    for match in re.finditer(r"\S+", text):
-        yield match[0], match.start() / len(text), match.end() / len(text)
+def _turned(edges: _Edges, direction: int) -> _Edges:
+    """The edges on a page that is turned until its text runs to the right."""
+    x0, y0, x1, y1 = edges
+    return {
+        _RIGHT: edges,
+        _DOWN: (y0, -x1, y1, -x0),
+        _LEFT: (-x1, -y1, -x0, -y0),
+        _UP: (-y1, x0, -y0, x1),
+    }[direction]
 
 
-def _width(text: str, font: dict[str, Any] | None) -> float:
-    """The width of a text in ems, from the font's own widths where it gives them."""
-    # Not `get`, which would hand out a reference to the widths unresolved.
-    widths = font["/Widths"] if font and "/Widths" in font else None
-    if font is None or not isinstance(widths, pypdf.generic.ArrayObject):
-        return _MEAN_GLYPH * len(text)
-    first = int(font["/FirstChar"]) if "/FirstChar" in font else 0
-    codes = [code - first for code in text.encode("cp1252", "replace")]
-    return sum(float(widths[code]) if 0 <= code < len(widths) else 500.0 for code in codes) / 1000
+def _box(number: int, edges: _Edges, width: float, height: float) -> Box | None:
+    """The box as shares of the page; None if nothing of it is on the page."""
+    shares = (edge / whole for edge, whole in zip(edges, (width, height, width, height), strict=True))
+    x0, y0, x1, y1 = (round(min(max(share, 0.0), 1.0), 5) for share in shares)
+    return Box(number, x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
-def _lines(fragments: list[_Fragment]) -> list[Line]:
-    """Lines from top to bottom, for a reader along whom most of the text runs to the right."""
-    headings = Counter(fragment.heading for fragment in fragments)
-    heading = headings.most_common(1)[0][0] if headings else 0
-    placed = [(fragment.seen_along(heading), fragment) for fragment in fragments]
-    rows: list[list[tuple[_Edges, _Fragment]]] = []
-    for edges, fragment in sorted(placed, key=lambda each: (each[0][1] + each[0][3], each[0][0])):
+def _lines(words: list[tuple[_Edges, Word]]) -> list[Line]:
+    rows: list[list[tuple[_Edges, Word]]] = []
+    for edges, word in sorted(words, key=lambda each: (each[0][1] + each[0][3], each[0][0])):
         if rows and _beside(rows[-1][0][0], edges):
-            rows[-1].append((edges, fragment))
+            rows[-1].append((edges, word))
         else:
-            rows.append([(edges, fragment)])
+            rows.append([(edges, word)])
     return [_line(sorted(row, key=lambda each: each[0][0])) for row in rows]
 
 
@@ -194,15 +117,12 @@ def _beside(first: _Edges, second: _Edges) -> bool:
     return overlap > 0.5 * min(first[3] - first[1], second[3] - second[1])
 
 
-def _line(row: list[tuple[_Edges, _Fragment]]) -> Line:
-    """One line; a gap wider than the fragment is high begins another cell."""
+def _line(row: list[tuple[_Edges, Word]]) -> Line:
+    """One line; a gap wider than the words are high begins another cell."""
     groups = [[row[0]]]
-    for edges, fragment in row[1:]:
+    for edges, word in row[1:]:
         if edges[0] - groups[-1][-1][0][2] > _CELL_GAP * (edges[3] - edges[1]):
-            groups.append([(edges, fragment)])
+            groups.append([(edges, word)])
         else:
-            groups[-1].append((edges, fragment))
-    return tuple(
-        Cell(tuple(word for _, each in group for word in each.words), group[0][0][0], group[-1][0][2])
-        for group in groups
-    )
+            groups[-1].append((edges, word))
+    return tuple(Cell(tuple(word for _, word in group), group[0][0][0], group[-1][0][2]) for group in groups)

@@ -21,11 +21,16 @@ _TWO_DECIMALS = re.compile(rf"[-+\u2212]?{_DIGITS}[.,]\d\d")
 _DECIMAL_COMMA = re.compile(r"\d,\d\d(?!\d)")
 _DECIMAL_POINT = re.compile(r"\d\.\d\d(?![\d.])")
 
-_ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2}))?)?(?![\d-])")
-_DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?!\d)")
+_ISO = re.compile(
+    r"(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2}))?)?(?![\d-])"
+)
 _SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?!\d)")
-_DAY_FIRST = re.compile(r"(\d{1,2})(?:\.|st|nd|rd|th)?\s+([a-z]{3,9})\.?,?\s+(\d{4})(?!\d)")
-_MONTH_FIRST = re.compile(r"([a-z]{3,9})\.?\s+(\d{1,2})(?:st|nd|rd|th)?,?\s+(\d{4})(?!\d)")
+_DATES = (
+    _ISO,
+    re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})(?!\d)"),
+    re.compile(r"(?P<day>\d{1,2})(?:\.|st|nd|rd|th)?\s+(?P<month>[a-z]{3,9})\.?,?\s+(?P<year>\d{4})(?!\d)"),
+    re.compile(r"(?P<month>[a-z]{3,9})\.?\s+(?P<day>\d{1,2})(?:st|nd|rd|th)?,?\s+(?P<year>\d{4})(?!\d)"),
+)
 
 # English, German and French; the names are folded, so accents are gone.
 _MONTHS = (
@@ -122,17 +127,15 @@ def parse_date(text: str) -> str | None:
     `13/02/2026`, `02/13/2026` and `02/02/2026` are sure.
     """
     plain = folded(text.strip()[:_LONGEST])
-    if match := _ISO.match(plain):
-        return _iso_date(match[1], match[2], match[3])
-    if match := _DOTTED.match(plain):
-        return _iso_date(match[3], match[2], match[1])
     if match := _SLASHED.match(plain):
-        return _slashed_date(int(match[1]), int(match[2]), match[3])
-    if match := _DAY_FIRST.match(plain):
-        return _iso_date(match[3], _MONTH_NUMBERS.get(match[2], 0), match[1])
-    if match := _MONTH_FIRST.match(plain):
-        return _iso_date(match[3], _MONTH_NUMBERS.get(match[1], 0), match[2])
-    return None
+        first, second = int(match[1]), int(match[2])
+        if first <= 12 and second <= 12 and first != second:
+            return None
+        return _iso_date(match[3], *((second, first) if first > 12 else (first, second)))
+    match = next((found for pattern in _DATES if (found := pattern.match(plain))), None)
+    if match is None:
+        return None
+    return _iso_date(match["year"], _MONTH_NUMBERS.get(match["month"], match["month"]), match["day"])
 
 
 def parse_date_time(text: str) -> str | None:
@@ -145,12 +148,6 @@ def parse_date_time(text: str) -> str | None:
     if hour > 23 or minute > 59 or second > 59:
         return None
     return f"{date}T{hour:02d}:{minute:02d}:{second:02d}"
-
-
-def _slashed_date(first: int, second: int, year: str) -> str | None:
-    if first == second or first > 12:
-        return _iso_date(year, second, first)
-    return _iso_date(year, first, second) if second > 12 else None
 
 
 def _iso_date(year: int | str, month: int | str, day: int | str) -> str | None:

@@ -2,9 +2,3 @@
 
 Sources: the Unsiloed docs in their several editions, unsiloed-sdk 0.1.7, the service's newer OpenAPI.
 """
-
-from __future__ import annotations
-
-from prefect_docjobs.simulator.unsiloed.endpoints import service
-
-__all__ = ["service"]

@@ -1,0 +1,1 @@
+"""Acme Reader, a made-up service, for prefect-docjobs."""
