@@ -1,4 +1,4 @@
-"""`prefect-docjobs watch --json`: what the watcher does, as lines for programs."""
+"""`prefect-docjobs watch`: where it cannot watch, and what it does as lines of JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.pages import ROOT, table
 from support.patient_time import patient_time
 from support.suspended import Town, town
 
-from prefect_docjobs.cli.watch_lines import ToldRuns, WatchLines, run_while_told
+from prefect_docjobs.cli import main
+from prefect_docjobs.cli.watch import JsonEvents, ReportedRuns, run_watcher
 from prefect_docjobs.flows.watch_jobs import Accounts, Watcher
 from prefect_docjobs.schedule import Durations
 
@@ -37,9 +39,9 @@ def keys_on_the_page(event: str) -> list[str]:
     return cell.replace(f" ({event})", "").split(", ")
 
 
-def told_watcher(place: Town, lines: WatchLines) -> Watcher:
+def told_watcher(place: Town, lines: JsonEvents) -> Watcher:
     accounts = Accounts(place.ledger, place.load, Durations())
-    return Watcher(place.ledger, accounts, ToldRuns(place.runs, lines), lines.log)
+    return Watcher(place.ledger, accounts, ReportedRuns(place.runs, lines), lines.log)
 
 
 def lines_of(printed: str) -> list[dict[str, Any]]:
@@ -53,7 +55,7 @@ def test_it_says_that_it_watches_and_what_it_logs_and_nothing_else() -> None:
     begun, away, *others = lines_of(printed)
     assert (begun["event"], begun["stop_after"]) == ("watching", 1.0)
     assert (away["event"], away["level"]) == ("log", "warning")
-    assert away["message"].endswith("The watcher keeps asking.")
+    assert away["message"].endswith("The watcher keeps trying.")
     assert {line["event"] for line in others} <= {"log"}
     assert list(begun) == keys_on_the_page("watching")
     assert list(away) == keys_on_the_page("log")
@@ -75,18 +77,6 @@ def test_a_reader_that_leaves_is_exit_code_141() -> None:
     assert process.returncode == 141
 
 
-def test_without_a_ledger_it_is_a_sentence_and_no_line() -> None:
-    done = subprocess.run(
-        COMMAND,
-        env={**os.environ, **AWAY, "PREFECT_DOCJOBS_LEDGER": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "PREFECT_DOCJOBS_LEDGER is empty" in done.stderr.splitlines()[-1]
-
-
 @patient_time
 async def test_each_resumed_run_is_a_line_and_each_minute_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -94,8 +84,8 @@ async def test_each_resumed_run_is_a_line_and_each_minute_one(
     async with town("mindee", tmp_path) as place:
         for run_id in ("run-1", "run-2"):
             await place.suspended(run_id, 1)
-        lines = WatchLines()
-        await run_while_told(told_watcher(place, lines), lines, stop_after=90.0)
+        lines = JsonEvents()
+        await run_watcher(told_watcher(place, lines), lines, stop_after=90.0)
         assert place.runs.resumed == {"run-1": 1, "run-2": 1}
     told = lines_of(capsys.readouterr().out)
     resumed = [line for line in told if line["event"] == "resumed"]
@@ -110,7 +100,7 @@ async def test_a_run_that_was_not_suspended_is_no_line(
 ) -> None:
     async with town("mindee", tmp_path) as place:
         place.runs.run("run-1")
-        assert not await ToldRuns(place.runs, WatchLines()).resume("run-1")
+        assert not await ReportedRuns(place.runs, JsonEvents()).resume("run-1")
     assert capsys.readouterr().out == ""
 
 
@@ -129,8 +119,31 @@ async def test_a_reader_that_leaves_ends_the_watch_and_not_the_resuming(
 ) -> None:
     async with town("mindee", tmp_path) as place:
         await place.suspended("run-1", 1)
-        lines = WatchLines()
+        lines = JsonEvents()
         monkeypatch.setattr(sys, "stdout", _NobodyReads())
         with pytest.raises(BrokenPipeError):
-            await asyncio.wait_for(run_while_told(told_watcher(place, lines), lines), 600.0)
+            await asyncio.wait_for(run_watcher(told_watcher(place, lines), lines), 600.0)
         assert place.runs.resumed == {"run-1": 1}
+
+
+def test_without_a_prefect_server_it_says_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert main(["watch"]) == 2
+    assert "prefect config set PREFECT_API_URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_without_a_ledger_it_is_a_sentence_and_no_line(
+    more: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", "")
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert main(["watch", *more]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "PREFECT_DOCJOBS_LEDGER is empty" in printed.err.splitlines()[-1]
+
+
+def test_it_stops_by_itself_when_told_to_although_prefect_is_away() -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert main(["watch", "--stop-after", "1"]) == 0

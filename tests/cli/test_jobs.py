@@ -10,16 +10,15 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from support.ledgers import entry, ref
 
 from prefect_docjobs.cli import main
-from prefect_docjobs.cli.exits import CommandFailed
-from prefect_docjobs.cli.jobs import length, moment
+from prefect_docjobs.cli.jobs import StateName, length, moment
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.ledger import Ledger
+from prefect_docjobs.ledger import Ledger, State
 from prefect_docjobs.models import JobRef
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=timezone.utc)
@@ -125,9 +124,9 @@ def test_refs_are_imported_before_they_are_listed(tmp_path: Path, capsys: pytest
     ("arguments", "sentence"),
     [
         (["--state", "lost"], "lost"),
-        (["--provider", "nobody"], "no service 'nobody'. There are: mindee"),
+        (["--provider", "nobody"], "There is no service 'nobody'. There are: mindee"),
         (["--since", "yesterday"], "--since: 'yesterday' is no date"),
-        (["--limit", "0"], "--limit must be at least 1"),
+        (["--limit", "0"], "--limit. Must be > 0."),
         (["--import", "no-such-file"], "no-such-file cannot be read"),
     ],
 )
@@ -154,7 +153,7 @@ def test_prefect_is_not_imported() -> None:
 
 @pytest.mark.parametrize(
     ("typed", "ago"),
-    [("90s", timedelta(seconds=90)), ("5 m", timedelta(minutes=5)), ("7d", timedelta(days=7))],
+    [("90s", timedelta(seconds=90)), ("5m", timedelta(minutes=5)), ("7d", timedelta(days=7))],
 )
 def test_a_time_ago(typed: str, ago: timedelta) -> None:
     assert moment(typed, NOW) == NOW - ago
@@ -167,7 +166,7 @@ def test_a_date_without_a_zone_is_utc() -> None:
 
 @pytest.mark.parametrize("typed", ["", "24", "h", "99999999999d"])
 def test_what_is_no_time_is_refused(typed: str) -> None:
-    with pytest.raises(CommandFailed, match="--since"):
+    with pytest.raises(ValueError, match="--since"):
         moment(typed, NOW)
 
 
@@ -176,3 +175,7 @@ def test_what_is_no_time_is_refused(typed: str) -> None:
 )
 def test_a_time_is_told_in_its_largest_unit(seconds: float, told: str) -> None:
     assert length(seconds) == told
+
+
+def test_the_states_of_the_help_are_those_of_the_ledger() -> None:
+    assert get_args(StateName) == tuple(State)

@@ -13,9 +13,9 @@ import pytest
 from support.ledgers import entry
 from support.pages import ROOT, column, table
 
-from prefect_docjobs.cli import exits, main
+from prefect_docjobs.cli import errors, main
 from prefect_docjobs.cli.app import app
-from prefect_docjobs.cli.jobs import described
+from prefect_docjobs.cli.jobs import job_json
 from prefect_docjobs.extraction.plan import PlannedDocument, Verdict
 from prefect_docjobs.ledger import Ledger
 
@@ -36,7 +36,14 @@ def test_the_options_of_a_command_are_complete(command: str, capsys: pytest.Capt
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
     told = [int(code) for code in column(table(PAGE, "Exit codes"))]
-    assert told == [0, exits.FAILED, exits.WRONG_USE, exits.INTERRUPTED, exits._BROKEN_PIPE, exits.TERMINATED]
+    assert told == [
+        0,
+        errors.FAILED,
+        errors.WRONG_USE,
+        errors.INTERRUPTED,
+        errors.BROKEN_PIPE,
+        errors.TERMINATED,
+    ]
     assert all(str(code) in str(inspect.getdoc(main)) for code in told)
 
 
@@ -60,7 +67,7 @@ def test_the_keys_of_a_plan() -> None:
 async def test_the_keys_of_jobs() -> None:
     async with Ledger(os.environ["PREFECT_DOCJOBS_LEDGER"]) as ledger:
         record = await ledger.claim(entry())
-    assert list(described(record)) == keys("jobs --json")
+    assert list(job_json(record)) == keys("jobs --json")
 
 
 def test_the_keys_of_simulate() -> None:

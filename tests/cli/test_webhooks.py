@@ -12,8 +12,8 @@ BLOCK = ("--block", "mindee-credentials/main")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((*BLOCK, "--port", "99999"), "no port 99999"),
-        ((*BLOCK, "--max-body-mib", "0"), "--max-body-mib must be 1 to 512"),
+        ((*BLOCK, "--port", "99999"), "--port. Must be <= 65535."),
+        ((*BLOCK, "--max-body-mib", "0"), "--max-body-mib. Must be >= 1."),
         ((*BLOCK, "--path-token-env", "NO_SUCH_VARIABLE"), "NO_SUCH_VARIABLE is not set"),
         ((*BLOCK, "--trusted-proxy", "nginx"), "'nginx' is no trusted proxy"),
         ((*BLOCK, "--trusted-proxy", "*"), "'*' is no trusted proxy"),

@@ -120,10 +120,10 @@ def test_both_may_be_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
         (["pause", "--job", ""], "Name one account"),
         (["pause", "main"], "names no block"),
         (["pause", "--provider", "mindee"], "more than one account that the ledger knows: .*acme; .*other"),
-        (["pause", "--provider", "nobody"], "there is no service 'nobody'"),
+        (["pause", "--provider", "nobody"], "There is no service 'nobody'"),
         (["pause", "--provider", "unsiloed"], "no such account that the ledger knows"),
         (["resume", "--provider", "mindee"], "no such paused account"),
-        (["pause", *MINDEE, "--for", "soon"], "--for: 'soon' is no time"),
+        (["pause", *MINDEE, "--for", "soon"], 'Invalid value for --for: unable to convert "soon"'),
         (["pause", *MINDEE, "--for", "0h"], "--for"),
         (
             ["pause", "--base-url", "https://a.test/path", "--tenant", "a"],
