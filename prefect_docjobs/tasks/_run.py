@@ -413,9 +413,10 @@ _EVENTS: Mapping[Phase, str] = MappingProxyType({Phase.SUBMIT: "submitted", Phas
 
 
 class JobEvents:
-    """Emits `docjobs.job.submitted`, `.completed` and `.failed`, in bunches; does nothing outside of runs.
+    """Emits what happens to jobs, in bunches; does nothing outside of runs.
 
-    Each is about the resource `docjobs.job.<provider>.<job id>`; Prefect adds the runs as related resources.
+    `docjobs.job.submitted`, `docjobs.job.completed` and `docjobs.job.failed`, each about the resource
+    `docjobs.job.<provider>.<job id>`; Prefect adds the runs as related resources.
     """
 
     def __init__(self) -> None:
