@@ -14,7 +14,7 @@ from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Batch, Document
 from prefect_docjobs.tasks import aextract_documents
 from prefect_docjobs.tasks._run import followed_by
-from prefect_docjobs.waiter import Forecast
+from prefect_docjobs.waiting import Forecast
 
 Ended = Callable[[int, Batch], Awaitable[None]]
 """Told of each chunk that has ended: the place of its first document, and the outcomes."""

@@ -28,8 +28,8 @@ from prefect_docjobs.providers.base import Provider
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Arrival, Ledger
-    from prefect_docjobs.waiter import Waiter
-    from prefect_docjobs.waiter.watch import Watch
+    from prefect_docjobs.waiting import Waiter
+    from prefect_docjobs.waiting.pending import PendingJob
 
 _log = logging.getLogger(__name__)
 _EVERY = 0.2  # seconds between two questions; one costs about 0.4 ms of CPU on SQLite
@@ -165,7 +165,7 @@ class Arrivals:
     async def _follow(self, waiter: Waiter) -> None:
         while True:
             await asyncio.sleep(_EVERY)
-            if not waiter.watches:
+            if not waiter.jobs:
                 continue
             try:
                 if await self._read_on():
@@ -238,7 +238,7 @@ class Arrivals:
             )
 
     def _tell(self, waiter: Waiter) -> None:
-        watches = waiter.watches
+        watches = waiter.jobs
         for job_id in self._told.keys() & watches.keys():  # it is waited for again: had it ended?
             if watches[job_id].last is not None:
                 self._contradicted(job_id, self._told.pop(job_id))
@@ -260,7 +260,7 @@ class Arrivals:
         self._hinted[job_id] = None
         waiter.hint(job_id)
 
-    def _announce(self, waiter: Waiter, watch: Watch, arrival: Arrival) -> None:
+    def _announce(self, waiter: Waiter, watch: PendingJob, arrival: Arrival) -> None:
         if arrival.state is None:  # hints are told apart
             return
         if arrival.state.is_terminal:

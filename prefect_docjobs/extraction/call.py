@@ -33,7 +33,7 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import AccountPaused, Record, Step, next_step
 from prefect_docjobs.models import Document, JobRef, Outcome
 from prefect_docjobs.providers.base import Provider
-from prefect_docjobs.waiter import Waiter
+from prefect_docjobs.waiting import Waiter
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger

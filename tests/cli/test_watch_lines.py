@@ -20,7 +20,7 @@ from support.suspended import Town, town
 
 from prefect_docjobs.cli.watch_lines import ToldRuns, WatchLines, run_while_told
 from prefect_docjobs.flows.watch_jobs import Accounts, Watcher
-from prefect_docjobs.schedule import Durations
+from prefect_docjobs.waiting.schedule import Durations
 
 COMMAND = (sys.executable, "-m", "prefect_docjobs.cli", "watch", "--json")
 AWAY = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from prefect_docjobs.models import JobState
-from prefect_docjobs.waiter.watch import Watch
+from prefect_docjobs.waiting.pending import PendingJob
 
 _CONFIRMED = 2  # ends that must be confirmed before any is taken on trust
 _CREDIT = 32  # ends on trust after a confirmed one,
@@ -35,7 +35,7 @@ class Trust:
         self._confirmed = 0
         self._lately = 0  # confirmed since the last sweep
         self._credit = self._most = 0
-        self._reported: dict[Watch, float] = {}  # when as ended, which a later look is to confirm
+        self._reported: dict[PendingJob, float] = {}  # when as ended, which a later look is to confirm
         self._ended: dict[str, float] = {}  # when a look saw it, which a later sweep is to confirm
 
     @property
@@ -43,13 +43,13 @@ class Trust:
         """Whether the list is not to be read any more."""
         return self.lies >= _LIES
 
-    def __contains__(self, watch: Watch) -> bool:
+    def __contains__(self, job: PendingJob) -> bool:
         """Whether this job was said to have ended, and a look is to confirm it."""
-        return watch in self._reported
+        return job in self._reported
 
-    def drop(self, watch: Watch) -> None:
+    def drop(self, job: PendingJob) -> None:
         """Forget a job that is not waited for any more."""
-        self._reported.pop(watch, None)
+        self._reported.pop(job, None)
 
     # -- what the list says
 
@@ -58,21 +58,21 @@ class Trust:
         if said > max(_MANY, _SURPRISE * expected) and self._lately < _CONFIRMED:
             self._credit = 0
 
-    def believes(self, watch: Watch, state: JobState, now: float) -> bool:
+    def believes(self, job: PendingJob, state: JobState, now: float) -> bool:
         """Whether this end is taken on trust. The reason of a failure takes a look anyway."""
-        if state is not JobState.SUCCEEDED or self.lies or watch in self._reported or self._credit <= 0:
+        if state is not JobState.SUCCEEDED or self.lies or job in self._reported or self._credit <= 0:
             return False
         if self._credit <= _LOW * self._most and not self._under_way(now):
             return False
         self._credit -= 1
         return True
 
-    def asks(self, watch: Watch, state: JobState, now: float) -> bool:
+    def asks(self, job: PendingJob, state: JobState, now: float) -> bool:
         """Whether a look is to confirm this end now; of many successes a few are looked at first."""
-        may_wait = state is JobState.SUCCEEDED and not self.lies and watch not in self._reported
+        may_wait = state is JobState.SUCCEEDED and not self.lies and job not in self._reported
         if may_wait and self._under_way(now) >= _AT_ONCE:
             return False  # left to the next sweep, when the list has proved right or wrong
-        self._reported.setdefault(watch, now)
+        self._reported.setdefault(job, now)
         return True
 
     def _under_way(self, now: float) -> int:
@@ -81,26 +81,26 @@ class Trust:
     # -- what looks see
 
     def looked(
-        self, watch: Watch, *, ended: bool, listed: bool, asked_at: float, now: float, jobs: int
+        self, job: PendingJob, *, ended: bool, listed: bool, asked_at: float, now: float, jobs: int
     ) -> bool:
         """Hold a look against what the list said before it; return whether the list was wrong.
 
         Args:
-            watch: The job.
+            job: The job.
             ended: Whether it has.
             listed: Whether the list tells of it.
             asked_at: When the look began.
             now: When it was answered.
             jobs: How many are waited for.
         """
-        if self._reported.get(watch, math.inf) <= asked_at:
-            del self._reported[watch]
+        if self._reported.get(job, math.inf) <= asked_at:
+            del self._reported[job]
             if not ended:
                 self.lies += 1
                 return True
             self._confirm(jobs)
         elif ended and listed:
-            self._ended[watch.ref.job_id] = now
+            self._ended[job.ref.job_id] = now
         return False
 
     def _confirm(self, jobs: int) -> None:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from prefect_docjobs.schedule import LogNormal
+from prefect_docjobs.waiting.schedule import LogNormal
 
 _REQUEST_WORTH = 0.7  # seconds of delay, of all jobs together, that a request is worth
 _SHORTEST, _LONGEST = 0.3, 4.0  # seconds between two sweeps
