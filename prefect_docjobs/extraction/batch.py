@@ -91,7 +91,7 @@ async def opened_to_wait(
                 observe=observe,
             )
         )
-        await stack.enter_async_context(call.pushes.told_to(waiter))
+        await stack.enter_async_context(call.pushes.feeding(waiter))
         yield call, waiter
 
 

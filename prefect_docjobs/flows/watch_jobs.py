@@ -200,7 +200,7 @@ class Accounts:
             waiter = Waiter(provider, http, limits, self.durations)
             await opening.enter_async_context(waiter)
             call = await opening.enter_async_context(Call(provider, http, self.ledger))
-            await opening.enter_async_context(call.pushes.told_to(waiter))
+            await opening.enter_async_context(call.pushes.feeding(waiter))
             opened = _Open(Account(service, waiter, self.ledger, call), opening.pop_all())
         self._open[service.key] = opened
         return opened

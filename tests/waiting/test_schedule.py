@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_docjobs.providers.base import Polling
+from prefect_docjobs.waiting import plan
 from prefect_docjobs.waiting.lognormal import Prior, fit
 from prefect_docjobs.waiting.schedule import (
     Durations,

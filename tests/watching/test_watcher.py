@@ -269,7 +269,7 @@ async def test_that_no_push_tells_of_jobs_which_end_is_said(
                 await asyncio.sleep(6)
                 await place.suspended(f"run-{number}", 1)
             await asyncio.sleep(10)
-    assert "5 jobs in a row have ended and no push told of it" in caplog.text
+    assert "5 jobs in a row have ended and no push reported it" in caplog.text
 
 
 @patient_time
