@@ -28,7 +28,6 @@ from prefect_docjobs.waiting.schedule import (
     Durations,
     LogNormal,
     Schedule,
-    plan,
     shared_durations,
     size_class,
 )
