@@ -1,9 +1,9 @@
 """Reading the account's list of jobs: one request observes up to a hundred of them.
 
-No service says in which order it lists, so that is found out from the dates. Pages are read only as far
-back as the oldest job that is waited for. The list is believed on credit (see `trust`), and not read any
-more when it contradicts looks, refuses, or makes no sense: then jobs are looked at again. When it tells of
-no end for so long that there should have been some, looks find out whether it stands still.
+No service documents the order of its list, so the order is derived from the dates. Pages are read only as far
+back as the oldest job that is waited for. `list_policy` decides which ends are believed. A list that
+contradicts polls, refuses or makes no sense is not read any more; its jobs are polled again. When it reports
+no end for so long that some were to be expected, polls check whether it is stale.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError, ServiceError, Throttled, Unavailable
 from prefect_docjobs.models import JobState, JobStatus
 from prefect_docjobs.providers.base import JobPage, JobRow
-from prefect_docjobs.waiting.cadence import Cadence
+from prefect_docjobs.waiting.list_policy import Cadence, Trust
 from prefect_docjobs.waiting.pending import PendingJob
-from prefect_docjobs.waiting.trust import Trust
 
 if TYPE_CHECKING:
     from prefect_docjobs.waiting.waiter import Waiter

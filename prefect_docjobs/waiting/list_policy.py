@@ -1,16 +1,24 @@
-"""How far a list is believed that says jobs have ended: on credit, which looks renew.
+"""When the account's list of jobs is read again, and which of the ends that it reports are believed.
 
-An end that was reported cannot be taken back. So only a few ends are taken on trust between two that a look
-has confirmed; the more were confirmed, the more. A list that says of many more jobs than could be expected
-that they have ended has no credit until looks confirm it, and one that contradicts a look has none again.
+A result that was delivered cannot be taken back. So only a few reported ends are believed between two that a
+poll has confirmed; the more were confirmed, the more. A list that reports many more ends than expected is not
+believed until polls confirm it, and after a contradiction not at all.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 
 from prefect_docjobs.models import JobState
 from prefect_docjobs.waiting.pending import PendingJob
+from prefect_docjobs.waiting.schedule import LogNormal
+
+_REQUEST_WORTH = 0.7  # seconds of delay, of all jobs together, that a request is worth
+_SHORTEST, _LONGEST = 0.3, 4.0  # seconds between two sweeps
+_STEP = 0.1
+_FIRST = 5.0  # ends per mean age of a batch of which none has ended: what its first one would make likely
 
 _CONFIRMED = 2  # ends that must be confirmed before any is taken on trust
 _CREDIT = 32  # ends on trust after a confirmed one,
@@ -21,6 +29,62 @@ _MANY, _SURPRISE = 8, 4.0  # ends at once, and times as many as expected, that a
 _AT_ONCE = 2  # looks that confirm ends,
 _ANSWERED = 2.0  # and the seconds after which they should be answered
 _LIES = 2
+
+
+class Cadence:
+    """Seconds between two sweeps over a list.
+
+    What jobs are expected to take tells how fast undetected ends will gather. While too little is known for
+    that, the rate of the ends seen tells it, or the age at which none has ended yet.
+
+    Attributes:
+        silence: Ends that were to be expected since the list last told of one.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._swept_at = now
+        self._rate = 0.0
+        self._pages = 1
+        self._expected = 0.0  # ends per second until the next sweep
+        self.silence = 0.0
+
+    def swept(self, now: float, ends: int, pages: int) -> None:
+        """Note a sweep that has read so many pages and seen so many jobs end."""
+        self.silence = 0.0 if ends else self.silence + self.expected(now)
+        self._rate = 0.5 * self._rate + 0.5 * ends / max(now - self._swept_at, _SHORTEST)
+        self._swept_at = now
+        self._pages = max(1, pages)
+
+    def expected(self, now: float) -> float:
+        """How many jobs should have ended since the last sweep."""
+        return self._expected * (now - self._swept_at)
+
+    def gap(self, running: Iterable[tuple[LogNormal | None, float]]) -> float:
+        """Seconds from one sweep to the next.
+
+        Args:
+            running: What is known of each job that is not done, and its age in seconds.
+        """
+        jobs = Counter((law, round(age, 1)) for law, age in running)
+        known = [(law, age, number) for (law, age), number in jobs.items() if law is not None]
+        gap = self._foreseen(known) if len(known) == len(jobs) else self._guessed(jobs)
+        return min(max(gap, _SHORTEST), _LONGEST)
+
+    def _foreseen(self, jobs: list[tuple[LogNormal, float, int]]) -> float:
+        worth, late, gap = _REQUEST_WORTH * self._pages, 0.0, 0.0
+        while late < worth and gap < _LONGEST:
+            gap += _STEP
+            ended = sum(number * law.done_between(age, age + gap) for law, age, number in jobs)
+            late += _STEP * ended
+            self._expected = ended / gap
+        return gap
+
+    def _guessed(self, jobs: Counter[tuple[LogNormal | None, float]]) -> float:
+        number = jobs.total()
+        ages = sum(age * count for (_, age), count in jobs.items())
+        rate = max(self._rate, min(number, _FIRST) * number / (ages + 1.0), 0.01)
+        self._expected = rate
+        return math.sqrt(2.0 * _REQUEST_WORTH * self._pages / rate)
 
 
 class Trust:
