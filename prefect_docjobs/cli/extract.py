@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from prefect_docjobs.extraction.budget import Budget
     from prefect_docjobs.extraction.plan import Plan
     from prefect_docjobs.models import Batch, Document, Outcome, Result
-    from prefect_docjobs.waiter import Forecast
+    from prefect_docjobs.waiting import Forecast
 
 _CHUNKS = 25
 _CHUNKS_AT_A_TIME = 8

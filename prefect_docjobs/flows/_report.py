@@ -652,8 +652,8 @@ class BatchEvent:
     """The end of a run, as a Prefect event that automations can start from.
 
     `docjobs.batch.completed`, or `docjobs.batch.failed` where more documents failed than may; each about the
-    resource `docjobs.batch.<flow run id>`. A load ends with `docjobs.load.completed` or `docjobs.load.failed`:
-    a load that were a batch would start the loads that batches start.
+    resource `docjobs.batch.<flow run id>`. A load ends with `docjobs.load.completed` or
+    `docjobs.load.failed`: a load that were a batch would start the loads that batches start.
 
     Attributes:
         source: Where its documents come from.

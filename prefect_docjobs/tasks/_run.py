@@ -31,7 +31,7 @@ from prefect_docjobs.extraction import OnForecast
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome, Phase
 from prefect_docjobs.models.job_events import event_payload, event_resource
-from prefect_docjobs.waiter import Forecast
+from prefect_docjobs.waiting import Forecast
 
 P = ParamSpec("P")
 R = TypeVar("R")

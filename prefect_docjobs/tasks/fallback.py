@@ -46,7 +46,7 @@ from prefect_docjobs.tasks._run import (
     run_log,
 )
 from prefect_docjobs.tasks.twins import plain_twin
-from prefect_docjobs.waiter import Forecast
+from prefect_docjobs.waiting import Forecast
 
 FALL_BACK_ON: frozenset[Reason] = frozenset(Reason) - {Reason.BUDGET, Reason.CANCELLED}
 """The reasons after which a document goes on to the next job, by default.

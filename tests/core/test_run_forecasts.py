@@ -11,7 +11,7 @@ from support.virtual_time import virtual_time
 from prefect_docjobs.flows._run import RunBar, RunForecast
 from prefect_docjobs.models import Outcome
 from prefect_docjobs.tasks._run import Progress, RunLog
-from prefect_docjobs.waiter import Forecast
+from prefect_docjobs.waiting import Forecast
 
 
 @virtual_time

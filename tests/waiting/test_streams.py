@@ -11,8 +11,8 @@ from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import JobFailed, JobTimeout, NotFound, Throttled, Unavailable
 from prefect_docjobs.models import JobState, JobStatus
-from prefect_docjobs.schedule import Durations
-from prefect_docjobs.waiter import Waiter
+from prefect_docjobs.waiting import Waiter
+from prefect_docjobs.waiting.schedule import Durations
 
 Faults = Callable[[str, int], Exception | None]
 BROKEN = Unavailable("broke off")

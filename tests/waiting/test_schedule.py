@@ -22,8 +22,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_docjobs.providers.base import Polling
-from prefect_docjobs.schedule import Durations, LogNormal, Schedule, plan, shared_durations, size_class
-from prefect_docjobs.schedule.lognormal import Prior, fit
+from prefect_docjobs.waiting import plan
+from prefect_docjobs.waiting.lognormal import Prior, fit
+from prefect_docjobs.waiting.schedule import (
+    Durations,
+    LogNormal,
+    Schedule,
+    shared_durations,
+    size_class,
+)
 
 KIND = ("toy", "https://toy.test", "extraction", "")
 POLLING = Polling(first=2.0, every=2.0)
@@ -135,10 +142,10 @@ def test_a_plan_reaches_its_delay_with_hardly_more_than_the_fewest_looks(
     law: LogNormal, delay: float, best: float
 ) -> None:
     """`best` is the optimum for this delay (Barlow, Hunter and Proschan 1963), found by simulation."""
-    ages = plan.looks(law.sigma, delay / law.median)
+    ages = plan.poll_ages(law.sigma, delay / law.median)
 
     def next_look(age: float) -> float:
-        planned = plan.look_after(ages, age)
+        planned = plan.age_after(ages, age)
         return age * 1.3 if planned is None else planned
 
     looks, mean = looks_and_delay(next_look, [took / law.median for took in drawn(law, 20_000)])
@@ -177,14 +184,14 @@ def test_a_new_plan_takes_a_few_milliseconds() -> None:
 @settings(max_examples=25)
 @given(st.floats(0.05, 2.0), st.floats(0.02, 2.0))
 def test_a_plan_goes_forward_and_a_longer_delay_takes_no_more_looks(sigma: float, delay: float) -> None:
-    ages = plan.looks(sigma, delay)
+    ages = plan.poll_ages(sigma, delay)
     assert ages[0] > 0.0
     assert all(earlier < later for earlier, later in pairwise(ages))
-    assert len(plan.looks(sigma, 2 * delay)) <= len(ages)
+    assert len(plan.poll_ages(sigma, 2 * delay)) <= len(ages)
 
 
 def test_the_look_after_an_age_is_the_first_one_past_it() -> None:
-    assert [plan.look_after((1.0, 2.0), age) for age in (0.0, 1.0, 1.5, 2.0)] == [1.0, 2.0, 2.0, None]
+    assert [plan.age_after((1.0, 2.0), age) for age in (0.0, 1.0, 1.5, 2.0)] == [1.0, 2.0, 2.0, None]
 
 
 # The schedule.
@@ -492,7 +499,7 @@ def test_no_json_stops_a_run(value: Any, inner: Any) -> None:
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from prefect_docjobs.schedule import Durations
+from prefect_docjobs.waiting.schedule import Durations
 
 known = Durations(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))

@@ -1,11 +1,9 @@
-"""Following the inbox: what a service told of jobs by itself is told to the waiter of this process.
+"""The pushes of one account, read from the ledger's inbox and given to the waiter of this process.
 
-Whoever received a push wrote it into the ledger's inbox, in this process or another. A success ends the wait
-and brings the result along; a hint makes the waiter look. Looks go on beside all of this, so a push that is
-lost delays a job and never loses it; when pushes stop coming although jobs end, that is said once.
-
-Looks become a watchdog only while verified pushes tell the ends of our jobs, one push a job. Hints prove
-nothing, nor do pushes for other jobs, and a push that the service itself contradicts ends that trust.
+Whichever process receives a push writes it into the inbox. A success ends the wait and its result is kept; a
+hint causes a poll. Polls go on, so a lost push delays a job and never loses it. They become a watchdog only
+while verified pushes report the ends of our jobs; hints, pushes for other jobs and a push that the service
+contradicts do not count. When jobs end and no push comes, one warning says so.
 """
 
 from __future__ import annotations
@@ -25,11 +23,11 @@ from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus
 from prefect_docjobs.providers.base import Provider
+from prefect_docjobs.waiting.pending import PendingJob
+from prefect_docjobs.waiting.waiter import Waiter
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Arrival, Ledger
-    from prefect_docjobs.waiter import Waiter
-    from prefect_docjobs.waiter.watch import Watch
 
 _log = logging.getLogger(__name__)
 _EVERY = 0.2  # seconds between two questions; one costs about 0.4 ms of CPU on SQLite
@@ -37,7 +35,7 @@ _OVERLAP = 15.0  # seconds for which arrivals may appear out of their order (see
 _PAGE = 1000
 _PAGES = 10  # at once; what else there is waits for the next question
 _KEPT = 10_000  # arrivals of jobs that nobody waits for (yet)
-_SEASONED = 3  # ends in a row that pushes told, from which on looks are a watchdog only
+_SEASONED = 3  # ends in a row that pushes told, from which on polls are a watchdog only
 _GRACE = 20.0  # seconds after a job was seen to have ended, in which its push should have come
 _MISSED = 5  # jobs in a row of whose end no push told
 
@@ -92,7 +90,7 @@ class _Health:
         return self.unproved >= _MISSED
 
 
-class Arrivals:
+class PushFeed:
     """The pushes of one account, as they arrive.
 
     Args:
@@ -122,8 +120,8 @@ class Arrivals:
         self._logged: set[str] = set()
 
     @asynccontextmanager
-    async def told_to(self, waiter: Waiter) -> AsyncIterator[None]:
-        """Tell `waiter` of arrivals while the context is open."""
+    async def feeding(self, waiter: Waiter) -> AsyncIterator[None]:
+        """Give what arrives to `waiter` while the context is open."""
         able = self._provider.capabilities
         if self._ledger.in_memory or not (able.push or able.hints):  # nobody else writes into its inbox
             yield
@@ -132,7 +130,7 @@ class Arrivals:
             await self._read_on()  # whatever is submitted from now on is pushed later than this
         except Exception:  # noqa: BLE001
             _log.exception("The inbox of pushes cannot be read: polling instead")
-        following = asyncio.create_task(self._follow(waiter), name="docjobs-arrivals")
+        following = asyncio.create_task(self._follow(waiter), name="docjobs-pushes")
         self._follows = True
         try:
             yield
@@ -165,7 +163,7 @@ class Arrivals:
     async def _follow(self, waiter: Waiter) -> None:
         while True:
             await asyncio.sleep(_EVERY)
-            if not waiter.watches:
+            if not waiter.jobs:
                 continue
             try:
                 if await self._read_on():
@@ -173,7 +171,7 @@ class Arrivals:
                     self._check(waiter)
                 else:
                     waiter.expect_pushes(False)
-            except Exception as bug:  # noqa: BLE001 (whatever a push is like, looks go on)
+            except Exception as bug:  # noqa: BLE001 (whatever a push is like, polls go on)
                 waiter.expect_pushes(False)
                 if "bug" not in self._logged:
                     self._logged.add("bug")
@@ -187,7 +185,7 @@ class Arrivals:
             for _ in range(_PAGES):
                 if await self._read(self._last) < _PAGE:
                     break
-        except DocJobsError as problem:  # looks go on
+        except DocJobsError as problem:  # polls go on
             _log.debug("The inbox of pushes cannot be read: %s", problem)
             return False
         return True
@@ -231,43 +229,43 @@ class Arrivals:
         if "contradiction" not in self._logged:
             self._logged.add("contradiction")
             _log.warning(
-                "%s: a push said %s of job %s, the service itself says otherwise; looking at jobs instead.",
+                "%s: a push said %s of job %s, the service itself says otherwise; polling instead.",
                 self._provider.title,
                 arrival.state,
                 job_id,
             )
 
     def _tell(self, waiter: Waiter) -> None:
-        watches = waiter.watches
-        for job_id in self._told.keys() & watches.keys():  # it is waited for again: had it ended?
-            if watches[job_id].last is not None:
+        jobs = waiter.jobs
+        for job_id in self._told.keys() & jobs.keys():  # it is waited for again: had it ended?
+            if jobs[job_id].last is not None:
                 self._contradicted(job_id, self._told.pop(job_id))
-        for job_id in self._by_job.keys() & watches.keys():
-            self._announce(waiter, watches[job_id], self._by_job.pop(job_id))
-        for job_id in self._hints.keys() & watches.keys():
+        for job_id in self._by_job.keys() & jobs.keys():
+            self._announce(waiter, jobs[job_id], self._by_job.pop(job_id))
+        for job_id in self._hints.keys() & jobs.keys():
             self._hint(waiter, job_id)
         if self._by_alias or self._hinted_aliases:
-            for watch in list(watches.values()):
-                alias = watch.ref.alias or ""
+            for job in list(jobs.values()):
+                alias = job.ref.alias or ""
                 if arrival := self._by_alias.pop(alias, None):
-                    self._announce(waiter, watch, arrival)
+                    self._announce(waiter, job, arrival)
                 if alias in self._hinted_aliases:
                     del self._hinted_aliases[alias]
-                    self._hint(waiter, watch.ref.job_id)
+                    self._hint(waiter, job.ref.job_id)
 
     def _hint(self, waiter: Waiter, job_id: str) -> None:
         self._hints.pop(job_id, None)
         self._hinted[job_id] = None
         waiter.hint(job_id)
 
-    def _announce(self, waiter: Waiter, watch: Watch, arrival: Arrival) -> None:
+    def _announce(self, waiter: Waiter, job: PendingJob, arrival: Arrival) -> None:
         if arrival.state is None:  # hints are told apart
             return
         if arrival.state.is_terminal:
-            self._told[watch.ref.job_id] = arrival
+            self._told[job.ref.job_id] = arrival
             self._health.came()
         status = JobStatus(
-            ref=watch.ref,
+            ref=job.ref,
             state=arrival.state,
             raw_state=arrival.raw_state,
             error=arrival.error,
@@ -294,7 +292,7 @@ class Arrivals:
             return
         self._logged.add("silence")
         _log.warning(
-            "%s: %d jobs in a row have ended and no push told of it; looking at jobs instead. Check that the "
+            "%s: %d jobs in a row have ended and no push reported it; polling instead. Check that the "
             "receiver runs with this ledger, that the webhook's address leads to it, and its signing secret "
             "(the receiver counts what it refuses).",
             self._provider.title,

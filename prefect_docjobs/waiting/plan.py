@@ -23,7 +23,7 @@ _ATTEMPTS = 6
 _WORSE = 5  # candidates in a row that cost more, after which no better one is expected
 
 
-def looks(sigma: float, delay: float) -> tuple[float, ...]:
+def poll_ages(sigma: float, delay: float) -> tuple[float, ...]:
     """Ages at which to look, in medians.
 
     Args:
@@ -34,7 +34,7 @@ def looks(sigma: float, delay: float) -> tuple[float, ...]:
     return _planned(round(math.log(max(sigma, 0.05)) * _STEPS), round(math.log(delay) * _STEPS))
 
 
-def look_after(ages: tuple[float, ...], age: float) -> float | None:
+def age_after(ages: tuple[float, ...], age: float) -> float | None:
     """The first planned age after `age`, or None past the last one."""
     place = bisect_right(ages, age)
     return ages[place] if place < len(ages) else None

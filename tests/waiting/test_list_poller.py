@@ -13,8 +13,8 @@ from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import JobFailed, JobLost, Throttled, Unauthorized, Unavailable, Unreadable
 from prefect_docjobs.models import JobRef, JobState
-from prefect_docjobs.schedule import Durations
-from prefect_docjobs.waiter import Waiter
+from prefect_docjobs.waiting import Waiter
+from prefect_docjobs.waiting.schedule import Durations
 
 ORDERS = pytest.mark.parametrize("oldest_first", [False, True], ids=["newest first", "oldest first"])
 
@@ -69,7 +69,7 @@ async def test_jobs_on_several_pages_are_all_seen_in_one_sweep(oldest_first: boo
         waits = asyncio.gather(*[waiter.done(job) for job in refs])
         await asyncio.sleep(1.3)
         assert len(account.pages) == (4 if oldest_first else 3)
-        assert all(waiter.sweeps.covers(watch) for watch in waiter.watches.values())
+        assert all(waiter.sweeps.covers(watch) for watch in waiter.jobs.values())
         await waits  # all end in the same moment, which is hard to believe
     assert account.looks.total() <= 30
 
@@ -358,5 +358,5 @@ async def test_answers_that_overtake_each_other_are_no_contradiction(
 
 async def _look_in_between(waiter: Waiter, job: JobRef, when: float) -> None:
     await asyncio.sleep(when)
-    if watch := waiter.watches.get(job.job_id):
+    if watch := waiter.jobs.get(job.job_id):
         waiter.put(watch, 0.0)

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from prefect_docjobs.providers.base import Polling
-from prefect_docjobs.schedule import plan
-from prefect_docjobs.schedule.durations import Durations, Kind, shared_durations, size_class
-from prefect_docjobs.schedule.lognormal import LogNormal, Prior, fit
+from prefect_docjobs.waiting import plan
+from prefect_docjobs.waiting.durations import Durations, Kind, shared_durations, size_class
+from prefect_docjobs.waiting.lognormal import LogNormal, Prior, fit
 
 __all__ = ["Durations", "Kind", "LogNormal", "Schedule", "shared_durations", "size_class"]
 
@@ -131,7 +131,7 @@ class Schedule:
         return max(self.polling.at_least, min(gap, self.longest))
 
     def after_errors(self, size: int | None, age: float, errors: int) -> float:
-        """Until the next look after `errors` failed looks in a row."""
+        """Until the next look after `errors` failed polls in a row."""
         return self._varied(
             min(max(self.next(size, age), self.polling.every) * 2.0 ** min(errors - 1, 10), 60.0)
         )
@@ -144,8 +144,8 @@ class Schedule:
 
     def _planned(self, known: LogNormal, age: float) -> float:
         median = known.median
-        ages = plan.looks(known.sigma, self._wanted(median) / median)
-        target = plan.look_after(ages, (age + 0.5 * self.polling.at_least) / median)
+        ages = plan.poll_ages(known.sigma, self._wanted(median) / median)
+        target = plan.age_after(ages, (age + 0.5 * self.polling.at_least) / median)
         if target is not None:
             return target * median - age
         return self._varied(max(self.polling.every, 0.2 * age))

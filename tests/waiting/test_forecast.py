@@ -11,9 +11,9 @@ import pytest
 from support.toy import URL, Account, LookedAt, all_done, waiting
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.schedule import Durations, LogNormal
-from prefect_docjobs.waiter import Forecast
-from prefect_docjobs.waiter.watch import forecast
+from prefect_docjobs.waiting import Forecast
+from prefect_docjobs.waiting.pending import forecast
+from prefect_docjobs.waiting.schedule import Durations, LogNormal
 
 LAWS = [LogNormal(math.log(8), 0.5), LogNormal(math.log(20), 0.2), LogNormal(math.log(45), 0.8)]
 

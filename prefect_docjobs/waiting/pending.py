@@ -18,49 +18,49 @@ from prefect_docjobs.errors import (
     NotFound,
 )
 from prefect_docjobs.models import JobRef, JobState, JobStatus
-from prefect_docjobs.schedule import LogNormal
+from prefect_docjobs.waiting.schedule import LogNormal
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class WaitLimits:
     """How much the waiter puts up with. Times in seconds.
 
     Attributes:
         document_timeout: For one job, counted from `done`; None for no limit.
-        failed_looks: Looks that may fail in a row (no connection, 5xx, nonsense) before a job is given up.
+        failed_polls: Polls that may fail in a row (no connection, 5xx, nonsense) before a job is given up.
         refusals: Refusals in a row (401, 403, 400, or 404 outside the grace) that settle a job.
         not_found_grace: A new job may be unknown to the service for so long.
-        overrun: A look that is under way at the deadline may take so much longer.
-        looks: Looks at the same time.
+        overrun: A poll that is under way at the deadline may take so much longer.
+        polls: Polls at the same time.
         streams: Open streams at the same time, where the service has them.
     """
 
     document_timeout: float | None = 3600.0
-    failed_looks: int = 12
+    failed_polls: int = 12
     refusals: int = 3
     not_found_grace: float = 30.0
     overrun: float = 1.0
-    looks: int = 16
+    polls: int = 16
     streams: int = 8
 
 
 @dataclass(eq=False, slots=True)
-class Watch:
+class PendingJob:
     """One job that somebody waits for.
 
     Attributes:
         since: When the waiting began, on the waiter's clock.
         age_before: Seconds from the submit to `since`.
-        deadline: When our patience ends.
+        deadline: When the wait times out.
         due: When to look next; an entry of the heap with another time is stale.
         waiting: How many callers wait.
         last: The last status seen.
         seen_age: The job's age when it was last seen running.
-        looked_age: The job's age when a look last saw it.
-        errors: Failed looks in a row.
-        refusals: Refused looks in a row.
-        looks: Looks in all.
-        looking: Looks that are under way.
+        polled_age: The job's age when a look last saw it.
+        errors: Failed polls in a row.
+        refusals: Refused polls in a row.
+        polls: Polls so far.
+        polls_under_way: Polls that have begun and not ended.
         asked_at: When the last look began.
         hinted_at: When somebody said without proof that the job has ended.
         covered: A stream is open for this job.
@@ -75,11 +75,11 @@ class Watch:
     waiting: int = 0
     last: JobStatus | None = None
     seen_age: float = 0.0
-    looked_age: float = 0.0
+    polled_age: float = 0.0
     errors: int = 0
     refusals: int = 0
-    looks: int = 0
-    looking: int = 0
+    polls: int = 0
+    polls_under_way: int = 0
     asked_at: float = -math.inf
     hinted_at: float = -math.inf
     covered: bool = False
@@ -168,9 +168,9 @@ def timed_out(ref: JobRef, why: str, last: JobStatus | None = None) -> JobTimeou
     return JobTimeout(message, ref=ref, job_status=last)
 
 
-def refusal(watch: Watch, error: DocJobsError) -> DocJobsError:
+def refusal(job: PendingJob, error: DocJobsError) -> DocJobsError:
     """The typed error for a job of which the service refuses to tell."""
     if isinstance(error, NotFound):
-        seen = "no longer knows" if watch.last else "does not know"
-        return JobLost(f"The service {seen} {watch.ref}.", ref=watch.ref, job_status=watch.last)
-    return error.about(watch.ref.document_name)
+        seen = "no longer knows" if job.last else "does not know"
+        return JobLost(f"The service {seen} {job.ref}.", ref=job.ref, job_status=job.last)
+    return error.about(job.ref.document_name)

@@ -1,9 +1,9 @@
 """Reading the account's list of jobs: one request observes up to a hundred of them.
 
-No service says in which order it lists, so that is found out from the dates. Pages are read only as far
-back as the oldest job that is waited for. The list is believed on credit (see `trust`), and not read any
-more when it contradicts looks, refuses, or makes no sense: then jobs are looked at again. When it tells of
-no end for so long that there should have been some, looks find out whether it stands still.
+No service documents the order of its list, so the order is derived from the dates. Pages are read only as far
+back as the oldest job that is waited for. `list_policy` decides which ends are believed. A list that
+contradicts polls, refuses or makes no sense is not read any more; its jobs are polled again. When it reports
+no end for so long that some were to be expected, polls check whether it is stale.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError, ServiceError, Throttled, Unavailable
 from prefect_docjobs.models import JobState, JobStatus
 from prefect_docjobs.providers.base import JobPage, JobRow
-from prefect_docjobs.waiter.cadence import Cadence
-from prefect_docjobs.waiter.trust import Trust
-from prefect_docjobs.waiter.watch import Watch
+from prefect_docjobs.waiting.list_policy import Cadence, Trust
+from prefect_docjobs.waiting.pending import PendingJob
 
 if TYPE_CHECKING:
-    from prefect_docjobs.waiter.loop import Waiter
+    from prefect_docjobs.waiting.waiter import Waiter
 
 _log = logging.getLogger(__name__)
 _PAGE = 100
@@ -42,23 +41,23 @@ _FAILURES = 3
 _SLACK = timedelta(minutes=5)  # between the service's clock and ours
 
 
-class Sweeps:
-    """Sweeps over the list of one account, while there are jobs that nobody listens for."""
+class ListPoller:
+    """Polls the list of one account, while there are jobs without a stream."""
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
         self._on = waiter.provider.capabilities.list_jobs
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._seen: set[Watch] = set()
-        self._places: dict[Watch, int] = {}
+        self._seen: set[PendingJob] = set()
+        self._places: dict[PendingJob, int] = {}
         self._oldest_first: bool | None = None
         self._total = 0
         self._cadence = Cadence(waiter.now())
         self._pages_read = self._failures = 0
         self._trust = Trust()
         self._proved_at = -math.inf
-        self._proving: set[Watch] = set()
+        self._proving: set[PendingJob] = set()
         self._proofs = 0  # since the list last told of an end
 
     @property
@@ -66,20 +65,20 @@ class Sweeps:
         """Whether the list is read."""
         return self._on
 
-    def covers(self, watch: Watch) -> bool:
+    def covers(self, job: PendingJob) -> bool:
         """Whether the last sweep saw this job."""
-        return self._on and watch in self._seen
+        return self._on and job in self._seen
 
-    def spares(self, watch: Watch, now: float) -> float:
+    def spares(self, job: PendingJob, now: float) -> float:
         """Seconds for which a look at this job is not needed, for the list has just seen it running.
 
         Now and then one job is looked at for all others, and each job after some minutes: a list may stand
         still, as a whole or for one job.
         """
-        age = watch.age(now)
-        fresh = age - watch.seen_age <= _FRESH and age - watch.looked_age <= _TRUSTED
-        asked = watch in self._trust or watch in self._proving
-        if not fresh or asked or self._trust.lies or not self.covers(watch):
+        age = job.age(now)
+        fresh = age - job.seen_age <= _FRESH and age - job.polled_age <= _TRUSTED
+        asked = job in self._trust or job in self._proving
+        if not fresh or asked or self._trust.lies or not self.covers(job):
             return 0.0
         if now - self._proved_at < _PROOF:
             return _PROOF
@@ -94,29 +93,29 @@ class Sweeps:
             self._task = asyncio.create_task(self._run(), name="docjobs-sweeps")
         self._news.set()
 
-    def drop(self, watch: Watch) -> None:
+    def drop(self, job: PendingJob) -> None:
         """Forget a job that is not waited for any more."""
-        self._seen.discard(watch)
-        self._proving.discard(watch)
-        self._trust.drop(watch)
-        self._places.pop(watch, None)
+        self._seen.discard(job)
+        self._proving.discard(job)
+        self._trust.drop(job)
+        self._places.pop(job, None)
 
     async def aclose(self) -> None:
         """Stop."""
         if self._task is not None:
             await cancelled(self._task)
 
-    def checked(self, watch: Watch, status: JobStatus, asked_at: float) -> None:
+    def checked(self, job: PendingJob, status: JobStatus, asked_at: float) -> None:
         """Hold a look against what the list said before it, and will say, of the job."""
-        self._proving.discard(watch)
+        self._proving.discard(job)
         waiter = self._waiter
         if self._trust.looked(
-            watch,
+            job,
             ended=status.state.is_terminal,
-            listed=watch in self._places,
+            listed=job in self._places,
             asked_at=asked_at,
             now=waiter.now(),
-            jobs=len(waiter.watches),
+            jobs=len(waiter.jobs),
         ):
             self._contradicted()
 
@@ -145,43 +144,43 @@ class Sweeps:
             ends = await self._guarded(wanted)
             await asyncio.sleep(self._pause(ends, started))
 
-    def _wanted(self) -> dict[str, Watch]:
+    def _wanted(self) -> dict[str, PendingJob]:
         """The jobs that nobody listens for; the last few are listened for where that is possible."""
-        watches = self._waiter.watches
-        if len(watches) <= self._waiter.patience.streams:
-            for watch in list(watches.values()):
-                if not watch.covered and self._waiter.streams.take(watch):
-                    self._waiter.put(watch, self._waiter.next_look(watch))
-        return {job_id: watch for job_id, watch in watches.items() if not watch.covered}
+        jobs = self._waiter.jobs
+        if len(jobs) <= self._waiter.limits.streams:
+            for job in list(jobs.values()):
+                if not job.covered and self._waiter.streams.take(job):
+                    self._waiter.put(job, self._waiter.next_poll(job))
+        return {job_id: job for job_id, job in jobs.items() if not job.covered}
 
-    def _leave(self, watches: Iterable[Watch]) -> None:
+    def _leave(self, jobs: Iterable[PendingJob]) -> None:
         """Have these jobs looked at again: the list does not tell of them any more."""
-        for watch in watches:
-            self._places.pop(watch, None)
-            if watch in self._seen:
-                self._seen.discard(watch)
-                self._waiter.put(watch, self._waiter.next_look(watch))
+        for job in jobs:
+            self._places.pop(job, None)
+            if job in self._seen:
+                self._seen.discard(job)
+                self._waiter.put(job, self._waiter.next_poll(job))
 
     def _pause(self, ends: int, started: float) -> float:
         """Until the next sweep. Where turns are scarce, looks that wait go first: they confirm the list."""
         waiter, now = self._waiter, self._waiter.now()
         self._cadence.swept(now, ends, self._pages_read)
         expected = waiter.schedule.expected
-        running = [w for w in waiter.watches.values() if not w.covered]
+        running = [w for w in waiter.jobs.values() if not w.covered]
         self._proofs = 0 if ends else self._proofs
         self._prove_a_silent_list(running, now)
         gap = self._cadence.gap((expected(w.ref.document_size), w.age(now)) for w in running)
-        for_a_look = 1.5 / waiter.http.pace("status").rate if waiter.looks_wait else 0.0
+        for_a_look = 1.5 / waiter.http.pace("status").rate if waiter.polls_wait else 0.0
         return max(gap - (now - started), for_a_look)
 
-    def _prove_a_silent_list(self, running: list[Watch], now: float) -> None:
-        oldest = max((watch.age(now) for watch in running), default=0.0)
+    def _prove_a_silent_list(self, running: list[PendingJob], now: float) -> None:
+        oldest = max((job.age(now) for job in running), default=0.0)
         if self._cadence.silence >= _SILENCE and now - self._proved_at >= _PATIENCE * oldest:
             self._cadence.silence = 0.0
             self._prove(1 + int(_PROVERS * self._proofs))
             self._proofs += 1
 
-    async def _guarded(self, wanted: dict[str, Watch]) -> int:
+    async def _guarded(self, wanted: dict[str, PendingJob]) -> int:
         try:
             ends = await self._sweep(wanted)
         except Throttled:
@@ -200,12 +199,12 @@ class Sweeps:
 
     def _switch_off(self, why: str) -> None:
         self._on = False
-        _log.warning("The list of jobs of %s %s: looking instead.", self._waiter.provider.title, why)
+        _log.warning("The list of jobs of %s %s: polling instead.", self._waiter.provider.title, why)
         self._leave(list(self._seen))
 
     # -- one sweep
 
-    async def _sweep(self, wanted: dict[str, Watch]) -> int:
+    async def _sweep(self, wanted: dict[str, PendingJob]) -> int:
         """Read the pages on which the wanted jobs may be; return how many of them have ended."""
         left, started = dict(wanted), self._waiter.now()
         most = 2 + 2 * math.ceil(len(wanted) / _PAGE)
@@ -231,7 +230,7 @@ class Sweeps:
             self._oldest_first = page.oldest_first
         return page, asked_at
 
-    def _pages(self, wanted: dict[str, Watch]) -> Iterator[int]:
+    def _pages(self, wanted: dict[str, PendingJob]) -> Iterator[int]:
         """Where the pages to read begin, the most promising first."""
         start = 0
         if self._oldest_first is None:
@@ -240,7 +239,7 @@ class Sweeps:
         if not self._oldest_first:
             yield from range(start, max(self._total, 1), _PAGE)
             return
-        places = [self._places[watch] for watch in wanted.values() if watch in self._places]
+        places = [self._places[job] for job in wanted.values() if job in self._places]
         # New jobs stand behind all that were listed before; unlisted ones at most so far from the end.
         tail = max(0, self._total - len(wanted) - _PAGE // 2)
         start = min(places) if len(places) == len(wanted) else min([tail, *places])
@@ -248,7 +247,7 @@ class Sweeps:
             yield start
             start += _PAGE
 
-    def _take(self, page: JobPage, skip: int, left: dict[str, Watch], asked_at: float) -> int:
+    def _take(self, page: JobPage, skip: int, left: dict[str, PendingJob], asked_at: float) -> int:
         ends = 0
         wanted = [row for job_id, row in page.rows.items() if job_id in left]
         said = sum(row.state is JobState.SUCCEEDED for row in wanted)
@@ -256,25 +255,25 @@ class Sweeps:
         for place, (job_id, row) in enumerate(page.rows.items(), start=skip):
             if self._trust.listed(job_id, row.state, asked_at):
                 self._contradicted()
-            watch = left.pop(job_id, None)
-            if watch is None or watch.outcome.done() or not self._on:
+            job = left.pop(job_id, None)
+            if job is None or job.outcome.done() or not self._on:
                 continue
-            self._places[watch] = place
+            self._places[job] = place
             ends += row.state.is_terminal
-            self._heard(watch, row, page.seen_at)
+            self._heard(job, row, page.seen_at)
         return ends
 
-    def _heard(self, watch: Watch, row: JobRow, seen_at: datetime) -> None:
-        is_new = watch not in self._seen
-        self._seen.add(watch)
+    def _heard(self, job: PendingJob, row: JobRow, seen_at: datetime) -> None:
+        is_new = job not in self._seen
+        self._seen.add(job)
         now = self._waiter.now()
-        if row.state.is_terminal and not self._trust.believes(watch, row.state, now):
-            if self._trust.asks(watch, row.state, now):
-                self._waiter.put(watch, 0.0)
+        if row.state.is_terminal and not self._trust.believes(job, row.state, now):
+            if self._trust.asks(job, row.state, now):
+                self._waiter.put(job, 0.0)
             return
-        self._waiter.observed(watch, row.status(watch.ref, seen_at))
-        if is_new and not watch.outcome.done():
-            self._waiter.put(watch, self._waiter.next_look(watch))
+        self._waiter.observed(job, row.status(job.ref, seen_at))
+        if is_new and not job.outcome.done():
+            self._waiter.put(job, self._waiter.next_poll(job))
 
     def contradicted(self) -> None:
         """Note that the list reported an end that was none; the second time it is not read any more."""
@@ -292,24 +291,24 @@ class Sweeps:
     def _prove(self, number: int) -> None:
         """Look at some jobs that the list says are running, those first that most likely are not."""
         self._proved_at = self._waiter.now()
-        candidates = [watch for watch in self._seen if watch not in self._trust and not watch.covered]
-        for watch in heapq.nlargest(number, candidates, key=self._likely_ended):
-            self._proving.add(watch)
-            self._waiter.put(watch, 0.0)
+        candidates = [job for job in self._seen if job not in self._trust and not job.covered]
+        for job in heapq.nlargest(number, candidates, key=self._likely_ended):
+            self._proving.add(job)
+            self._waiter.put(job, 0.0)
 
-    def _likely_ended(self, watch: Watch) -> tuple[float, float]:
+    def _likely_ended(self, job: PendingJob) -> tuple[float, float]:
         """The chance that a job ended since a look last saw it, and by lot among equals."""
-        age = watch.age(self._waiter.now())
-        law = self._waiter.schedule.expected(watch.ref.document_size)
-        unseen = age - watch.looked_age
-        return unseen if law is None else law.done_between(watch.looked_age, age), random.random()  # noqa: S311
+        age = job.age(self._waiter.now())
+        law = self._waiter.schedule.expected(job.ref.document_size)
+        unseen = age - job.polled_age
+        return unseen if law is None else law.done_between(job.polled_age, age), random.random()  # noqa: S311
 
-    def _is_far_enough(self, page: JobPage, skip: int, left: dict[str, Watch]) -> bool:
+    def _is_far_enough(self, page: JobPage, skip: int, left: dict[str, PendingJob]) -> bool:
         """Whether no job that is still looked for can stand on a later page."""
         if skip + _PAGE >= self._total:
             return True
         dates = page.dates
         if self._oldest_first or not dates:
             return False
-        oldest = min(watch.ref.submitted_at for watch in left.values())
+        oldest = min(job.ref.submitted_at for job in left.values())
         return min(dates) < oldest - _SLACK

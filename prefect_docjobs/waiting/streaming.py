@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError, Throttled
 from prefect_docjobs.models import JobStatus
-from prefect_docjobs.waiter.watch import Watch
+from prefect_docjobs.waiting.pending import PendingJob
 
 if TYPE_CHECKING:
-    from prefect_docjobs.waiter.loop import Waiter
+    from prefect_docjobs.waiting.waiter import Waiter
 
 _log = logging.getLogger(__name__)
 _TRIES = 3  # streams of one job that may break before it is left to looks
@@ -26,33 +26,33 @@ class Streams:
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
-        self._on = waiter.provider.capabilities.stream and waiter.patience.streams > 0
-        self._listeners: dict[Watch, asyncio.Task[None]] = {}
+        self._on = waiter.provider.capabilities.stream and waiter.limits.streams > 0
+        self._listeners: dict[PendingJob, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._given_up: set[Watch] = set()
+        self._given_up: set[PendingJob] = set()
         self._broken = 0
 
-    def take(self, watch: Watch) -> bool:
+    def take(self, job: PendingJob) -> bool:
         """Listen for a job if there is room; whether it is listened for."""
-        if watch in self._listeners:
+        if job in self._listeners:
             return True
-        full = len(self._listeners) >= self._waiter.patience.streams
-        if not self._on or full or watch in self._given_up:
+        full = len(self._listeners) >= self._waiter.limits.streams
+        if not self._on or full or job in self._given_up:
             return False
-        watch.covered = True
-        self._listeners[watch] = asyncio.create_task(self._listen(watch))
+        job.covered = True
+        self._listeners[job] = asyncio.create_task(self._listen(job))
         return True
 
-    def drop(self, watch: Watch) -> None:
+    def drop(self, job: PendingJob) -> None:
         """Stop listening for a job that is not waited for any more."""
-        watch.covered = False
-        self._given_up.discard(watch)
-        if listener := self._release(watch):
+        job.covered = False
+        self._given_up.discard(job)
+        if listener := self._release(job):
             listener.cancel()
 
-    def _release(self, watch: Watch) -> asyncio.Task[None] | None:
+    def _release(self, job: PendingJob) -> asyncio.Task[None] | None:
         """Make room for another stream; this one may take a moment to close."""
-        if listener := self._listeners.pop(watch, None):
+        if listener := self._listeners.pop(job, None):
             self._closing.add(listener)
             listener.add_done_callback(self._closing.discard)
         return listener
@@ -61,59 +61,59 @@ class Streams:
         """Close all streams."""
         await cancelled(*self._listeners.values(), *self._closing)
 
-    async def _listen(self, watch: Watch) -> None:
+    async def _listen(self, job: PendingJob) -> None:
         for number in range(1, _TRIES + 1):
-            watch.covered = True
+            job.covered = True
             try:
-                await self._hear(watch)
+                await self._hear(job)
             except asyncio.CancelledError:
-                if watch in self._listeners and self._waiter.is_running:  # not cancelled by us
-                    self._leave(watch)
-                    self._look_instead(watch)
+                if job in self._listeners and self._waiter.is_running:  # not cancelled by us
+                    self._leave(job)
+                    self._look_instead(job)
                 raise
             except DocJobsError as error:
                 self._count(error)
             except Exception as bug:  # noqa: BLE001 (no fault of a stream may cost a job)
                 self._switch_off(f"{type(bug).__name__}: {bug}")
-            if watch.outcome.done():
+            if job.outcome.done():
                 return
-            self._look_instead(watch)
+            self._look_instead(job)
             if not self._on:
                 break
             await asyncio.sleep(_PAUSE * 2.0**number)
-        self._leave(watch)
+        self._leave(job)
 
-    def _leave(self, watch: Watch) -> None:
+    def _leave(self, job: PendingJob) -> None:
         """Leave a job to looks for good."""
-        self._release(watch)
-        self._given_up.add(watch)
+        self._release(job)
+        self._given_up.add(job)
 
-    def _look_instead(self, watch: Watch) -> None:
+    def _look_instead(self, job: PendingJob) -> None:
         """Streams often break as their job ends: no reason to leave it to the watchdog."""
-        watch.covered = False
-        delay = self._waiter.next_look(watch)
-        if self._waiter.now() + delay < watch.due:
-            self._waiter.put(watch, delay)
+        job.covered = False
+        delay = self._waiter.next_poll(job)
+        if self._waiter.now() + delay < job.due:
+            self._waiter.put(job, delay)
 
-    async def _hear(self, watch: Watch) -> None:
+    async def _hear(self, job: PendingJob) -> None:
         waiter = self._waiter
         await waiter.http.turn("status")
-        stream = waiter.provider.stream(waiter.http, watch.ref)
+        stream = waiter.provider.stream(waiter.http, job.ref)
         try:
             async for status in stream:
                 self._broken = 0
-                if status.ref.job_id == watch.ref.job_id:
-                    self._heard(watch, status)
-                if watch.outcome.done():
+                if status.ref.job_id == job.ref.job_id:
+                    self._heard(job, status)
+                if job.outcome.done():
                     return
         finally:
             if isinstance(stream, AsyncGenerator):
                 await stream.aclose()
 
-    def _heard(self, watch: Watch, status: JobStatus) -> None:
+    def _heard(self, job: PendingJob, status: JobStatus) -> None:
         if status.state.is_terminal:
-            self._release(watch)  # it must not cancel itself when the end of its job drops the stream
-        self._waiter.observed(watch, status)
+            self._release(job)  # it must not cancel itself when the end of its job drops the stream
+        self._waiter.observed(job, status)
 
     def _count(self, error: DocJobsError) -> None:
         self._broken += not isinstance(error, Throttled)
@@ -123,4 +123,4 @@ class Streams:
     def _switch_off(self, why: str) -> None:
         if self._on:
             self._on = False
-            _log.warning("Streams of %s break (%s): looking instead.", self._waiter.provider.title, why)
+            _log.warning("Streams of %s break (%s): polling instead.", self._waiter.provider.title, why)

@@ -37,9 +37,9 @@ from prefect_docjobs.errors import (
 )
 from prefect_docjobs.http import Http, Paces
 from prefect_docjobs.models import JobRef, JobState, JobStatus
-from prefect_docjobs.schedule import Durations
 from prefect_docjobs.simulator.virtual_time import VirtualLoop
-from prefect_docjobs.waiter import Patience, Waiter
+from prefect_docjobs.waiting import Waiter, WaitLimits
+from prefect_docjobs.waiting.schedule import Durations
 
 Script = Callable[[str, float], httpx.Response | Exception]
 
@@ -131,7 +131,7 @@ async def test_many_jobs_are_looked_at_together_within_the_gate() -> None:
         statuses = await asyncio.gather(*[waiter.done(ref(str(n))) for n in range(60)])
 
     assert [status.ref.job_id for status in statuses] == [str(n) for n in range(60)]
-    assert service.most == Patience().looks
+    assert service.most == WaitLimits().polls
 
 
 @virtual_time
@@ -663,7 +663,7 @@ def test_no_job_is_lost_or_ends_before_its_time_whoever_tells_of_it(
         async with toy.waiting(kind(account=account), document_timeout=1_000.0) as waiter:
             waits = [live(waiter, job_id, life) for job_id, life in account.lives.items()]
             ends = await asyncio.gather(*waits)
-            assert waiter.watches == {}
+            assert waiter.jobs == {}
             return ends
 
     for (end, age), life in zip(played(play), account.lives.values(), strict=True):
