@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from prefect_docjobs.blocks.buying import open_ledger, terms_of
 from prefect_docjobs.cancellation import cancelled
-from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.errors import ConfigurationError, Retry, allowed_retry
 from prefect_docjobs.extraction import OnUncertain, extract_many, fetch_many, wait_many
 from prefect_docjobs.extraction.options import ExtractOptions, Options
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome
@@ -26,7 +26,6 @@ from prefect_docjobs.tasks._run import (
     resolve_job,
     run_log,
 )
-from prefect_docjobs.tasks.redrivable import Again, allowed
 from prefect_docjobs.tasks.twins import plain_twin
 
 
@@ -170,8 +169,11 @@ def _plan(
     resubmit: bool,
     on_uncertain: OnUncertain,
 ) -> _Plan:
-    steps = [allowed(row, resubmit=resubmit, on_uncertain=on_uncertain) for row in rows]
-    to_submit = [index for index, step in enumerate(steps) if step in (Again.SUBMIT, Again.RESUBMIT)]
+    steps = [
+        allowed_retry(row.reason, has_job=row.ref is not None, resubmit=resubmit, on_uncertain=on_uncertain)
+        for row in rows
+    ]
+    to_submit = [index for index, step in enumerate(steps) if step in (Retry.SUBMIT, Retry.RESUBMIT)]
     if documents is None and to_submit:
         raise ConfigurationError(
             f"{rows[to_submit[0]].document} has to be submitted again: give documents=, those of the batch "
@@ -181,7 +183,7 @@ def _plan(
     if len(given) != len(rows):
         raise ConfigurationError(f"There are {len(rows)} outcomes and {len(given)} documents. Give all.")
     waits = {
-        index: row.ref for index, row in enumerate(rows) if steps[index] is Again.WAIT and row.ref is not None
+        index: row.ref for index, row in enumerate(rows) if steps[index] is Retry.WAIT and row.ref is not None
     }
     submits = {index: checked_document(given[index]) for index in to_submit if given[index] is not None}
     return _Plan(submits, waits)

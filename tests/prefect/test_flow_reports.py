@@ -289,7 +289,7 @@ def test_the_table_of_failures_says_what_to_do_and_where_the_document_is() -> No
         {
             "document": name,
             "reason": "failed",
-            "what to do": "Redrive it with resubmit=True, at the price of a second bill.",
+            "what to do": "Retry it with resubmit=True, at the price of a second bill.",
             "error": "It is blank.",
             "where": where,
         }
@@ -310,7 +310,7 @@ def test_the_summary_says_what_to_do_about_failures_and_links_what_has_an_addres
     failures.add(letters("[x](javascript:0).pdf", "b<i>.pdf", url="https://docs.example/b.pdf"))
     failures.add(letters(*(f"{number}.pdf" for number in range(12))))
     text = summary("in_box", tally, ResultFiles(tmp_path, run="r"), elapsed=1.0, failures=failures)
-    assert "| failed | 14 | Redrive it with resubmit=True, at the price of a second bill. |" in text
+    assert "| failed | 14 | Retry it with resubmit=True, at the price of a second bill. |" in text
     assert r"- [\[x\](javascript:0).pdf](https://docs.example/b.pdf): It is blank." in text
     assert r"- [b\<i\>.pdf](https://docs.example/b.pdf): It is blank." in text
     assert text.count("It is blank.") == 10
