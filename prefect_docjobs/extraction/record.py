@@ -285,8 +285,9 @@ def recorded_failure(record: Record) -> DocJobsError:
     message = record.error or f"{record.document_name} has no result ({record.reason})."
     if record.reason is Reason.UNCERTAIN:
         return SubmitUncertain(message, provider=record.provider).about(record.document_name)
-    if record.reason in JOB_ERRORS:
-        return JOB_ERRORS[record.reason](message, ref=record.ref).about(record.document_name)
+    job_error = JOB_ERRORS.get(record.reason) if record.reason is not None else None
+    if job_error is not None:
+        return job_error(message, ref=record.ref).about(record.document_name)
     if record.ref is not None:
         return JobTimeout(message, ref=record.ref)
     return Unavailable(message, provider=record.provider).about(record.document_name)

@@ -221,7 +221,7 @@ class DeadLetter(Frozen):
             "reason": outcome.reason,
             "error": escaped(outcome.error) if outcome.error else None,
             "again": how_to_retry(outcome.reason, has_job=ref is not None),
-            "how": retry_advice(outcome.reason, has_job=ref is not None),
+            "how": retry_advice(Reason(outcome.reason), has_job=ref is not None),
             "when": datetime.now(timezone.utc),
         }
         given = {name: value for name, value in known.items() if value is not None}
