@@ -43,8 +43,8 @@ from prefect_docjobs.tasks._run import (
     docjobs_task,
     resolve_job,
     run_log,
+    sync_form,
 )
-from prefect_docjobs.tasks.twins import plain_twin
 from prefect_docjobs.waiter import Forecast
 
 FALL_BACK_ON: frozenset[Reason] = frozenset(Reason) - {Reason.BUDGET, Reason.CANCELLED}
@@ -102,7 +102,7 @@ async def aextract_with_fallback(
     return await fallback.run(stages, checked_documents(documents))
 
 
-extract_with_fallback = plain_twin(aextract_with_fallback)
+extract_with_fallback = sync_form(aextract_with_fallback)
 
 
 def labelled(jobs: Sequence[DocJob]) -> list[tuple[str, DocJob]]:

@@ -25,8 +25,8 @@ from prefect_docjobs.tasks._run import (
     log_costs,
     resolve_job,
     run_log,
+    sync_form,
 )
-from prefect_docjobs.tasks.twins import plain_twin
 
 
 @docjobs_task("retry-failures", counting("retry", "batch", "document"))
@@ -144,7 +144,7 @@ async def aretry_failures(
     return whole
 
 
-retry_failures = plain_twin(aretry_failures)
+retry_failures = sync_form(aretry_failures)
 
 
 @dataclass(frozen=True)
