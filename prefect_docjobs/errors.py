@@ -1,14 +1,16 @@
-"""Every exception that this package raises, sorted by what the caller would do about it.
+"""Why a document has no result: the exceptions of this package, and what each reason allows.
+
+The exceptions are sorted by what the caller would do about them.
 
 ```
 DocJobsError
-├── ConfigurationError        mend the block or the call; nothing was sent            (also a ValueError)
+├── ConfigurationError        fix the block or the call; nothing was sent            (also a ValueError)
 │   ├── Unsupported           the service offers no such thing; use one that does
 │   └── RefMismatch           the ref belongs to another service, host, account or product
-├── InvalidDocument           mend or drop the document; nothing was sent             (also a ValueError)
+├── InvalidDocument           fix or drop the document; nothing was sent             (also a ValueError)
 ├── ServiceError              the service, or the way to it, said no to one request
-│   ├── Unauthorized          mend the API key or its rights
-│   ├── Rejected              mend the request; the same request will be refused again
+│   ├── Unauthorized          fix the API key or its rights
+│   ├── Rejected              fix the request; the same request will be refused again
 │   │   └── QuotaExceeded     the account has nothing left to spend
 │   ├── NotFound              the service does not know what was asked for
 │   ├── Throttled             too many requests; slow down
@@ -17,17 +19,17 @@ DocJobsError
 │   └── Unreadable            an answer that is not what the service documents; report it
 │       └── ForeignOrigin     an address outside the service's own origin; never followed
 ├── SubmitUncertain           a submit's answer was lost: the document may have been accepted and billed
-├── JobError                  the job ended, or our patience with it did; `.ref` names it
+├── JobError                  the job ended without a result, or we stopped waiting; `.ref` names it
 │   ├── JobFailed             the service could not process the document
 │   ├── JobCancelled          somebody cancelled the job
 │   ├── JobExpired            the service's own time limit ran out
 │   ├── JobLost               the service no longer knows the job
-│   ├── JobTimeout            our patience ended; the job may still be running        (also a TimeoutError)
+│   ├── JobTimeout            we stopped waiting; the job may still be running        (also a TimeoutError)
 │   └── ResultLost            the job succeeded, but its result is gone
 ├── InvalidPush               a webhook call that is not, or not provably, from the service
 ├── LedgerUnavailable         the ledger cannot be read or written; nothing is bought without it
 ├── AccountPaused             somebody paused the account; nothing was sent, run again once it is resumed
-├── ClaimLost                 somebody else went on with a record of the ledger
+├── ClaimLost                 another worker went on with a record of the ledger
 ├── OverBudget                the submit would cost more than is left; nothing was sent
 └── DestinationUnavailable    a database or folder cannot be written to; what was paid is in the ledger
 ```
@@ -39,8 +41,11 @@ No exception ever carries a secret, and all of them survive pickling.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from prefect_docjobs.models import JobRef, JobStatus
@@ -69,6 +74,147 @@ class Reason(str, Enum):
         return self.value
 
 
+class Retry(str, Enum):
+    """How a document without a result may be retried.
+
+    `submit`: the service did not accept it, so it is submitted. `wait`: the service did, so its job is waited
+    for. `resubmit`: the service did, or may have, so it is submitted only if the caller says so. `no`: it is
+    not retried.
+    """
+
+    SUBMIT = "submit"
+    WAIT = "wait"
+    RESUBMIT = "resubmit"
+    NO = "no"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """What a reason means for the next run, for the bill and for the shell.
+
+    Attributes:
+        retry: How the document may be retried.
+        billed: Whether a document that ended for this reason costs money.
+        advice: A sentence for people, or None for that of `retry`. `RetryWords` names its placeholders.
+        exit_code: Of a command that ends with an exception of this reason.
+    """
+
+    retry: Retry
+    billed: Literal["yes", "no", "maybe"]
+    advice: str | None = None
+    exit_code: int = 1
+
+
+RETRY_POLICY: Mapping[Reason, RetryPolicy] = MappingProxyType(
+    {
+        Reason.THROTTLED: RetryPolicy(Retry.SUBMIT, "no"),
+        Reason.UNAVAILABLE: RetryPolicy(Retry.SUBMIT, "no"),
+        Reason.TIMEOUT: RetryPolicy(Retry.WAIT, "yes"),
+        Reason.UNREADABLE: RetryPolicy(
+            Retry.WAIT, "yes", "{retry}: the result is fetched again, and nothing is bought."
+        ),
+        Reason.FAILED: RetryPolicy(Retry.RESUBMIT, "maybe"),
+        Reason.EXPIRED: RetryPolicy(Retry.RESUBMIT, "maybe"),
+        Reason.LOST_JOB: RetryPolicy(Retry.RESUBMIT, "maybe"),
+        Reason.LOST_RESULT: RetryPolicy(Retry.RESUBMIT, "yes"),
+        Reason.UNCERTAIN: RetryPolicy(
+            Retry.RESUBMIT,
+            "maybe",
+            "Search for it in the service's account; if it is not there, {retry} with "
+            "on_uncertain='resubmit'.",
+        ),
+        Reason.REJECTED: RetryPolicy(Retry.NO, "no", "Fix the request or the plan, then {start_over}."),
+        Reason.INVALID_DOCUMENT: RetryPolicy(
+            Retry.NO, "no", "Fix the document, then {run_again}.", exit_code=2
+        ),
+        Reason.UNAUTHORIZED: RetryPolicy(
+            Retry.SUBMIT, "no", "Correct the credentials block, then {run_again}: {cost}."
+        ),
+        Reason.QUOTA: RetryPolicy(
+            Retry.SUBMIT, "no", "Raise the quota of the account, then {run_again}: {cost}."
+        ),
+        Reason.CANCELLED: RetryPolicy(Retry.NO, "maybe", "If it is still wanted, {start_over}."),
+        Reason.BUDGET: RetryPolicy(
+            Retry.SUBMIT, "no", "Raise the budget if it is too low, then {run_again}."
+        ),
+    }
+)
+"""What each reason allows."""
+
+_WAITED_FOR = "its job is waited for again, and nothing is bought"
+_ADVICE: Mapping[Retry, str] = MappingProxyType(
+    {
+        Retry.SUBMIT: "{retry}: the service did not accept it, so it is submitted again.",
+        Retry.WAIT: "{retry}: {cost}.",
+        Retry.RESUBMIT: "{retry} with resubmit=True, at the price of a second bill.",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryWords:
+    """How the reader of an advice retries.
+
+    Attributes:
+        retry: Retries this document.
+        run_again: Runs what failed once more.
+        start_over: Submits a document that is not retried otherwise.
+    """
+
+    retry: str = "retry it"
+    run_again: str = "run the flow again"
+    start_over: str = "run the flow again"
+
+
+def how_to_retry(reason: Reason | None, *, has_job: bool) -> Retry:
+    """How a document may be retried; `no` for one that succeeded.
+
+    Args:
+        reason: Why it has no result.
+        has_job: Its job is known. It is waited for before anything is submitted. A timeout without a job is a
+            document that was never submitted.
+    """
+    if reason is None:
+        return Retry.NO
+    retry = RETRY_POLICY[reason].retry
+    if retry in (Retry.SUBMIT, Retry.WAIT):
+        return Retry.WAIT if has_job else Retry.SUBMIT
+    return retry
+
+
+def allowed_retry(
+    reason: Reason | None, *, has_job: bool, resubmit: bool, on_uncertain: Literal["fail", "resubmit"]
+) -> Retry:
+    """The same, with `resubmit` only where the caller's options allow it, else `no`.
+
+    Args:
+        reason: Why the document has no result.
+        has_job: Its job is known.
+        resubmit: Whether what is paid for and has no result may be bought again.
+        on_uncertain: Whether what may have been accepted is submitted again.
+    """
+    retry = how_to_retry(reason, has_job=has_job)
+    if retry is not Retry.RESUBMIT:
+        return retry
+    is_allowed = on_uncertain == "resubmit" if reason is Reason.UNCERTAIN else resubmit
+    return Retry.RESUBMIT if is_allowed else Retry.NO
+
+
+def retry_advice(reason: Reason, *, has_job: bool, words: RetryWords = RetryWords()) -> str:
+    """What to do about a failure, as a sentence for people."""
+    advice = RETRY_POLICY[reason].advice or _ADVICE[how_to_retry(reason, has_job=has_job)]
+    sentence = advice.format(
+        retry=words.retry,
+        run_again=words.run_again,
+        start_over=words.start_over,
+        cost=_WAITED_FOR if has_job else "nothing was sent",
+    )
+    return sentence[0].upper() + sentence[1:]
+
+
 class DocJobsError(Exception):
     """The root of the tree: `except DocJobsError` catches everything that this package raises.
 
@@ -79,6 +225,11 @@ class DocJobsError(Exception):
 
     reason: Reason = Reason.REJECTED
     document: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Of a command that ends with this error."""
+        return RETRY_POLICY[self.reason].exit_code
 
     def about(self, document: str) -> DocJobsError:
         """Name the document that this error is about (once), and return the error."""
@@ -92,6 +243,11 @@ class DocJobsError(Exception):
 
 class ConfigurationError(DocJobsError, ValueError):
     """The block or the call cannot work as given. Nothing was sent."""
+
+    @property
+    def exit_code(self) -> int:
+        """That of a wrong call."""
+        return 2
 
 
 class Unsupported(ConfigurationError):
@@ -259,7 +415,7 @@ class JobLost(JobError):
 
 
 class JobTimeout(JobError, TimeoutError):
-    """Our patience ended. The job may still be running: wait for `ref` again, do not submit again."""
+    """We stopped waiting. The job may still be running: wait for `ref` again, do not submit again."""
 
     reason = Reason.TIMEOUT
 
@@ -268,6 +424,12 @@ class ResultLost(JobError):
     """The job succeeded, but the service no longer has its result."""
 
     reason = Reason.LOST_RESULT
+
+
+JOB_ERRORS: Mapping[Reason, type[JobError]] = MappingProxyType(
+    {error.reason: error for error in (JobFailed, JobCancelled, JobExpired, JobLost, ResultLost)}
+)
+"""The error that a job ended with, by the reason that was recorded."""
 
 
 class InvalidPush(DocJobsError):

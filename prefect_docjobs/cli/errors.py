@@ -15,7 +15,7 @@ from typing import NoReturn
 from cyclopts import CycloptsError
 
 from prefect_docjobs.cli.console import printable, usable_streams
-from prefect_docjobs.errors import ConfigurationError, DocJobsError, InvalidDocument
+from prefect_docjobs.errors import DocJobsError
 
 FAILED = 1
 WRONG_USE = 2
@@ -83,10 +83,8 @@ def _sentence(problem: BaseException) -> tuple[str, int]:
             return f"{str(problem).strip()} See prefect-docjobs --help.", WRONG_USE
         case CommandFailed(code=code):
             return str(problem), code
-        case ConfigurationError() | InvalidDocument():
-            return str(problem), WRONG_USE
-        case DocJobsError():
-            return str(problem), FAILED
+        case DocJobsError(exit_code=code):
+            return str(problem), code
         case OSError(strerror=str(why), filename=name):
             return f"{why}: {name}" if name else f"{why}.", FAILED
         case _:

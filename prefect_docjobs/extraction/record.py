@@ -14,15 +14,10 @@ import anyio
 import httpx
 
 from prefect_docjobs.errors import (
+    JOB_ERRORS,
     DocJobsError,
-    JobCancelled,
-    JobError,
-    JobExpired,
-    JobFailed,
-    JobLost,
     JobTimeout,
     Reason,
-    ResultLost,
     SubmitUncertain,
     Unavailable,
 )
@@ -290,20 +285,12 @@ def recorded_failure(record: Record) -> DocJobsError:
     message = record.error or f"{record.document_name} has no result ({record.reason})."
     if record.reason is Reason.UNCERTAIN:
         return SubmitUncertain(message, provider=record.provider).about(record.document_name)
-    if record.reason in _JOB_ERRORS:
-        return _JOB_ERRORS[record.reason](message, ref=record.ref).about(record.document_name)
+    job_error = JOB_ERRORS.get(record.reason) if record.reason is not None else None
+    if job_error is not None:
+        return job_error(message, ref=record.ref).about(record.document_name)
     if record.ref is not None:
         return JobTimeout(message, ref=record.ref)
     return Unavailable(message, provider=record.provider).about(record.document_name)
-
-
-_JOB_ERRORS: dict[Reason, type[JobError]] = {
-    Reason.FAILED: JobFailed,
-    Reason.EXPIRED: JobExpired,
-    Reason.LOST_JOB: JobLost,
-    Reason.LOST_RESULT: ResultLost,
-    Reason.CANCELLED: JobCancelled,
-}
 
 
 def completed_ref(ref: JobRef, record: Record | None) -> JobRef:

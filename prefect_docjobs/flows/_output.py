@@ -18,14 +18,20 @@ from typing_extensions import Self
 
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import open_ledger
-from prefect_docjobs.errors import ConfigurationError, DocJobsError, Reason
+from prefect_docjobs.errors import (
+    ConfigurationError,
+    DocJobsError,
+    Reason,
+    Retry,
+    how_to_retry,
+    retry_advice,
+)
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome, Phase
 from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.models.jobs import Frozen
 from prefect_docjobs.tasks._run import Log
 from prefect_docjobs.tasks.cancel import destination_of
-from prefect_docjobs.tasks.retry_policy import RetryStep, remedy_for, retry_step
 
 # ----------------------------------------------------------------------------------- what a run has written
 
@@ -193,7 +199,7 @@ class DeadLetter(Frozen):
     reason: Reason
     error: str | None = None
     candidates: tuple[str, ...] = ()
-    again: RetryStep
+    again: Retry
     how: str
     when: datetime
     flow_run_id: str | None = None
@@ -214,8 +220,8 @@ class DeadLetter(Frozen):
             "phase": outcome.phase,
             "reason": outcome.reason,
             "error": escaped(outcome.error) if outcome.error else None,
-            "again": retry_step(outcome),
-            "how": remedy_for(outcome),
+            "again": how_to_retry(outcome.reason, has_job=ref is not None),
+            "how": retry_advice(Reason(outcome.reason), has_job=ref is not None),
             "when": datetime.now(timezone.utc),
         }
         given = {name: value for name, value in known.items() if value is not None}

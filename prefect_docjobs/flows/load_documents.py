@@ -22,7 +22,15 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.errors import ConfigurationError, Reason
+from prefect_docjobs.errors import (
+    ConfigurationError,
+    Reason,
+    Retry,
+    RetryWords,
+    allowed_retry,
+    how_to_retry,
+    retry_advice,
+)
 from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.flows._output import DeadLetter, LetterWriter, is_ours
@@ -67,7 +75,6 @@ from prefect_docjobs.models.escapes import escaped
 from prefect_docjobs.tasks import aextract_documents, aretry_failures, cancel_remote_jobs
 from prefect_docjobs.tasks._run import Log, resolve_job, run_log
 from prefect_docjobs.tasks.cancel import destination_of
-from prefect_docjobs.tasks.retry_policy import RetryStep, allowed_step, cost_of_retry, retry_step
 
 _FETCHED_AT_A_TIME = 8
 _DATABASES = (".duckdb", ".duckdb.wal")
@@ -303,7 +310,7 @@ class _Item:
     def is_new(self) -> bool:
         """Whether it is extracted as if for the first time: there is no job of it to go on with."""
         reason = self.outcome.reason
-        has_job = self.outcome.ref is not None and retry_step(self.outcome) is RetryStep.WAIT
+        has_job = self.outcome.ref is not None and how_to_retry(reason, has_job=True) is Retry.WAIT
         return reason is None or (reason in (*_OF_A_RUN, *_IF_RESUBMITTED) and not has_job)
 
 
@@ -356,7 +363,13 @@ class _Load:
         """Whether a document that failed before is tried again; else it is counted as left."""
         if before.reason in _OF_A_RUN or (self.resubmit and before.reason in _IF_RESUBMITTED):
             return True
-        if allowed_step(before, resubmit=self.resubmit, on_uncertain=self.on_uncertain) is not RetryStep.NO:
+        retry = allowed_retry(
+            before.reason,
+            has_job=before.ref is not None,
+            resubmit=self.resubmit,
+            on_uncertain=self.on_uncertain,
+        )
+        if retry is not Retry.NO:
             return True
         self.counts.left += 1
         # The row may be of another file with the same content.
@@ -455,33 +468,14 @@ _COUNTS = {
     "left": "Left: failed before, and not tried again",
 }
 _LEFT = "It failed in an earlier load, and the table documents has the error."
-_RESUBMIT = "load again with resubmit=True."
-_BY_REASON = {
-    Reason.UNCERTAIN: "Search for it in the service's account; if it is not there, load again with "
-    "on_uncertain='resubmit'.",
-    Reason.REJECTED: f"Fix the request or the plan, then {_RESUBMIT}",
-    Reason.INVALID_DOCUMENT: "Fix the document: a file that has changed is read by the next load.",
-    Reason.UNREADABLE: "Load again: the result is fetched again, and nothing is bought.",
-    Reason.UNAUTHORIZED: "Correct the credentials block, then load again: {fate}.",
-    Reason.QUOTA: "Raise the quota of the account, then load again: {fate}.",
-    Reason.CANCELLED: f"Leave it, or {_RESUBMIT}",
-    Reason.BUDGET: "Load again: each load has a budget of its own.",
-}
-_BY_STEP = {
-    RetryStep.SUBMIT: "Load again: the service did not accept it, so it is submitted again.",
-    RetryStep.WAIT: "Load again: its job is waited for again, and nothing is bought.",
-    RetryStep.RESUBMIT: "Load again with resubmit=True, at the price of a second bill.",
-    RetryStep.NO: "There is nothing to do.",
-}
+_WORDS = RetryWords(retry="load again", run_again="load again", start_over="load again with resubmit=True")
 
 
 def _letter(letter: DeadLetter, file: SourceFile) -> DeadLetter:
     """What the next load does about a failure; the file is where it was found, not where it was copied to."""
     is_here = file.source.startswith("file:")
     place = escaped(file.path if is_here else file.source)
-    outcome = letter.outcome()
-    by_reason = _BY_REASON.get(letter.reason)
-    how = by_reason.format(fate=cost_of_retry(outcome)) if by_reason else _BY_STEP[retry_step(outcome)]
+    how = retry_advice(letter.reason, has_job=letter.ref is not None, words=_WORDS)
     where = {"path": place if is_here else None, "url": None if is_here else place}
     return letter.model_copy(update={"how": how, **where})
 

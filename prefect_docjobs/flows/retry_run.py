@@ -12,7 +12,7 @@ import anyio.to_thread
 from prefect import flow, runtime
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.errors import ConfigurationError, Retry, allowed_retry
 from prefect_docjobs.extraction import OnUncertain
 from prefect_docjobs.extraction.options import REUSE_DAYS
 from prefect_docjobs.flows._output import DeadLetter, LetterWriter, ResultFiles, read_dead_letters
@@ -35,7 +35,6 @@ from prefect_docjobs.models import Batch
 from prefect_docjobs.tasks import aretry_failures, cancel_remote_jobs
 from prefect_docjobs.tasks._run import resolve_job, run_log
 from prefect_docjobs.tasks.cancel import destination_of
-from prefect_docjobs.tasks.retry_policy import RetryStep, allowed_step
 
 
 def _run_name() -> str:
@@ -150,9 +149,14 @@ class _Retry:
         ]
 
     def _was_left(self, letter: DeadLetter) -> bool:
-        step = allowed_step(letter.outcome(), resubmit=self.resubmit, on_uncertain=self.on_uncertain)
-        to_submit = step in (RetryStep.SUBMIT, RetryStep.RESUBMIT)
-        return step is RetryStep.NO or (to_submit and letter.source() is None)
+        step = allowed_retry(
+            letter.reason,
+            has_job=letter.ref is not None,
+            resubmit=self.resubmit,
+            on_uncertain=self.on_uncertain,
+        )
+        to_submit = step in (Retry.SUBMIT, Retry.RESUBMIT)
+        return step is Retry.NO or (to_submit and letter.source() is None)
 
 
 def _read(path: Path, files: ResultFiles) -> list[DeadLetter]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Literal
 
-from prefect_docjobs.errors import Reason
+from prefect_docjobs.errors import RETRY_POLICY, Reason, Retry
 from prefect_docjobs.models import JobRef
 
 
@@ -158,9 +158,6 @@ class Step(str, Enum):
         return self.value
 
 
-_PAID = frozenset({Reason.FAILED, Reason.EXPIRED, Reason.LOST_JOB, Reason.LOST_RESULT})
-
-
 def next_step(
     record: Record,
     *,
@@ -211,8 +208,8 @@ def next_step(
 def _after_failure(record: Record, on_uncertain: Literal["fail", "resubmit"]) -> Step:
     if record.reason is Reason.UNCERTAIN:
         return Step.SUBMIT if on_uncertain == "resubmit" else Step.FAIL
-    if record.reason in _PAID:
-        return Step.FAIL
+    if record.reason is not None and RETRY_POLICY[record.reason].retry is Retry.RESUBMIT:
+        return Step.FAIL  # it is paid for
     if record.reason is Reason.CANCELLED or record.job_id is None:
         return Step.SUBMIT
     return Step.WAIT

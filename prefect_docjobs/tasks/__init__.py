@@ -5,6 +5,7 @@ task for sync flows, scripts, notebooks, `.submit` and `.map`. No task caches or
 retried where that is safe, a submit is never sent twice because a task failed.
 """
 
+from prefect_docjobs.tasks._run import BlockingCall
 from prefect_docjobs.tasks.cancel import cancel_bought_jobs, cancel_remote_jobs
 from prefect_docjobs.tasks.extract import (
     aextract_documents,
@@ -28,7 +29,6 @@ from prefect_docjobs.tasks.extract import (
 from prefect_docjobs.tasks.fallback import aextract_with_fallback, extract_with_fallback
 from prefect_docjobs.tasks.retry import aretry_failures, retry_failures
 from prefect_docjobs.tasks.suspend import sense_jobs
-from prefect_docjobs.tasks.twins import BlockingCall
 
 __all__ = [
     "BlockingCall",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Sized
+import warnings
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from pydantic import ValidationError
 from typing_extensions import ParamSpec, Self
 
 from prefect_docjobs.blocks import DocJob
+from prefect_docjobs.blocks.sync_api import run_in_background
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import OnForecast
@@ -71,6 +74,48 @@ def docjobs_task(
         )
 
     return decorate
+
+
+class BlockingCall(RuntimeWarning):
+    """A sync task was called on a thread whose event loop it blocks; its `a` form would not."""
+
+
+def sync_form(task: Task[P, Coroutine[Any, Any, R]]) -> Task[P, R]:
+    """The same task for sync code, named without the leading `a`."""
+
+    @functools.wraps(task.fn)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        _warn_if_blocking(task.fn.__name__)
+        return run_in_background(task.fn(*args, **kwargs))
+
+    call.__name__ = call.__qualname__ = task.fn.__name__.removeprefix("a")
+    return Task(
+        call,
+        name=task.name,
+        task_run_name=task.task_run_name,
+        tags=task.tags,
+        cache_policy=NO_CACHE,
+        retries=0,
+    )
+
+
+def _warn_if_blocking(name: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    _warn_once(name)
+
+
+@functools.cache
+def _warn_once(name: str) -> None:
+    """Warn, once in a process: what Python itself remembers is lost with each change of its filters."""
+    warnings.warn(
+        f"{name.removeprefix('a')} blocks the event loop of this thread until it ends. "
+        f"In async code, use: await {name}(…).",
+        BlockingCall,
+        stacklevel=1,
+    )
 
 
 def about(verb: str, parameter: str) -> Callable[[dict[str, Any]], str]:

@@ -44,8 +44,8 @@ from prefect_docjobs.tasks._run import (
     resolve_job,
     rows_of,
     run_log,
+    sync_form,
 )
-from prefect_docjobs.tasks.twins import plain_twin
 from prefect_docjobs.waiting import Forecast
 
 Jobs: TypeAlias = Iterable[Ref | Outcome]
@@ -341,14 +341,14 @@ async def aplan_documents(job: Job, documents: Iterable[Document], **options: Un
     return plan
 
 
-submit_document = plain_twin(asubmit_document)
-wait_for_job = plain_twin(await_for_job)
-fetch_result = plain_twin(afetch_result)
-submit_documents = plain_twin(asubmit_documents)
-wait_for_jobs = plain_twin(await_for_jobs)
-fetch_results = plain_twin(afetch_results)
-extract_documents = plain_twin(aextract_documents)
-plan_documents = plain_twin(aplan_documents)
+submit_document = sync_form(asubmit_document)
+wait_for_job = sync_form(await_for_job)
+fetch_result = sync_form(afetch_result)
+submit_documents = sync_form(asubmit_documents)
+wait_for_jobs = sync_form(await_for_jobs)
+fetch_results = sync_form(afetch_results)
+extract_documents = sync_form(aextract_documents)
+plan_documents = sync_form(aplan_documents)
 
 
 # ------------------------------------------------------------------------------------------- how it is done

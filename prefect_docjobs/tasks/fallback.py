@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import MappingProxyType
 
 import anyio
 import anyio.to_thread
@@ -21,7 +20,7 @@ from typing_extensions import Unpack
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.blocks.buying import open_ledger, terms_of
 from prefect_docjobs.comparison import Acceptance, Names, check_settings
-from prefect_docjobs.errors import ConfigurationError, DocJobsError, Reason
+from prefect_docjobs.errors import RETRY_POLICY, ConfigurationError, DocJobsError, Reason, Retry
 from prefect_docjobs.extraction import OnForecast, Terms, fetch_many
 from prefect_docjobs.extraction.batch import Extract, completed, extracting
 from prefect_docjobs.extraction.budget import Budget
@@ -44,8 +43,8 @@ from prefect_docjobs.tasks._run import (
     docjobs_task,
     resolve_job,
     run_log,
+    sync_form,
 )
-from prefect_docjobs.tasks.twins import plain_twin
 from prefect_docjobs.waiting import Forecast
 
 FALL_BACK_ON: frozenset[Reason] = frozenset(Reason) - {Reason.BUDGET, Reason.CANCELLED}
@@ -103,7 +102,7 @@ async def aextract_with_fallback(
     return await fallback.run(stages, checked_documents(documents))
 
 
-extract_with_fallback = plain_twin(aextract_with_fallback)
+extract_with_fallback = sync_form(aextract_with_fallback)
 
 
 def labelled(jobs: Sequence[DocJob]) -> list[tuple[str, DocJob]]:
@@ -442,29 +441,8 @@ def billed(outcome: Outcome, *, is_cancelled: bool = False) -> Billed:
         if outcome.ref is None:
             return "no"  # it was never submitted
         return "maybe" if is_cancelled else "yes"
-    if outcome.ref is not None and outcome.phase in (Phase.WAIT, Phase.FETCH) and outcome.reason in _REFUSED:
-        return "yes"  # a later question about a job that was accepted
-    return _BILLED[outcome.reason]
-
-
-_BILLED: Mapping[Reason, Billed] = MappingProxyType(
-    {
-        Reason.THROTTLED: "no",
-        Reason.UNAVAILABLE: "no",
-        Reason.TIMEOUT: "yes",
-        Reason.UNREADABLE: "yes",
-        Reason.FAILED: "maybe",
-        Reason.EXPIRED: "maybe",
-        Reason.LOST_JOB: "maybe",
-        Reason.LOST_RESULT: "yes",
-        Reason.UNCERTAIN: "maybe",
-        Reason.REJECTED: "no",
-        Reason.INVALID_DOCUMENT: "no",
-        Reason.UNAUTHORIZED: "no",
-        Reason.QUOTA: "no",
-        Reason.CANCELLED: "maybe",
-        Reason.BUDGET: "no",
-    }
-)
-
-_REFUSED = (Reason.THROTTLED, Reason.UNAVAILABLE, Reason.UNAUTHORIZED, Reason.QUOTA, Reason.BUDGET)
+    policy = RETRY_POLICY[outcome.reason]
+    was_accepted = outcome.ref is not None and outcome.phase in (Phase.WAIT, Phase.FETCH)
+    if was_accepted and policy.retry is Retry.SUBMIT:
+        return "yes"  # a later request about the job was refused
+    return policy.billed

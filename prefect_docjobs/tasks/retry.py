@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from prefect_docjobs.blocks.buying import open_ledger, terms_of
 from prefect_docjobs.cancellation import cancelled
-from prefect_docjobs.errors import ConfigurationError
+from prefect_docjobs.errors import ConfigurationError, Retry, allowed_retry
 from prefect_docjobs.extraction import OnUncertain, extract_many, fetch_many, wait_many
 from prefect_docjobs.extraction.options import ExtractOptions, Options
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome
@@ -25,9 +25,8 @@ from prefect_docjobs.tasks._run import (
     log_costs,
     resolve_job,
     run_log,
+    sync_form,
 )
-from prefect_docjobs.tasks.retry_policy import RetryStep, allowed_step
-from prefect_docjobs.tasks.twins import plain_twin
 
 
 @docjobs_task("retry-failures", counting("retry", "batch", "document"))
@@ -145,7 +144,7 @@ async def aretry_failures(
     return whole
 
 
-retry_failures = plain_twin(aretry_failures)
+retry_failures = sync_form(aretry_failures)
 
 
 @dataclass(frozen=True)
@@ -170,8 +169,11 @@ def _plan(
     resubmit: bool,
     on_uncertain: OnUncertain,
 ) -> _Plan:
-    steps = [allowed_step(row, resubmit=resubmit, on_uncertain=on_uncertain) for row in rows]
-    to_submit = [index for index, step in enumerate(steps) if step in (RetryStep.SUBMIT, RetryStep.RESUBMIT)]
+    steps = [
+        allowed_retry(row.reason, has_job=row.ref is not None, resubmit=resubmit, on_uncertain=on_uncertain)
+        for row in rows
+    ]
+    to_submit = [index for index, step in enumerate(steps) if step in (Retry.SUBMIT, Retry.RESUBMIT)]
     if documents is None and to_submit:
         raise ConfigurationError(
             f"{rows[to_submit[0]].document} has to be submitted again: give documents=, those of the batch "
@@ -181,9 +183,7 @@ def _plan(
     if len(given) != len(rows):
         raise ConfigurationError(f"There are {len(rows)} outcomes and {len(given)} documents. Give all.")
     waits = {
-        index: row.ref
-        for index, row in enumerate(rows)
-        if steps[index] is RetryStep.WAIT and row.ref is not None
+        index: row.ref for index, row in enumerate(rows) if steps[index] is Retry.WAIT and row.ref is not None
     }
     submits = {index: checked_document(given[index]) for index in to_submit if given[index] is not None}
     return _Plan(submits, waits)

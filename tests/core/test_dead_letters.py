@@ -12,14 +12,13 @@ from support.ledgers import ref
 from support.pages import ROOT, column, table
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.errors import ConfigurationError, Reason
+from prefect_docjobs.errors import ConfigurationError, Reason, Retry
 from prefect_docjobs.flows._output import DeadLetter, LetterWriter, ResultFiles, read_dead_letters
 from prefect_docjobs.flows._report import Tally
 from prefect_docjobs.flows._run import too_many
 from prefect_docjobs.ledger import entry_for
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import Batch, Document, Outcome, Phase
-from prefect_docjobs.tasks.retry_policy import RetryStep
 
 LOG = logging.getLogger("test")
 
@@ -55,7 +54,7 @@ async def test_a_letter_says_which_document_where_it_was_going_and_what_may_be_d
     )
     assert letter.tenant == job.credentials.tenant_id
     assert (letter.again, letter.reason, letter.flow_run_id) == (
-        RetryStep.SUBMIT,
+        Retry.SUBMIT,
         Reason.THROTTLED,
         "the-run",
     )
@@ -67,7 +66,7 @@ async def test_a_letter_keeps_the_job_and_the_content_that_was_submitted(job: Do
     outcome = row(Reason.TIMEOUT).model_copy(update={"ref": submitted})
     letter = await letter_of(job, Document.from_path(tmp_path / "gone.pdf"), outcome)
     assert (letter.job_id, letter.ref, letter.sha256) == ("job-a", submitted, "0" * 64)
-    assert letter.again is RetryStep.WAIT
+    assert letter.again is Retry.WAIT
 
 
 async def test_a_document_that_cannot_be_read_has_a_letter_without_a_digest(
@@ -97,7 +96,7 @@ async def test_the_candidates_of_an_uncertain_submit_come_from_the_ledger(
         await ledger.failed(record, Reason.UNCERTAIN, "Lost.", candidates=["job-7", "job-8"])
     letter = await letter_of(job, document, row(Reason.UNCERTAIN))
     assert letter.candidates == ("job-7", "job-8")
-    assert letter.again is RetryStep.RESUBMIT
+    assert letter.again is Retry.RESUBMIT
 
 
 def test_a_letter_is_read_as_it_was_written_and_gives_the_row_and_the_document(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_run_shows_one_progress_bar_two_tables_and_one_summary(samples: Ran) -
     assert rows[3]["total_amount"] == 1452.17
     failures = json.loads(artifacts["failures"].data)
     assert [(row["document"], row["what to do"]) for row in failures] == [
-        (name, "Mend the document, then run the flow again.") for name in TEXTS
+        (name, "Fix the document, then run the flow again.") for name in TEXTS
     ]
     assert "| Delivered | 5 |" in artifacts["summary"].data
 

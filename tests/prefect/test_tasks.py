@@ -51,6 +51,7 @@ from prefect_docjobs import (
     wait_for_jobs,
 )
 from prefect_docjobs.blocks import DocJob
+from prefect_docjobs.blocks.sync_api import run_in_background
 from prefect_docjobs.errors import (
     ConfigurationError,
     InvalidDocument,
@@ -61,8 +62,7 @@ from prefect_docjobs.errors import (
 from prefect_docjobs.models import Phase
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Settings
-from prefect_docjobs.tasks import BlockingCall, twins
-from prefect_docjobs.tasks.twins import run_in_background
+from prefect_docjobs.tasks import BlockingCall, _run
 
 TWINS: list[tuple[Task[Any, Any], Task[Any, Any]]] = [
     (asubmit_document, submit_document),
@@ -240,14 +240,14 @@ def test_something_else_than_refs_is_refused(job: DocJob) -> None:
 
 
 async def test_a_plain_task_on_a_running_loop_works_and_names_its_twin(job: DocJob) -> None:
-    twins._warn_once.cache_clear()
+    _run._warn_once.cache_clear()
     with pytest.warns(BlockingCall, match=r"await asubmit_document\("):
         ref = submit_document(job, invoice(10))
     assert ref.document_name == "invoice-00010.png"
 
 
 async def test_it_warns_once(job: DocJob) -> None:
-    twins._warn_once.cache_clear()
+    _run._warn_once.cache_clear()
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("default")
         for number in (11, 12):
