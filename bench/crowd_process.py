@@ -19,7 +19,7 @@ from prefect_docjobs.http import Http, shared_ssl_context
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.providers.base import Polling
 from prefect_docjobs.simulator.stats import summary
-from prefect_docjobs.waiter import Patience, Waiter
+from prefect_docjobs.waiting import Waiter, WaitLimits
 
 
 def measure(
@@ -45,10 +45,10 @@ class _Crowd:
         self._service = polled(
             SERVICE, Polling(first=every, every=every, at_least=every / 2), on_look=self._note
         )
-        self._waiter = Waiter(self._service, http, Patience(document_timeout=None))
+        self._waiter = Waiter(self._service, http, WaitLimits(document_timeout=None))
 
     def _note(self, ref: JobRef) -> None:
-        self._lags.append(self._waiter.now() - self._waiter.watches[ref.job_id].due)
+        self._lags.append(self._waiter.now() - self._waiter.jobs[ref.job_id].due)
 
     async def waited_for(self, refs: Path, waiters: int, seconds: float) -> Mapping[str, Any]:
         """Wait, and measure for some seconds after all have been looked at once."""

@@ -13,7 +13,7 @@ import httpx
 
 from bench.processes import cpu_of_session
 from bench.simulator import free_port, wait_until_it_answers
-from prefect_docjobs.cli.demo.companions import companion
+from prefect_docjobs.cli.demo import subprocesses
 
 _HOST = "127.0.0.1"
 _START_WITHIN = 120.0
@@ -48,8 +48,8 @@ def own_prefect_server() -> Iterator[PrefectServer]:
             # Only the console is quiet: logs of runs go to the server, as they do by default.
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         }
-        module, log = "prefect_docjobs.cli.demo.server_process", home / "server.log"
-        with companion(module, _HOST, str(port), env=_with(env), folder=home, log=log) as server:
+        module, log = subprocesses.__name__, home / "server.log"
+        with subprocesses.start(module, _HOST, str(port), env=_with(env), folder=home, log=log) as server:
             with httpx.Client(base_url=f"http://{_HOST}:{port}", trust_env=False) as client:
                 wait_until_it_answers(client, "/api/health", server.process, _START_WITHIN)
             yield PrefectServer(env, server.process.pid)

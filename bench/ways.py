@@ -15,8 +15,8 @@ from prefect_docjobs.errors import Throttled
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef
 from prefect_docjobs.providers import Provider
-from prefect_docjobs.schedule import Durations
-from prefect_docjobs.waiter import Waiter
+from prefect_docjobs.waiting import Waiter
+from prefect_docjobs.waiting.schedule import Durations
 
 Wait: TypeAlias = Callable[[JobRef], Awaitable[None]]
 Way: TypeAlias = Callable[[Provider, Http], AbstractAsyncContextManager[Wait]]

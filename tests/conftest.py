@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from prefect_docjobs.cli.quiet import QUIET
+from prefect_docjobs.cli.prefect_api import QUIET
 from prefect_docjobs.http import pace
 
 # A busy machine is no failing test; a red build is one that everybody can repeat.

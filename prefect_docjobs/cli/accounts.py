@@ -1,34 +1,39 @@
-"""The accounts that the ledger knows, and the stop for one of them that all workers obey."""
+"""`prefect-docjobs accounts`: the accounts that the ledger knows, and a pause for one of them."""
 
 from __future__ import annotations
 
 import asyncio
 import getpass
-import re
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from cyclopts import App, Parameter
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
-from prefect_docjobs.cli.exits import WRONG_USE, CommandFailed
-from prefect_docjobs.cli.screen import messages, output, print_json, printable
+from prefect_docjobs.cli.console import Flag, cell, messages, output, print_json, print_lines, table
+from prefect_docjobs.cli.errors import WRONG_USE, CommandFailed
+from prefect_docjobs.cli.prefect_api import load_block, quiet_prefect
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Account, Ledger, Pause
     from prefect_docjobs.ledger.pauses import KnownAccount
 
-_Switch: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 _T = TypeVar("_T")
+_LONGEST = timedelta(days=3650)
 
-_LENGTH = re.compile(r"(\d{1,6})\s*([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_LONGEST = 3_650 * 86_400
+
+def _known_provider(_type: object, name: str | None) -> None:
+    from prefect_docjobs.providers import provider_names
+
+    if name is not None and name not in (known := provider_names()):
+        raise ValueError(f"There is no service {name!r}. There are: {', '.join(known)}.")
+
+
+ProviderName: TypeAlias = Annotated[str, Parameter(validator=_known_provider)]
+"""The name of a service, checked when the command is called."""
 
 accounts = App(
     name="accounts", help="List the accounts that the ledger knows; pause and resume one.", sort_key=6
@@ -36,20 +41,62 @@ accounts = App(
 
 
 @accounts.default
-def list_accounts(*, json: _Switch = False) -> None:
+def list_accounts(*, json: Flag = False) -> None:
     """List the accounts that the ledger knows, and those that are paused.
 
     Args:
         json: A line of JSON for each account instead of a table.
     """
-    known, pauses = asyncio.run(_with_ledger(_all))
-    rows = _joined(known, pauses)
+
+    async def read(ledger: Ledger) -> tuple[list[KnownAccount], list[Pause]]:
+        return await ledger.pauses.known_accounts(), await ledger.pauses.all()
+
+    known, pauses = _with_ledger(read)
+    from prefect_docjobs.ledger.pauses import KnownAccount
+
+    paused = {pause.account: pause for pause in pauses}
+    known += [KnownAccount(account) for account in paused.keys() - {one.account for one in known}]
     if json:
-        for one, pause in rows:
-            print_json(described(one.account, pause, jobs=one.jobs, blocks=one.blocks))
+        for one in known:
+            print_json(_account_json(one.account, paused.get(one.account), jobs=one.jobs, blocks=one.blocks))
         return
-    output().print(_table(rows))
-    say_paused(pauses)
+    shown = table()
+    shown.add_column("Service", no_wrap=True)
+    shown.add_column("Address", no_wrap=True, overflow="ellipsis", ratio=2)
+    shown.add_column("Tenant", no_wrap=True, overflow="ellipsis", ratio=1)
+    shown.add_column("Jobs", justify="right", no_wrap=True)
+    shown.add_column("Job blocks", overflow="ellipsis", no_wrap=True, ratio=2)
+    shown.add_column("State", no_wrap=True)
+    for one in known:
+        account = one.account
+        shown.add_row(
+            cell(account.provider),
+            cell(account.base_url),
+            cell(account.tenant),
+            f"{one.jobs:,}",
+            cell(", ".join(one.blocks)),
+            cell("paused" if account in paused else "", "yellow"),
+        )
+    output().print(shown)
+    print_pauses(pauses)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class AccountOptions:
+    """The account as it is named on the command line, in place of a block's name.
+
+    Attributes:
+        job: Name of a saved job block, such as mindee-job/invoices.
+        provider: Name of a service, such as mindee, in place of a name.
+        base_url: With --provider, where there is more than one.
+        tenant: Likewise: the account, as in its refs.
+    """
+
+    job: str | None = None
+    provider: ProviderName | None = None
+    base_url: str | None = None
+    tenant: str | None = None
 
 
 @accounts.command(usage="Usage: prefect-docjobs accounts pause [NAME] [OPTIONS]")
@@ -57,37 +104,34 @@ def pause(
     name: str | None = None,
     /,
     *,
-    job: str | None = None,
-    provider: str | None = None,
-    base_url: str | None = None,
-    tenant: str | None = None,
+    named: AccountOptions = AccountOptions(),
     reason: str | None = None,
-    for_: Annotated[str | None, Parameter(name="--for")] = None,
-    json: _Switch = False,
+    for_: Annotated[timedelta | None, Parameter(name="--for")] = None,
+    json: Flag = False,
 ) -> None:
-    """Submit nothing more to an account, in no process that uses this ledger. What was submitted goes on.
+    """Submit nothing more to an account, in no process that uses this ledger. Submitted jobs go on.
 
     Args:
         name: Name of a saved credentials or job block, such as mindee-credentials/main.
-        job: Name of a saved job block, such as mindee-job/invoices.
-        provider: Name of a service, such as mindee, in place of a name.
-        base_url: With --provider, where there is more than one.
-        tenant: Likewise: the account, as in its refs.
+        named: The account, in place of a name.
         reason: Why; shown with each document that is not sent.
         for_: How long, such as 30m, 2h or 1d; by default until it is resumed.
-        json: Say it as a line of JSON.
+        json: Print it as a line of JSON.
     """
-    named = _named(name, job, provider, base_url, tenant)
-    seconds = None if for_ is None else _length(for_)
+    if for_ is not None and not timedelta(0) < for_ <= _LONGEST:
+        raise CommandFailed("--for needs a time such as 30m, 2h or 1d.", WRONG_USE)
+    block = _block_name(name, named)
 
     async def work(ledger: Ledger) -> Pause:
-        account = await named.find(ledger)
-        return await ledger.pauses.pause(
-            account, seconds=seconds, by=_somebody(), reason=reason, name=named.block
-        )
+        account = await _find(ledger, block, named)
+        seconds = None if for_ is None else for_.total_seconds()
+        return await ledger.pauses.pause(account, seconds=seconds, by=_user(), reason=reason, name=block)
 
-    paused = asyncio.run(_with_ledger(work))
-    _say(f"Nothing more is submitted. {paused}", described(paused.account, paused), as_json=json)
+    paused = _with_ledger(work)
+    if json:
+        print_json(_account_json(paused.account, paused))
+    else:
+        print_lines(messages(), f"Nothing more is submitted. {paused}")
 
 
 @accounts.command(usage="Usage: prefect-docjobs accounts resume [NAME] [OPTIONS]")
@@ -95,97 +139,85 @@ def resume(
     name: str | None = None,
     /,
     *,
-    job: str | None = None,
-    provider: str | None = None,
-    base_url: str | None = None,
-    tenant: str | None = None,
-    json: _Switch = False,
+    named: AccountOptions = AccountOptions(),
+    json: Flag = False,
 ) -> None:
     """Let an account that is paused go on. Documents that were not sent meanwhile are sent by the next run.
 
     Args:
         name: Name of a saved credentials or job block, such as mindee-credentials/main.
-        job: Name of a saved job block, such as mindee-job/invoices.
-        provider: Name of a service, such as mindee, in place of a name.
-        base_url: With --provider, where there is more than one.
-        tenant: Likewise: the account, as in its refs.
-        json: Say it as a line of JSON.
+        named: The account, in place of a name.
+        json: Print it as a line of JSON.
     """
-    named = _named(name, job, provider, base_url, tenant)
+    block = _block_name(name, named)
 
     async def work(ledger: Ledger) -> tuple[Account, bool]:
-        account = await named.find(ledger, paused=True)
+        account = await _find(ledger, block, named, paused=True)
         return account, await ledger.pauses.resume(account)
 
-    account, was_paused = asyncio.run(_with_ledger(work))
-    what = "is resumed" if was_paused else "was not paused"
-    _say(f"{_shown(account)} {what}.", described(account, None), as_json=json)
+    account, was_paused = _with_ledger(work)
+    if json:
+        print_json(_account_json(account, None))
+    else:
+        what = "is resumed" if was_paused else "was not paused"
+        print_lines(messages(), f"{_line(account)} {what}.")
 
 
 # ------------------------------------------------------------------------------------- which account it is
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """An account as it was typed: by a block, or by what its refs say."""
-
-    block: str | None
-    provider: str | None
-    base_url: str | None
-    tenant: str | None
-
-    async def find(self, ledger: Ledger, *, paused: bool = False) -> Account:
-        """The one account that is meant; raises `CommandFailed` where there is none, or more than one."""
-        pauses = await ledger.pauses.all()
-        if self.block is not None:
-            by_name = [each.account for each in pauses if each.name == self.block] if paused else []
-            return by_name[0] if len(by_name) == 1 else await _account_of(self.block)
-        if self.provider and self.base_url and self.tenant:
-            from prefect_docjobs.ledger import Account
-
-            return Account(self.provider, self.base_url, self.tenant)
-        known = [each.account for each in pauses]
-        if not paused:
-            known += [each.account for each in await ledger.pauses.known_accounts()]
-        fits = [account for account in dict.fromkeys(known) if self._fits(account)]
-        if len(fits) == 1:
-            return fits[0]
-        which = "paused account" if paused else "account that the ledger knows"
-        if not fits:
-            raise CommandFailed(
-                f"There is no such {which}. Name a block, or --provider, --base-url and --tenant.", WRONG_USE
-            )
-        told = "; ".join(map(_shown, fits))
-        raise CommandFailed(f"That is more than one {which}: {told}. Say --base-url or --tenant.", WRONG_USE)
-
-    def _fits(self, account: Account) -> bool:
-        return (
-            self.provider in (None, account.provider)
-            and self.base_url in (None, account.base_url)
-            and self.tenant in (None, account.tenant)
+def _block_name(name: str | None, named: AccountOptions) -> str | None:
+    """The block by which the account is named; raises where it is named in no way, or in more than one."""
+    facts = any(each is not None for each in (named.provider, named.base_url, named.tenant))
+    if [name is not None, named.job is not None, facts].count(True) != 1 or "" in (name, named.job):
+        raise CommandFailed(
+            "Name one account: a block (mindee-credentials/main), --job mindee-job/invoices, or --provider "
+            "with --base-url and --tenant.",
+            WRONG_USE,
         )
+    return name or named.job
+
+
+async def _find(ledger: Ledger, block: str | None, named: AccountOptions, *, paused: bool = False) -> Account:
+    """The one account that is meant; raises `CommandFailed` where there is none, or more than one."""
+    from prefect_docjobs.http import normalize_base_url
+    from prefect_docjobs.ledger import Account
+
+    pauses = await ledger.pauses.all()
+    if block is not None:
+        by_name = [each.account for each in pauses if each.name == block] if paused else []
+        return by_name[0] if len(by_name) == 1 else await _account_of(block)
+    base_url = None if named.base_url is None else normalize_base_url(named.base_url)
+    if named.provider and base_url and named.tenant:
+        return Account(named.provider, base_url, named.tenant)
+    known = [each.account for each in pauses]
+    if not paused:
+        known += [each.account for each in await ledger.pauses.known_accounts()]
+    fits = [
+        account
+        for account in dict.fromkeys(known)
+        if named.provider in (None, account.provider)
+        and base_url in (None, account.base_url)
+        and named.tenant in (None, account.tenant)
+    ]
+    if len(fits) == 1:
+        return fits[0]
+    which = "paused account" if paused else "account that the ledger knows"
+    if not fits:
+        raise CommandFailed(
+            f"There is no such {which}. Name a block, or --provider, --base-url and --tenant.", WRONG_USE
+        )
+    found = "; ".join(map(_line, fits))
+    raise CommandFailed(f"That is more than one {which}: {found}. Add --base-url or --tenant.", WRONG_USE)
 
 
 async def _account_of(name: str) -> Account:
     """The account of a saved credentials or job block."""
-    from prefect_docjobs.cli.prefect_api import check_prefect_api
-    from prefect_docjobs.cli.quiet import quiet_prefect
-
     quiet_prefect()
-    from prefect.blocks.core import Block
-
+    block = await load_block(name)
     from prefect_docjobs.blocks.base import DocJob, DocJobsCredentials
     from prefect_docjobs.ledger import Account
 
-    if "/" not in name:
-        raise CommandFailed(
-            f"{name!r} names no block. Give type and name, such as mindee-credentials/main.", WRONG_USE
-        )
-    await check_prefect_api()
-    try:
-        block: object = await Block.aload(name)
-    except ValueError as problem:
-        raise CommandFailed(f"There is no block {name}: {problem}", WRONG_USE) from None
     credentials = block.credentials if isinstance(block, DocJob) else block
     if not isinstance(credentials, DocJobsCredentials):
         raise CommandFailed(f"{name} is no credentials or job block of prefect-docjobs.", WRONG_USE)
@@ -193,73 +225,29 @@ async def _account_of(name: str) -> Account:
     return Account(client.provider, client.base_url, client.tenant)
 
 
-def _named(
-    name: str | None, job: str | None, provider: str | None, base_url: str | None, tenant: str | None
-) -> _Named:
-    """The account as it was typed; refuses a call that names none, or one in two ways."""
-    from prefect_docjobs.http import normalize_base_url
-    from prefect_docjobs.providers import provider_names
-
-    ways = [name is not None, job is not None, any(each is not None for each in (provider, base_url, tenant))]
-    if sum(ways) != 1 or name == "" or job == "":
-        raise CommandFailed(
-            "Name one account: a block (mindee-credentials/main), --job mindee-job/invoices, or --provider "
-            "with --base-url and --tenant.",
-            WRONG_USE,
-        )
-    if provider is not None and provider not in (known := provider_names()):
-        raise CommandFailed(
-            f"--provider: there is no service {provider!r}. There are: {', '.join(known)}.", WRONG_USE
-        )
-    origin = None if base_url is None else normalize_base_url(base_url)
-    return _Named(name or job, provider, origin, tenant)
+# ---------------------------------------------------------------------------------- the ledger and its pauses
 
 
-def _length(typed: str) -> float:
-    """Seconds, from `2h`."""
-    found = _LENGTH.fullmatch(typed.strip())
-    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
-    if not 0 < seconds <= _LONGEST:
-        raise CommandFailed(f"--for: {typed!r} is no time such as 30m, 2h or 1d.", WRONG_USE)
-    return float(seconds)
-
-
-# -------------------------------------------------------------------------------------------- what is shown
-
-
-async def _with_ledger(work: Callable[[Ledger], Awaitable[_T]]) -> _T:
+@asynccontextmanager
+async def open_ledger() -> AsyncIterator[Ledger]:
+    """The ledger of the settings; raises `CommandFailed` where it is switched off."""
     from prefect_docjobs.ledger.setting import open_ledger
 
     async with open_ledger() as ledger:
         if ledger.in_memory:
             raise CommandFailed("There is no ledger: PREFECT_DOCJOBS_LEDGER is empty.", WRONG_USE)
-        return await work(ledger)
+        yield ledger
 
 
-async def _all(ledger: Ledger) -> tuple[list[KnownAccount], list[Pause]]:
-    return await ledger.pauses.known_accounts(), await ledger.pauses.all()
+def _with_ledger(work: Callable[[Ledger], Awaitable[_T]]) -> _T:
+    async def run() -> _T:
+        async with open_ledger() as ledger:
+            return await work(ledger)
+
+    return asyncio.run(run())
 
 
-def _joined(
-    known: Sequence[KnownAccount], pauses: Sequence[Pause]
-) -> list[tuple[KnownAccount, Pause | None]]:
-    from prefect_docjobs.ledger.pauses import KnownAccount
-
-    paused = {pause.account: pause for pause in pauses}
-    new = [KnownAccount(account) for account in paused.keys() - {one.account for one in known}]
-    return [(one, paused.get(one.account)) for one in (*known, *new)]
-
-
-def described(
-    account: Account, pause: Pause | None, *, jobs: int | None = None, blocks: Sequence[str] | None = None
-) -> dict[str, Any]:
-    """An account as plain JSON."""
-    facts = {"provider": account.provider, "base_url": account.base_url, "tenant": account.tenant}
-    more = {} if jobs is None else {"jobs": jobs, "blocks": list(blocks or ())}
-    return {**facts, **more, "paused": described_pause(pause)}
-
-
-def described_pause(pause: Pause | None) -> dict[str, Any] | None:
+def pause_json(pause: Pause | None) -> dict[str, Any] | None:
     """A pause as plain JSON; None for none."""
     if pause is None:
         return None
@@ -267,47 +255,26 @@ def described_pause(pause: Pause | None) -> dict[str, Any] | None:
     return {"since": pause.at.isoformat(), "until": until, "by": pause.by, "reason": pause.reason}
 
 
-def say_paused(pauses: Sequence[Pause]) -> None:
+def print_pauses(pauses: Sequence[Pause]) -> None:
     """A line for each account that is paused, below a table."""
-    for pause in pauses:
-        output().print(printable(f"Paused: {pause}"), soft_wrap=True, markup=False, style="yellow")
+    print_lines(output(), *(f"Paused: {pause}" for pause in pauses), style="yellow")
 
 
-def _table(rows: Sequence[tuple[KnownAccount, Pause | None]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
-    table.add_column("Service", no_wrap=True)
-    table.add_column("Address", no_wrap=True, overflow="ellipsis", ratio=2)
-    table.add_column("Tenant", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("Jobs", justify="right", no_wrap=True)
-    table.add_column("Job blocks", overflow="ellipsis", no_wrap=True, ratio=2)
-    table.add_column("State", no_wrap=True)
-    for one, pause in rows:
-        account = one.account
-        table.add_row(
-            Text(printable(account.provider)),
-            Text(printable(account.base_url)),
-            Text(printable(account.tenant)),
-            f"{one.jobs:,}",
-            Text(printable(", ".join(one.blocks))),
-            Text("paused" if pause else "", style="yellow"),
-        )
-    return table
+def _account_json(
+    account: Account, pause: Pause | None, *, jobs: int | None = None, blocks: Sequence[str] = ()
+) -> dict[str, Any]:
+    facts = {"provider": account.provider, "base_url": account.base_url, "tenant": account.tenant}
+    more = {} if jobs is None else {"jobs": jobs, "blocks": list(blocks)}
+    return {**facts, **more, "paused": pause_json(pause)}
 
 
-def _say(sentence: str, facts: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(facts)
-    else:
-        messages().print(printable(sentence), soft_wrap=True, markup=False)
-
-
-def _shown(account: Account) -> str:
+def _line(account: Account) -> str:
     return f"{account.provider} {account.base_url} {account.tenant}"
 
 
-def _somebody() -> str:
+def _user() -> str:
     """Who pauses, as the system knows them."""
     user = ""
     with suppress(OSError, KeyError):  # a container may have no name for its user
-        user = getpass.getuser()
-    return f"{user}@{socket.gethostname()}" if user else socket.gethostname()
+        user = f"{getpass.getuser()}@"
+    return f"{user}{socket.gethostname()}"

@@ -1,14 +1,13 @@
-"""The services and what each of them can do, from the registry."""
+"""`prefect-docjobs providers`: the services and what each of them can do, from the registry."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
+from prefect_docjobs.cli.console import Flag, output, print_json, table
 
-from prefect_docjobs.cli.screen import output, print_json
-from prefect_docjobs.providers import Provider, provider_classes
+if TYPE_CHECKING:
+    from prefect_docjobs.providers import Provider
 
 _ABILITIES = {
     "list_jobs": "list jobs",
@@ -19,13 +18,32 @@ _ABILITIES = {
 }
 
 
-def show_providers(*, as_json: bool = False) -> None:
-    """Print a table, or JSON: a list with an object for each service."""
+def providers(*, json: Flag = False) -> None:
+    """List the services and what each of them can do.
+
+    Args:
+        json: As JSON.
+    """
+    from prefect_docjobs.providers import provider_classes
+
     services = provider_classes()
-    if as_json:
+    if json:
         print_json([_described(service) for service in services], indent=2)
         return
-    output().print(_table(services))
+    shown = table(expand=False)
+    shown.add_column("Provider", no_wrap=True)
+    shown.add_column("Products")
+    shown.add_column("Can")
+    shown.add_column("Takes")
+    for service in services:
+        able = service.capabilities
+        can = ", ".join(word for ability, word in _ABILITIES.items() if getattr(able, ability))
+        takes = ", ".join(sorted(kind.rsplit("/", 1)[-1] for kind in able.media_types or ())) or "any file"
+        most = f"; at most {able.max_bytes >> 20} MiB" if able.max_bytes else ""
+        products = ", ".join(service.products) or "each of its catalogue"
+        shown.add_row(service.name, products, can or "-", takes + most)
+        shown.add_section()
+    output().print(shown)
 
 
 def _described(service: type[Provider]) -> dict[str, Any]:
@@ -41,24 +59,3 @@ def _described(service: type[Provider]) -> dict[str, Any]:
         "media_types": None if able.media_types is None else sorted(able.media_types),
         "max_bytes": able.max_bytes,
     }
-
-
-def _table(services: list[type[Provider]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("Provider", no_wrap=True)
-    table.add_column("Products")
-    table.add_column("Can")
-    table.add_column("Takes")
-    for service in services:
-        able = service.capabilities
-        can = ", ".join(word for ability, word in _ABILITIES.items() if getattr(able, ability))
-        products = ", ".join(service.products) or "each of its catalogue"
-        table.add_row(service.name, products, can or "-", _taken(service))
-        table.add_section()
-    return table
-
-
-def _taken(service: type[Provider]) -> str:
-    able = service.capabilities
-    kinds = ", ".join(sorted(kind.rsplit("/", 1)[-1] for kind in able.media_types or ())) or "any file"
-    return f"{kinds}; at most {able.max_bytes >> 20} MiB" if able.max_bytes else kinds

@@ -1,4 +1,4 @@
-"""The receiver of pushes in a terminal."""
+"""`prefect-docjobs webhooks`: receive what services push, for the accounts of saved credentials blocks."""
 
 from __future__ import annotations
 
@@ -6,79 +6,83 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
-from prefect_docjobs.cli.exits import TERMINATED, WRONG_USE, CommandFailed, check_port
-from prefect_docjobs.cli.prefect_api import check_prefect_api
-from prefect_docjobs.cli.quiet import quiet_prefect
-from prefect_docjobs.cli.screen import output, print_json
-from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.webhooks import ReceiverLimits, WebhookAccount, create_app
-from prefect_docjobs.webhooks.clients import networks_of
-from prefect_docjobs.webhooks.server import Receiver
+from cyclopts import Parameter
+from cyclopts.types import Port
+from cyclopts.validators import Number
 
-_LARGEST_BODY_MIB = 512
+from prefect_docjobs.cli.console import Flag, output, print_json, print_lines
+from prefect_docjobs.cli.errors import TERMINATED, WRONG_USE, CommandFailed
+from prefect_docjobs.cli.prefect_api import check_prefect_api, load_block, quiet_prefect
+
+if TYPE_CHECKING:
+    from prefect_docjobs.webhooks import ReceiverLimits, WebhookAccount
+
 _BODIES_IN_MEMORY = 4  # of the largest size
 _BODIES_OF_CLIENT = 2
 
 
-def receive_until_stopped(
-    blocks: Sequence[str],
-    host: str,
-    port: int,
+def webhooks(
     *,
-    insecure: bool,
-    max_body_mib: int,
-    path_token_env: str | None,
-    trusted_proxies: Sequence[str] = (),
-    as_json: bool = False,
+    block: list[str],
+    port: Port = 8080,
+    host: str = "127.0.0.1",
+    insecure: Flag = False,
+    max_body_mib: Annotated[int, Parameter(validator=Number(gte=1, lte=512))] = 20,
+    path_token_env: str | None = None,
+    trusted_proxy: list[str] | None = None,
+    json: Flag = False,
 ) -> None:
-    """Receive pushes for the accounts of saved blocks until Ctrl-C or SIGTERM; what is under way is finished.
+    """Receive the results that services push, until Ctrl-C. Tasks that wait for a job have it at once.
 
     Args:
-        blocks: Names of credentials blocks, such as `mindee-credentials/main`.
-        host: Address to listen on.
+        block: Name of a credentials block, such as mindee-credentials/main; may be repeated.
         port: TCP port; 0 takes a free one.
-        insecure: Take pushes of accounts without a secret, as hints.
-        max_body_mib: The largest push.
-        path_token_env: Environment variable with the path token of Unsiloed accounts that have none.
-        trusted_proxies: Addresses and networks whose `X-Forwarded-For` is believed.
-        as_json: Say where it listens as a line of JSON.
-
-    Raises:
-        CommandFailed: The call makes no sense, the address cannot be listened on, or Prefect's API does not
-            answer.
-        ConfigurationError: A block is not there, or has no secret, or a proxy is no address.
+        host: Address to listen on. Have a proxy with TLS in front of it.
+        insecure: Take pushes of accounts without a secret: as hints for a status check, never as results.
+        max_body_mib: The largest push, in MiB.
+        path_token_env: Environment variable that holds the last part of the path of Unsiloed accounts whose
+            block has none.
+        trusted_proxy: Address or network of a proxy in front, whose X-Forwarded-For says who the client is;
+            may be repeated. By default every connection counts as one of its own address.
+        json: Print the address and the paths as a line of JSON.
     """
-    check_port(port)
-    if not 1 <= max_body_mib <= _LARGEST_BODY_MIB:
-        raise CommandFailed(f"--max-body-mib must be 1 to {_LARGEST_BODY_MIB}.", WRONG_USE)
-    if not blocks:
-        raise CommandFailed("Name a credentials block: --block mindee-credentials/main", WRONG_USE)
+    from prefect_docjobs.webhooks import ReceiverLimits
+    from prefect_docjobs.webhooks.clients import networks_of
+
     size = max_body_mib << 20
     limits = ReceiverLimits(
         body_bytes=size,
         memory_bytes=size * _BODIES_IN_MEMORY,
         client_memory_bytes=size * _BODIES_OF_CLIENT,
     )
-    networks_of(trusted_proxies)
-    token = _path_token(path_token_env)
+    networks_of(trusted_proxy or ())
+    token = None
+    if path_token_env is not None and not (token := os.environ.get(path_token_env, "").strip()):
+        raise CommandFailed(f"The environment variable {path_token_env} is not set.", WRONG_USE)
     quiet_prefect()
-    told = partial(_announce, host=host, as_json=as_json)
-    with _logging(), _stopped_by_a_signal():
-        receiving = _receive(
-            blocks,
-            token,
-            host,
-            port,
-            told,
-            insecure=insecure,
-            limits=limits,
-            trusted_proxies=trusted_proxies,
-        )
-        asyncio.run(receiving)
+    with _logging():
+        try:
+            asyncio.run(
+                _receive(
+                    block,
+                    token,
+                    host,
+                    port,
+                    insecure=insecure,
+                    limits=limits,
+                    trusted_proxies=trusted_proxy or (),
+                    as_json=json,
+                )
+            )
+        except KeyboardInterrupt:
+            return
+        except SystemExit as end:  # by then the server has finished its work
+            if end.code != TERMINATED:
+                raise
 
 
 async def _receive(
@@ -86,19 +90,35 @@ async def _receive(
     path_token: str | None,
     host: str,
     port: int,
-    told: Callable[[Sequence[WebhookAccount], int], None],
     *,
     insecure: bool,
     limits: ReceiverLimits,
     trusted_proxies: Sequence[str],
+    as_json: bool,
 ) -> None:
     from prefect_docjobs.blocks.buying import open_ledger
+    from prefect_docjobs.webhooks import create_app
+    from prefect_docjobs.webhooks.server import Receiver
 
     await check_prefect_api()
     accounts = [await _account(name, path_token) for name in blocks]
+
+    def announce(port: int) -> None:
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if as_json:
+            paths = [{"name": account.name, "path": account.path} for account in accounts]
+            print_json({"url": url, "accounts": paths})
+            return
+        print_lines(
+            output(),
+            f"Receiving on {url}. Paths to enter at the services, behind your public https address:",
+            *(f"  {account.name:<16} {account.path}" for account in accounts),
+            "Ctrl-C stops.",
+        )
+
     async with open_ledger() as ledger:
         app = create_app(accounts, ledger=ledger, insecure=insecure, limits=limits)
-        server = Receiver(app, host, port, partial(told, accounts), trusted_proxies=trusted_proxies)
+        server = Receiver(app, host, port, announce, trusted_proxies=trusted_proxies)
         try:
             await server.serve()
         except SystemExit:
@@ -108,70 +128,33 @@ async def _receive(
             raise CommandFailed(f"Cannot listen on {host} port {port}. {why}", WRONG_USE) from None
 
 
-def _announce(accounts: Sequence[WebhookAccount], port: int, *, host: str, as_json: bool) -> None:
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    if as_json:
-        paths = [{"name": account.name, "path": account.path} for account in accounts]
-        print_json({"url": url, "accounts": paths})
-        return
-    lines = "\n".join(f"  {account.name:<16} {account.path}" for account in accounts)
-    output().print(
-        f"Receiving on {url}. Paths to enter at the services, behind your public https address:\n"
-        f"{lines}\nCtrl-C stops.",
-        soft_wrap=True,
-        markup=False,
-    )
-
-
 async def _account(name: str, path_token: str | None) -> WebhookAccount:
     """The account of a saved credentials block."""
-    from prefect.blocks.core import Block
-
+    block = await load_block(name)
+    from prefect_docjobs.blocks import UnsiloedCredentials
     from prefect_docjobs.blocks.base import DocJobsCredentials
+    from prefect_docjobs.webhooks import WebhookAccount
 
-    if "/" not in name:
-        raise ConfigurationError(
-            f"{name!r} names no credentials block. Give type and name, such as 'mindee-credentials/main'."
-        )
-    try:
-        block: object = await Block.aload(name)
-    except ValueError as problem:
-        raise ConfigurationError(f"There is no block {name}: {problem}") from None
     if not isinstance(block, DocJobsCredentials):
-        raise ConfigurationError(f"{name} is no credentials block of prefect-docjobs.")
+        raise CommandFailed(f"{name} is no credentials block of prefect-docjobs.", WRONG_USE)
+    token = None
+    if isinstance(block, UnsiloedCredentials):
+        token = block.webhook_token.get_secret_value() if block.webhook_token else path_token
     return WebhookAccount(
         name=name.rpartition("/")[2],
         provider=block.get_block_type_slug().removesuffix("-credentials").replace("-", "_"),
         base_url=block.base_url,
         tenant=block.tenant_id,
-        secrets=_secrets_of(block),
-        path_token=_path_token_of(block, path_token),
+        secrets=_secrets(block),
+        path_token=token,
     )
 
 
-def _secrets_of(block: object) -> tuple[str, ...]:
+def _secrets(block: object) -> tuple[str, ...]:
     from prefect_docjobs.blocks.base import PushingCredentials
 
-    if not isinstance(block, PushingCredentials):
-        return ()
-    return tuple(secret.get_secret_value() for secret in block.webhook_secrets)
-
-
-def _path_token_of(block: object, default: str | None) -> str | None:
-    from prefect_docjobs.blocks import UnsiloedCredentials
-
-    if not isinstance(block, UnsiloedCredentials):
-        return None
-    return block.webhook_token.get_secret_value() if block.webhook_token else default
-
-
-def _path_token(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    token = os.environ.get(variable, "").strip()
-    if not token:
-        raise CommandFailed(f"The environment variable {variable} is not set.", WRONG_USE)
-    return token
+    secrets = block.webhook_secrets if isinstance(block, PushingCredentials) else ()
+    return tuple(secret.get_secret_value() for secret in secrets)
 
 
 @contextmanager
@@ -189,15 +172,3 @@ def _logging() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.level, log.propagate = before
-
-
-@contextmanager
-def _stopped_by_a_signal() -> Iterator[None]:
-    """A stop that was asked for is no failure; the server has finished its work by then."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        return
-    except SystemExit as end:
-        if end.code != TERMINATED:
-            raise

@@ -23,8 +23,8 @@ from prefect_docjobs.extraction.document import DocumentRun
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase, Result
 from prefect_docjobs.providers.base import Provider
-from prefect_docjobs.schedule import shared_durations
-from prefect_docjobs.waiter import Forecast, Patience, Waiter
+from prefect_docjobs.waiting import Forecast, Waiter, WaitLimits
+from prefect_docjobs.waiting.schedule import shared_durations
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
@@ -75,7 +75,7 @@ async def opened_to_wait(
     observe: Observe | None = None,
 ) -> AsyncIterator[tuple[Call, Waiter]]:
     """A call that waits for jobs, and its waiter; `deadline` is on the loop's clock."""
-    limits = Patience(document_timeout=document_timeout)
+    limits = WaitLimits(document_timeout=document_timeout)
     async with AsyncExitStack() as stack:
         used = await stack.enter_async_context(ledger_or_memory(ledger))
         waiter = await stack.enter_async_context(Waiter(provider, http, limits, shared_durations()))
@@ -91,7 +91,7 @@ async def opened_to_wait(
                 observe=observe,
             )
         )
-        await stack.enter_async_context(call.pushes.told_to(waiter))
+        await stack.enter_async_context(call.pushes.feeding(waiter))
         yield call, waiter
 
 

@@ -24,7 +24,6 @@ from prefect_docjobs.errors import (
     SubmitUncertain,
     Unauthorized,
 )
-from prefect_docjobs.extraction.arrivals import Arrivals
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.extraction.durable import GRACE, best_effort, retry_write
 from prefect_docjobs.extraction.lost_submits import LostSubmits
@@ -33,7 +32,8 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import AccountPaused, Record, Step, next_step
 from prefect_docjobs.models import Document, JobRef, Outcome
 from prefect_docjobs.providers.base import Provider
-from prefect_docjobs.waiter import Waiter
+from prefect_docjobs.waiting import Waiter
+from prefect_docjobs.waiting.pushes import PushFeed
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
@@ -124,7 +124,7 @@ class Call:
         self.fetch_slots = asyncio.Semaphore(FETCHES)
         self.refusals = Refusals()
         self.owners = OwnerWait(ledger)
-        self.pushes = Arrivals(provider, http, ledger)
+        self.pushes = PushFeed(provider, http, ledger)
         self.lost_submits = LostSubmits(provider, http, ledger)
         self.known: dict[str, Record] = {}  # by job id
         self.held: dict[int, Record] = {}  # by id

@@ -649,11 +649,15 @@ def sums_of(tally: Tally, job: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class BatchEvent:
-    """What a run was about.
+    """The end of a run, as a Prefect event that automations can start from.
+
+    `docjobs.batch.completed`, or `docjobs.batch.failed` where more documents failed than may; each about the
+    resource `docjobs.batch.<flow run id>`. A load ends with `docjobs.load.completed` or
+    `docjobs.load.failed`: a load that were a batch would start the loads that batches start.
 
     Attributes:
         source: Where its documents come from.
-        job: The job, as people are told of it.
+        job: The job, by its label.
         provider: Registry name of the service.
         product: What was asked for.
         is_well: Whether no more documents failed than may.

@@ -62,7 +62,7 @@ from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.tasks import aextract_documents
 from prefect_docjobs.tasks._run import Job, Log, Progress, followed_by, resolve_job
 from prefect_docjobs.tasks.fallback import labelled
-from prefect_docjobs.waiter import Forecast
+from prefect_docjobs.waiting import Forecast
 
 # ----------------------------------------------------------------------------------------------- parameters
 

@@ -28,10 +28,10 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger, Wait, WaitState
 from prefect_docjobs.models import JobRef, Outcome, Phase
 from prefect_docjobs.providers import Provider
-from prefect_docjobs.schedule import Durations, shared_durations
 from prefect_docjobs.tasks._run import Log, count, resolve_job, run_log
 from prefect_docjobs.tasks.suspend import has_ended, waits_for
-from prefect_docjobs.waiter import Patience, Waiter
+from prefect_docjobs.waiting import Waiter, WaitLimits
+from prefect_docjobs.waiting.schedule import Durations, shared_durations
 
 # ----------------------------------------------------------------------------------------- jobs, by account
 
@@ -194,13 +194,13 @@ class Accounts:
 
     async def _opened(self, service: Service) -> _Open:
         provider = service.provider
-        patience = Patience(document_timeout=None, failed_looks=_NEVER)
+        limits = WaitLimits(document_timeout=None, failed_polls=_NEVER)
         async with AsyncExitStack() as opening:  # closes what is open when it is cancelled halfway
             http = await opening.enter_async_context(service.http)
-            waiter = Waiter(provider, http, patience, self.durations)
+            waiter = Waiter(provider, http, limits, self.durations)
             await opening.enter_async_context(waiter)
             call = await opening.enter_async_context(Call(provider, http, self.ledger))
-            await opening.enter_async_context(call.pushes.told_to(waiter))
+            await opening.enter_async_context(call.pushes.feeding(waiter))
             opened = _Open(Account(service, waiter, self.ledger, call), opening.pop_all())
         self._open[service.key] = opened
         return opened

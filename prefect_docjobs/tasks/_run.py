@@ -34,7 +34,7 @@ from prefect_docjobs.extraction import OnForecast
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.models import Batch, Document, JobRef, Outcome, Phase
 from prefect_docjobs.models.job_events import event_payload, event_resource
-from prefect_docjobs.waiter import Forecast
+from prefect_docjobs.waiting import Forecast
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -458,9 +458,10 @@ _EVENTS: Mapping[Phase, str] = MappingProxyType({Phase.SUBMIT: "submitted", Phas
 
 
 class JobEvents:
-    """Emits `docjobs.job.submitted`, `.completed` and `.failed`, in bunches; does nothing outside of runs.
+    """Emits what happens to jobs, in bunches; does nothing outside of runs.
 
-    Each is about the resource `docjobs.job.<provider>.<job id>`; Prefect adds the runs as related resources.
+    `docjobs.job.submitted`, `docjobs.job.completed` and `docjobs.job.failed`, each about the resource
+    `docjobs.job.<provider>.<job id>`; Prefect adds the runs as related resources.
     """
 
     def __init__(self) -> None:

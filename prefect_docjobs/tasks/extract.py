@@ -46,7 +46,7 @@ from prefect_docjobs.tasks._run import (
     run_log,
     sync_form,
 )
-from prefect_docjobs.waiter import Forecast
+from prefect_docjobs.waiting import Forecast
 
 Jobs: TypeAlias = Iterable[Ref | Outcome]
 """Refs, or the outcomes of an earlier call: rows that had failed stay in their place as they are."""

@@ -45,7 +45,7 @@ from prefect_docjobs.tasks._run import (
     run_log,
     sync_form,
 )
-from prefect_docjobs.waiter import Forecast
+from prefect_docjobs.waiting import Forecast
 
 FALL_BACK_ON: frozenset[Reason] = frozenset(Reason) - {Reason.BUDGET, Reason.CANCELLED}
 """The reasons after which a document goes on to the next job, by default.

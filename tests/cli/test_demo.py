@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from prefect_docjobs.cli.demo.files import output_folder
-from prefect_docjobs.cli.demo.page import Page
-from prefect_docjobs.cli.exits import CommandFailed
-from prefect_docjobs.cli.screen import output
+from prefect_docjobs.cli.console import output
+from prefect_docjobs.cli.demo.run import OutcomeTable, output_folder
+from prefect_docjobs.cli.errors import CommandFailed
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.models import Outcome
 from prefect_docjobs.providers.registry import BUILT_IN
@@ -82,7 +81,7 @@ class TestDemo:
         self._check_files(tmp_path / "docjobs-out")
 
     def _check_table(self, shown: str) -> None:
-        assert "24 of 24 results delivered" in shown
+        assert "24 of 24 results in" in shown
         assert max(len(line) for line in shown.splitlines() if not line.startswith("Results ")) <= 80
         sections = shown.split("\n\n")
         for document, (number, total) in INVOICES.items():
@@ -137,7 +136,7 @@ class TestDemo:
         assert left_over(settings) == []
 
     def test_a_server_ends_with_whoever_started_it(self, tmp_path: Path, settings: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "prefect_docjobs.cli.demo.server_process", "127.0.0.1", "0"]
+        command = [sys.executable, "-m", "prefect_docjobs.cli.demo.subprocesses", "127.0.0.1", "0"]
         own = {**settings, "PREFECT_HOME": str(tmp_path)}
         process = subprocess.Popen(command, env=own, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdin
@@ -190,23 +189,23 @@ class TestFiles:
         (folder / "results.jsonl").write_text(json.dumps({"document": "a.pdf", "ref": ref}) + "\n")
 
 
-class TestPage:
+class TestOutcomeTable:
     def test_of_many_documents_the_first_and_the_failed_are_shown(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         names = [f"d{number:03}.pdf" for number in range(100)]
-        page = Page(names, ["mindee"])
+        outcomes = OutcomeTable(names, ["mindee"])
         for name in names:
             failed = name == "d077.pdf"
             outcome = Outcome(
                 document=name, reason=Reason.FAILED if failed else None, error=f"{name}: unreadable"
             )
-            page.add("mindee", outcome)
-        output().print(page.table())
+            outcomes.add("mindee", outcome)
+        output().print(outcomes.table())
         shown = capsys.readouterr().out
         assert "d039.pdf" in shown
         assert "d040.pdf" not in shown
         assert "d077.pdf" in shown
         assert "unreadable" in shown
-        assert "59 more documents, all delivered" in shown
-        assert (page.sent, page.failed) == (100, 1)
+        assert "59 more documents, all succeeded" in shown
+        assert (outcomes.sent, outcomes.failed) == (100, 1)

@@ -11,7 +11,7 @@ from support.virtual_time import virtual_time
 from prefect_docjobs.flows._run import RunBar, RunForecast
 from prefect_docjobs.models import Outcome
 from prefect_docjobs.tasks._run import Progress, RunLog
-from prefect_docjobs.waiter import Forecast
+from prefect_docjobs.waiting import Forecast
 
 
 @virtual_time
@@ -79,6 +79,6 @@ async def test_the_bar_of_a_run_moves_with_each_document_and_counts_each_once() 
     with bar.follows(3, 3):
         journal.on_forecast(Forecast(2, 7.0, 9.0))
         assert progress.description == "All: 3 of 6, about 7 s left (90 %: 9 s)"
-        for _ in range(5):  # a redrive tells of submits and of waits
+        for _ in range(5):  # a retry tells of submits and of waits
             journal.ended(Outcome(document="b.pdf"), 3)
     assert (progress.percent, progress.description) == (100.0, "All: 6 of 6")

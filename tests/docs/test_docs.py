@@ -34,10 +34,10 @@ from prefect_docjobs.http import Limits
 from prefect_docjobs.models import Field, JobRef, JobState, Outcome, Result
 from prefect_docjobs.providers import Provider, provider_class
 from prefect_docjobs.providers.registry import BUILT_IN
-from prefect_docjobs.schedule import Schedule
 from prefect_docjobs.simulator.server import create_app
 from prefect_docjobs.simulator.settings import Settings
-from prefect_docjobs.waiter import Patience
+from prefect_docjobs.waiting import WaitLimits
+from prefect_docjobs.waiting.schedule import Schedule
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -178,7 +178,7 @@ def test_the_states_are_named_in_the_design() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "defaults"),
-    [("When to look", Schedule), ("What is put up with", Patience), ("Requests", Limits)],
+    [("When to look", Schedule), ("What is put up with", WaitLimits), ("Requests", Limits)],
     ids=["schedule", "patience", "limits"],
 )
 def test_the_numbers_of_waiting_are_those_of_the_code(heading: str, defaults: type[Any]) -> None:

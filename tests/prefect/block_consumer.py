@@ -1,4 +1,4 @@
-"""Code of a consumer, for the type checker: both forms of what a job block and its run do. It is never run."""
+"""A consumer of job blocks in both forms, for the type checker; it is never run."""
 
 from __future__ import annotations
 

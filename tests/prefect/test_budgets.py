@@ -29,6 +29,7 @@ from prefect_docjobs import Batch, Document, Outcome, flows, tasks
 from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.extraction.budget import Budget, OverBudget
+from prefect_docjobs.extraction.options import SubmitOptions
 from prefect_docjobs.models import Phase
 from prefect_docjobs.simulator.server import Running, run_in_thread
 from prefect_docjobs.simulator.settings import Duration, Settings
@@ -148,15 +149,15 @@ SUBMITTING: dict[str, tuple[Prepare, Act]] = {
         nothing,
         lambda at, _: tasks.aextract_with_fallback([at.job, at.other], DOCUMENTS, **BUDGET),
     ),
-    "redrive of what was not accepted": (
+    "retry of what was not accepted": (
         nothing,
         lambda at, _: tasks.aretry_failures(at.job, rows(Reason.THROTTLED), DOCUMENTS, **BUDGET),
     ),
-    "redrive of what failed": (
+    "retry of what failed": (
         all_fail,
         lambda at, failed: tasks.aretry_failures(at.job, failed, DOCUMENTS, resubmit=True, **BUDGET),
     ),
-    "redrive of what is uncertain": (
+    "retry of what is uncertain": (
         all_are_unsure,
         lambda at, unsure: tasks.aretry_failures(
             at.job, unsure, DOCUMENTS, on_uncertain="resubmit", **BUDGET
@@ -215,20 +216,22 @@ def all_that_submits() -> dict[str, set[str]]:
     """The parameters of every public task and flow that can submit."""
     public = {name: getattr(module, name) for module in (tasks, flows) for name in module.__all__}
     calls = {name: each.fn for name, each in public.items() if hasattr(each, "fn")}
-    found = {name: signature(call).parameters for name, call in {**calls, "trigger": DocJob.trigger}.items()}
-    return {name: {*parameters} for name, parameters in found.items() if "on_uncertain" in parameters}
+    found: dict[str, set[str]] = {}
+    for name, call in {**calls, "trigger": DocJob.trigger}.items():
+        parameters = {*signature(call).parameters}
+        found[name] = parameters | ({*SubmitOptions.__annotations__} if "options" in parameters else set())
+    return {name: parameters for name, parameters in found.items() if "on_uncertain" in parameters}
 
 
 def test_whatever_can_submit_takes_a_budget() -> None:
     found = all_that_submits()
-    assert {"aretry_failures", "redrive", "review_documents", "compare_services", "submit_document"} <= {
-        *found
-    }
+    named = {"aretry_failures", "retry_failures", "review_documents", "compare_services", "submit_document"}
+    assert named <= {*found}
     assert [name for name, takes in found.items() if not {"budget", "price_per_page"} <= takes] == []
     assert [name for name, takes in found.items() if "reuse_days" not in takes] == ["load_documents"]
 
 
-async def test_what_a_redrive_may_not_buy_has_the_reason_budget_and_stays_as_it_was_in_the_ledger(
+async def test_what_a_retry_may_not_buy_has_the_reason_budget_and_stays_as_it_was_in_the_ledger(
     given: Given,
 ) -> None:
     failed = await all_fail(given)
@@ -240,7 +243,7 @@ async def test_what_a_redrive_may_not_buy_has_the_reason_budget_and_stays_as_it_
     assert given.submits == 4
 
 
-async def test_a_redrive_shares_a_budget_and_tells_what_it_cost(
+async def test_a_retry_shares_a_budget_and_tells_what_it_cost(
     given: Given, records: list[logging.LogRecord]
 ) -> None:
     budget = Budget(max_submits=2, price_per_page=0.5)
@@ -279,14 +282,14 @@ async def test_a_load_that_is_retried_counts_all_pages_of_what_it_has_bought(
         "document_timeout": 1.0,
     }
     retried = flows.load_documents.with_options(retries=1, retry_delay_seconds=0)
-    async with get_client() as client:
-        first: Any = await retried(**call, return_state=True)
-        assert first.is_scheduled()  # as a worker sees it, which starts the run again
-        run = await client.read_flow_run(first.state_details.flow_run_id)
-    assert given.submits == 2
-    again: Any = await run_flow_async(retried, flow_run=run, parameters=call, return_type="state")
-    assert again.is_failed()
+    ended: Any = await retried(**call, return_state=True)
     assert given.submits == 2  # of 5 pages each
+    if ended.is_scheduled():  # Prefect before 3.9 leaves the second try to the worker
+        async with get_client() as client:
+            run = await client.read_flow_run(ended.state_details.flow_run_id)
+        ended = await run_flow_async(retried, flow_run=run, parameters=call, return_type="state")
+    assert ended.is_failed()
+    assert given.submits == 2
 
 
 def blank_pages(number: int, *, width: int) -> bytes:

@@ -47,7 +47,7 @@ def extract(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_table_shows_each_document_with_its_own_values(saved: str) -> None:
     done = extract(str(RECEIPT), str(INVOICE), "--job", saved)
-    assert (done.returncode, done.stderr) == (0, "2 of 2 documents delivered.\n")
+    assert (done.returncode, done.stderr) == (0, "2 of 2 documents succeeded.\n")
     lines = done.stdout.splitlines()
     receipt, invoice = (
         next(line for line in lines if line.startswith(file.name)) for file in (RECEIPT, INVOICE)

@@ -21,10 +21,10 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger, Record, State, Wait
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.providers import provider_class
-from prefect_docjobs.schedule import Durations
 from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 from prefect_docjobs.simulator.settings import Settings
+from prefect_docjobs.waiting.schedule import Durations
 
 JOBS = {"duration": {"law": "fixed", "seconds": 10.0}}
 TENANT = "acme"

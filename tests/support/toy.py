@@ -20,8 +20,8 @@ from prefect_docjobs.errors import NotFound
 from prefect_docjobs.http import Answer, Http, Paces, Request
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
 from prefect_docjobs.providers.base import Capabilities, JobPage, JobRow, Polling, Provider, Submitted
-from prefect_docjobs.schedule import Durations
-from prefect_docjobs.waiter import Patience, Waiter
+from prefect_docjobs.waiting import Waiter, WaitLimits
+from prefect_docjobs.waiting.schedule import Durations
 
 BEGAN = datetime(2026, 2, 3, tzinfo=timezone.utc)
 URL = "https://toy.test"
@@ -241,7 +241,7 @@ async def waiting(
         transport=transport or httpx.MockTransport(lambda request: httpx.Response(500)),
         paces=paces,
     )
-    waiter = Waiter(provider, http, Patience(**patience), durations or Durations(), pushes=pushes)
+    waiter = Waiter(provider, http, WaitLimits(**patience), durations or Durations(), pushes=pushes)
     async with http, waiter:
         yield waiter
 

@@ -12,7 +12,7 @@ from support.patient_time import patient_time
 from support.suspended import Town, town
 
 from prefect_docjobs.ledger import State, WaitState
-from prefect_docjobs.waiter import Patience
+from prefect_docjobs.waiting import WaitLimits
 
 SEEN_WITHIN = 5.0  # seconds between the end of a job and the look that sees it, of these services
 
@@ -269,7 +269,7 @@ async def test_that_no_push_tells_of_jobs_which_end_is_said(
                 await asyncio.sleep(6)
                 await place.suspended(f"run-{number}", 1)
             await asyncio.sleep(10)
-    assert "5 jobs in a row have ended and no push told of it" in caplog.text
+    assert "5 jobs in a row have ended and no push reported it" in caplog.text
 
 
 @patient_time
@@ -373,4 +373,4 @@ async def test_however_many_jobs_there_are_streams_stay_within_the_bound(tmp_pat
     async with town("numind", tmp_path) as place:
         run_ids = await suspended_each(place, 20)
         await watched_until_resumed(place, *run_ids)
-        assert sum("stream" in request.url.path for request in place.requests) <= Patience().streams
+        assert sum("stream" in request.url.path for request in place.requests) <= WaitLimits().streams

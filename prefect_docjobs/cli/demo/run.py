@@ -1,24 +1,28 @@
-"""The demo from its start to its end: processes, progress, table, files."""
+"""The demo from its start to its end: processes, progress, table, files, next steps."""
 
 from __future__ import annotations
 
+import ipaddress
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
 
-from prefect_docjobs.cli.demo.companions import Companion
-from prefect_docjobs.cli.demo.files import output_folder
-from prefect_docjobs.cli.demo.messages import News, Orders
-from prefect_docjobs.cli.demo.offers import takes
-from prefect_docjobs.cli.demo.own_prefect import OwnPrefect, own_prefect
-from prefect_docjobs.cli.demo.page import Page, show_next_steps
-from prefect_docjobs.cli.exits import FAILED, WRONG_USE, CommandFailed
-from prefect_docjobs.cli.screen import messages, output, print_json, progress_bar
+from prefect_docjobs.cli.console import cell, messages, output, print_lines, print_model, progress_bar
+from prefect_docjobs.cli.demo import flow
+from prefect_docjobs.cli.demo.flow import OutcomeMessage, RunMessage, takes
+from prefect_docjobs.cli.demo.subprocesses import PrefectServer, Subprocess, prefect_server
+from prefect_docjobs.cli.errors import WRONG_USE, CommandFailed
+from prefect_docjobs.cli.extract import invoice_columns, key_fields, seconds, state
 from prefect_docjobs.models import Document, Outcome
 from prefect_docjobs.providers import provider_class
 from prefect_docjobs.providers.registry import BUILT_IN
@@ -27,7 +31,9 @@ from prefect_docjobs.simulator.samples import sample_paths
 if TYPE_CHECKING:
     from prefect_docjobs.simulator.server import Running
 
-_FLOW = "prefect_docjobs.cli.demo.flow_process"
+_FOLDER = "docjobs-out"
+_MAX_SECTIONS = 40
+_HOME = "https://github.com/prefect-docjobs/prefect-docjobs"
 
 
 def run_demo(
@@ -47,23 +53,36 @@ def run_demo(
             document that was sent has no result.
     """
     documents, files, out = _documents(folder), output_folder(target), messages() if as_json else output()
-    sends = _sends(documents)
-    page = Page([document.name for document in documents], list(BUILT_IN))
-    out.print(f"{len(documents)} documents, {len(BUILT_IN)} simulated services, a real Prefect flow.")
-    with own_prefect() as prefect, _services() as services, prefect.client(_FLOW) as flow:
+    classes = [provider_class(name) for name in BUILT_IN]
+    sends = sum(takes(service, document) for service in classes for document in documents)
+    outcomes = OutcomeTable([document.name for document in documents], list(BUILT_IN))
+    print_lines(out, f"{len(documents)} documents, {len(BUILT_IN)} simulated services, a real Prefect flow.")
+    # The simulator is imported after Prefect's server was started, which takes longer.
+    with (
+        prefect_server() as prefect,
+        _simulator() as services,
+        prefect.start_client(flow.__name__) as client,
+    ):
         _wait_for(prefect, out)
-        orders = Orders.for_documents(
-            documents, services_url=services.base_url, api_key=services.backend.settings.api_key, output=files
+        run = RunMessage(
+            services_url=services.base_url,
+            api_key=services.backend.settings.api_key,
+            output=files,
+            files=[document.path for document in documents if document.path is not None],
         )
-        elapsed = _follow(flow, orders, page, sends, print_json if as_json else None)
+        elapsed = _follow(client, run, outcomes, sends, print_model if as_json else None)
         if not as_json:
-            out.print(page.table())
-        out.print(f"{page.sent - page.failed} of {page.sent} results delivered in {elapsed:.1f} s.\n")
-        show_next_steps(out, files)
+            out.print(outcomes.table())
+        succeeded = outcomes.sent - outcomes.failed
+        print_lines(out, f"{succeeded} of {outcomes.sent} results in {elapsed:.1f} s.", "")
+        _print_next_steps(out, files)
         if keep_server:
-            _keep(prefect, flow, out)
-    if page.failed:
-        raise CommandFailed(f"{page.failed} of {page.sent} have no result; the table says why.", FAILED)
+            print_lines(out, "", f"The run in Prefect's UI: {prefect.url}", "Ctrl-C stops the server.")
+            with suppress(KeyboardInterrupt):
+                client.process.wait()  # it ends when its last events are sent
+                threading.Event().wait()
+    if outcomes.failed:
+        raise CommandFailed(f"{outcomes.failed} of {outcomes.sent} have no result; the table says why.")
 
 
 def _documents(folder: Path | None) -> list[Document]:
@@ -75,61 +94,184 @@ def _documents(folder: Path | None) -> list[Document]:
     return documents
 
 
-def _sends(documents: list[Document]) -> int:
-    """How many documents go out, counted once for each service that takes them."""
-    services = [provider_class(name) for name in BUILT_IN]
-    return sum(takes(service, document) for service in services for document in documents)
-
-
 @contextmanager
-def _services() -> Iterator[Running]:
-    """The simulated services; imported after Prefect's server was started, which takes longer."""
+def _simulator() -> Iterator[Running]:
     from prefect_docjobs.simulator.server import run_in_thread
     from prefect_docjobs.simulator.settings import Duration, Settings
 
-    with run_in_thread(Settings(duration=Duration(law="uniform", low=1.0, high=4.0))) as services:
-        yield services
+    with run_in_thread(Settings(duration=Duration(law="uniform", low=1.0, high=4.0))) as simulator:
+        yield simulator
 
 
-def _wait_for(prefect: OwnPrefect, out: Console) -> None:
+def _wait_for(prefect: PrefectServer, out: Console) -> None:
     started = time.monotonic()
     with messages().status("Starting a local Prefect server"):
         prefect.wait_until_ready()
-    out.print(f"A local Prefect server was ready after {time.monotonic() - started:.0f} s.\n")
+    print_lines(out, f"A local Prefect server was ready after {time.monotonic() - started:.0f} s.", "")
 
 
 def _follow(
-    flow: Companion,
-    orders: Orders,
-    page: Page,
+    client: Subprocess,
+    run: RunMessage,
+    outcomes: OutcomeTable,
     sends: int,
-    told: Callable[[Outcome], None] | None = None,
+    print_outcome: Callable[[Outcome], None] | None,
 ) -> float:
-    """Have the flow run, and put what becomes of the documents on the page; how long it took in seconds.
+    """Have the flow run, and collect its outcomes; the seconds that it took.
 
     Raises:
         CommandFailed: The flow broke off.
     """
     started = time.monotonic()
     try:
-        flow.tell(orders.model_dump_json())
-        with progress_bar("submit, wait, fetch", sends) as advance:
-            for line in flow.output:
-                news = News.model_validate_json(line)
-                if news.outcome is None:
+        client.send(run.model_dump_json())
+        with progress_bar("submit, wait, fetch", sends) as bar:
+            for line in client.output:
+                message = OutcomeMessage.model_validate_json(line)
+                if message.outcome is None:
                     return time.monotonic() - started
-                page.add(news.provider, news.outcome)
-                if told:
-                    told(news.outcome)
-                advance(1)
+                outcomes.add(message.provider, message.outcome)
+                if print_outcome:
+                    print_outcome(message.outcome)
+                bar.advance(1)
     except BrokenPipeError:
         pass
-    raise CommandFailed(f"The flow broke off: {flow.last_words()}")
+    raise CommandFailed(f"The flow broke off: {client.last_log_line()}")
 
 
-def _keep(prefect: OwnPrefect, flow: Companion, out: Console) -> None:
-    """Keep the server until Ctrl-C. The flow's process ends by itself when its last events are sent."""
-    out.print(f"\nThe run in Prefect's UI: {prefect.url}\nCtrl-C stops the server.")
-    with suppress(KeyboardInterrupt):
-        flow.process.wait()
-        threading.Event().wait()
+def _print_next_steps(out: Console, results: Path) -> None:
+    steps = (
+        ("Results", results),
+        ("Your documents", "prefect-docjobs demo --folder DIR"),
+        ("Your own key", "put it into a block, once:"),
+        ("", "  from prefect_docjobs import MindeeCredentials, MindeeJob"),
+        ("", '  key = MindeeCredentials(api_key="...")'),
+        ("", '  MindeeJob(credentials=key, model_id="...").save("invoices")'),
+        ("", "then: prefect-docjobs extract FILE --job mindee-job/invoices"),
+        ("Your own flow", "copy one of flows/, try it against: prefect-docjobs simulate"),
+        ("Read on", _HOME),
+        ("", "README.md, docs/quickstart.md, docs/providers/, flows/"),
+    )
+    print_lines(out, *(f"{name:<16}{what}" for name, what in steps))
+
+
+# -------------------------------------------------------------------------------------------------- the table
+
+
+class _Row(NamedTuple):
+    """What became of one document at one service; the outcome itself need not be kept."""
+
+    state: Text
+    found: RenderableType
+    seconds: str
+    ok: bool
+
+
+_UNSENT = _Row(Text("not offered", "dim"), Text(""), "", ok=True)
+
+
+class OutcomeTable:
+    """Outcomes by document and service.
+
+    Args:
+        documents: Names of the documents, in order.
+        services: Registry names of the services, in order.
+    """
+
+    def __init__(self, documents: Sequence[str], services: Sequence[str]) -> None:
+        self._documents = documents
+        self._services = services
+        self._rows: dict[tuple[str, str], _Row] = {}
+
+    def add(self, service: str, outcome: Outcome) -> None:
+        """Note what became of a document at a service."""
+        row = _Row(state(outcome), key_fields(outcome), seconds(outcome), outcome.ok)
+        self._rows[outcome.document, service] = row
+
+    @property
+    def sent(self) -> int:
+        """Documents that went to a service, counted once for each service."""
+        return len(self._rows)
+
+    @property
+    def failed(self) -> int:
+        """Those of them that have no result."""
+        return sum(not row.ok for row in self._rows.values())
+
+    def table(self) -> RenderableType:
+        """A section for each document with a row for each service; of many, the first and the failed."""
+        headings = _columns()
+        bold = (Text("Service", "bold"), Text("State", "bold"))
+        invoice = invoice_columns("Number", "Supplier", "Date", "Total", style="bold")
+        headings.add_row(*bold, invoice, Text("Sec", "bold"))
+        parts: list[RenderableType] = [headings, Rule(style="dim", characters="-")]
+        left_out = 0
+        for place, document in enumerate(self._documents):
+            section = [self._rows.get((document, service), _UNSENT) for service in self._services]
+            if place >= _MAX_SECTIONS and all(row.ok for row in section):
+                left_out += 1
+                continue
+            rows = _columns()
+            for service, row in zip(self._services, section, strict=True):
+                rows.add_row(Text(service), row.state, row.found, row.seconds)
+            name = cell(document, "bold")
+            name.overflow = "fold"
+            parts += [name, rows, Text("")]
+        if left_out:
+            parts.append(Text(f"... and {left_out:,} more documents, all succeeded"))
+        return Group(*parts)
+
+
+def _columns() -> Table:
+    columns = Table.grid(expand=True, padding=(0, 1, 0, 0))
+    columns.add_column(width=9, no_wrap=True, overflow="ellipsis")
+    columns.add_column(width=11)
+    columns.add_column(ratio=1)
+    columns.add_column(width=4, justify="right", no_wrap=True)
+    return columns
+
+
+# -------------------------------------------------------------------------------------------------- the files
+
+
+def output_folder(wanted: Path | None) -> Path:
+    """The absolute folder to write to, made and tried; results of real services are never replaced.
+
+    Args:
+        wanted: Given by the user; None for `docjobs-out` here, or a temporary one if need be.
+
+    Raises:
+        CommandFailed: `wanted` cannot be written, or there are results that are not the demo's.
+    """
+    folder = (wanted or Path(_FOLDER)).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        if wanted is not None:
+            raise CommandFailed(
+                f"Cannot write to {wanted}: {problem.strerror}. Give another --output.", WRONG_USE
+            ) from problem
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}-"))
+        print_lines(messages(), f"{folder} cannot be written; the files go to {temporary}")
+        return temporary
+    results = folder / "results.jsonl"
+    if results.exists() and not _is_of_a_demo(results):
+        raise CommandFailed(
+            f"{results} holds results that are not the demo's. Give another --output.", WRONG_USE
+        )
+    return folder
+
+
+def _is_of_a_demo(results: Path) -> bool:
+    """Whether the file is empty, or its first result came from a service on this machine."""
+    try:
+        with results.open(encoding="utf-8") as lines:
+            first = next(lines, None)
+        if first is None:
+            return True
+        ref = Outcome.model_validate_json(first).ref
+        return ref is not None and ipaddress.ip_address(urlsplit(ref.base_url).hostname or "").is_loopback
+    except (OSError, ValueError):  # not readable, not UTF-8, no outcome, a host with a name
+        return False

@@ -1,0 +1,12 @@
+"""Waiting for the jobs of one account: polls, the account's list, streams, pushes.
+
+A job stays scheduled for a poll even while a list, a stream or a push feed covers it: a lost push or a wrong
+list delays a job and never loses it.
+"""
+
+from __future__ import annotations
+
+from prefect_docjobs.waiting.pending import Forecast, WaitLimits
+from prefect_docjobs.waiting.waiter import Waiter
+
+__all__ = ["Forecast", "WaitLimits", "Waiter"]
