@@ -33,6 +33,7 @@ from prefect_docjobs.blocks.buying import open_ledger, terms_of
 from prefect_docjobs.blocks.forms import Secrets, is_empty, title_of, without_null
 from prefect_docjobs.blocks.run import DocJobRun
 from prefect_docjobs.blocks.sharing import SharedRates, ledger_name
+from prefect_docjobs.blocks.sync_api import sync_form
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import submit_one
 from prefect_docjobs.extraction.options import Options, SubmitOptions
@@ -348,7 +349,7 @@ class DocJob(DocJobsBlock, _JobBlock, ABC):
         name = self._block_document_name
         return f"{self.get_block_type_slug()}/{name}" if name else None
 
-    async def trigger(
+    async def atrigger(
         self,
         document: Document | None = None,
         **options: Unpack[SubmitOptions],
@@ -367,13 +368,21 @@ class DocJob(DocJobsBlock, _JobBlock, ABC):
         if not isinstance(document, Document):
             raise ConfigurationError(
                 f"trigger needs a Document, not {type(document).__name__}: "
-                "await job.trigger(Document.from_path('invoice.pdf'))."
+                "job.trigger(Document.from_path('invoice.pdf'))."
             )
         terms = terms_of(self, Options.of(options, SubmitOptions))
         async with self.credentials.get_client() as http, open_ledger() as ledger:
             ref = await submit_one(self.provider(), http, document, terms=terms, ledger=ledger)
         self.logger.info("%s is submitted, its ref is %s", ref, ref.model_dump_json(exclude_none=True))
         return DocJobRun(self, ref)
+
+    def trigger(  # type: ignore[override]
+        self,
+        document: Document | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> DocJobRun:
+        """The sync form of `atrigger`."""
+        return sync_form(self.atrigger(document, **options), "atrigger")
 
     def attach(self, ref: JobRef) -> DocJobRun:
         """Take up a job that was submitted before, here or elsewhere. Nothing is sent.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prefect.blocks.abstract import JobRun
 
 from prefect_docjobs.blocks.buying import open_ledger
+from prefect_docjobs.blocks.sync_api import sync_form
 from prefect_docjobs.errors import JobError
 from prefect_docjobs.extraction import fetch_one, wait_one
 from prefect_docjobs.http import Http
@@ -33,7 +34,7 @@ class DocJobRun(JobRun[Result]):
     def __repr__(self) -> str:
         return f"DocJobRun({self.ref})"
 
-    async def wait_for_completion(self, timeout: float | None = 3600.0) -> JobStatus:  # type: ignore[override]
+    async def await_for_completion(self, timeout: float | None = 3600.0) -> JobStatus:
         """Wait until the job has succeeded.
 
         Args:
@@ -50,7 +51,11 @@ class DocJobRun(JobRun[Result]):
         self.ref = status.ref
         return status
 
-    async def fetch_result(self) -> Result:
+    def wait_for_completion(self, timeout: float | None = 3600.0) -> JobStatus:  # type: ignore[override]
+        """The sync form of `await_for_completion`."""
+        return sync_form(self.await_for_completion(timeout), "await_for_completion")
+
+    async def afetch_result(self) -> Result:
         """Fetch the result of a job that has succeeded.
 
         Raises:
@@ -62,17 +67,29 @@ class DocJobRun(JobRun[Result]):
         self.ref = result.ref
         return result
 
-    async def status(self) -> JobStatus:
-        """Look at the job once."""
+    def fetch_result(self) -> Result:  # type: ignore[override]
+        """The sync form of `afetch_result`."""
+        return sync_form(self.afetch_result(), "afetch_result")
+
+    async def astatus(self) -> JobStatus:
+        """Ask the service for the job's status once."""
         async with self._client() as http:
             status = await self.job.provider().status(http, self.ref)
         self.ref = status.ref
         return status
 
-    async def cancel(self) -> None:
+    def status(self) -> JobStatus:
+        """The sync form of `astatus`."""
+        return sync_form(self.astatus(), "astatus")
+
+    async def acancel(self) -> None:
         """Stop the job at the service. Raises `Unsupported` where the service cannot."""
         async with self._client() as http:
             await self.job.provider().cancel(http, self.ref)
+
+    def cancel(self) -> None:
+        """The sync form of `acancel`."""
+        return sync_form(self.acancel(), "acancel")
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Http]:

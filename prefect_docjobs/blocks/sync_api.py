@@ -8,14 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Generator
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from prefect_docjobs.extraction.durable import GRACE
 
 R = TypeVar("R")
 
 _TO_END = 10.0  # seconds after that for leases to be given back and the ledger to be closed
+
+
+def sync_form(coroutine: Coroutine[Any, Any, R], name: str) -> R:
+    """What the plain form of a block's method returns for the coroutine of its `a` form.
+
+    In a running loop this is an awaitable, as Prefect's abstract classes declare these methods to be async.
+
+    Args:
+        coroutine: Of the `a` form.
+        name: Of the `a` form.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run_in_background(coroutine)
+    return cast("R", _ToAwait(coroutine, name))
+
+
+class _ToAwait(Generic[R]):
+    def __init__(self, coroutine: Coroutine[Any, Any, R], name: str) -> None:
+        self._coroutine = coroutine
+        self._name = name
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        return self._coroutine.__await__()
+
+    def __getattr__(self, attribute: str) -> NoReturn:
+        raise AttributeError(f"{attribute}: an event loop runs here, so await it, or use {self._name}.")
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, R]) -> R:

@@ -408,35 +408,45 @@ def test_prefect_looks_into_a_block_as_into_any_model(job: DocJob) -> None:
 
 @pytest.mark.parametrize("name", JOBS)
 async def test_a_run_goes_the_whole_way(name: str, jobs: Mapping[str, DocJob]) -> None:
-    run = await jobs[name].trigger(invoice(7))
+    run = await jobs[name].atrigger(invoice(7))
     assert run.ref.document_name == "invoice-00007.png"
-    assert (await run.status()).state is JobState.SUCCEEDED
-    status = await jobs[name].attach(aged(run.ref)).wait_for_completion(timeout=30)
+    assert (await run.astatus()).state is JobState.SUCCEEDED
+    status = await jobs[name].attach(aged(run.ref)).await_for_completion(timeout=30)
     assert status.state is JobState.SUCCEEDED
-    assert says(await run.fetch_result()) == ("N-00007", 7.5)
+    assert says(await run.afetch_result()) == ("N-00007", 7.5)
 
 
-def test_a_run_works_on_another_event_loop_and_after_a_pickle(job: DocJob) -> None:
-    run = asyncio.run(job.trigger(invoice(8)))
+def test_a_run_in_sync_code_survives_a_pickle_and_another_event_loop(job: DocJob) -> None:
+    run = job.trigger(invoice(8))
     travelled: DocJobRun = pickle.loads(pickle.dumps(run))
-    assert asyncio.run(travelled.status()).state is JobState.SUCCEEDED
-    assert says(asyncio.run(travelled.fetch_result())) == ("N-00008", 8.5)
+    assert asyncio.run(travelled.astatus()).state is JobState.SUCCEEDED
+    assert travelled.status().state is JobState.SUCCEEDED
+    assert travelled.wait_for_completion(timeout=30).state is JobState.SUCCEEDED
+    assert says(travelled.fetch_result()) == ("N-00008", 8.5)
+
+
+async def test_a_plain_form_in_a_running_loop_is_awaited_or_says_so(job: DocJob) -> None:
+    run = job.trigger(invoice(13))
+    with pytest.raises(AttributeError, match="await it, or use atrigger"):
+        _ = run.ref
+    awaited: DocJobRun = await run  # type: ignore[misc]
+    assert awaited.ref.document_name == "invoice-00013.png"
 
 
 async def test_a_run_keeps_what_each_look_completes(job: DocJob) -> None:
-    run = await job.trigger(invoice(9))
+    run = await job.atrigger(invoice(9))
     assert run.ref.result_url is None
-    await run.status()
+    await run.astatus()
     assert run.ref.result_url is not None
 
 
 async def test_trigger_without_a_document_says_what_to_give(job: DocJob) -> None:
     with pytest.raises(ConfigurationError, match=r"job\.trigger\(Document\.from_path"):
-        await job.trigger()
+        await job.atrigger()
 
 
 async def test_attach_refuses_a_job_of_another_account(job: DocJob, simulator: Running) -> None:
-    run = await job.trigger(invoice(10))
+    run = await job.atrigger(invoice(10))
     other = make_job("mindee", simulator.base_url, key="another")
     with pytest.raises(RefMismatch, match="tenant"):
         other.attach(run.ref)
@@ -446,14 +456,14 @@ async def test_attach_refuses_a_job_of_another_account(job: DocJob, simulator: R
 
 async def test_a_wrong_key_is_told_as_such(simulator: Running) -> None:
     with pytest.raises(Unauthorized) as caught:
-        await make_job("mindee", simulator.base_url, key="wr0ng-key").trigger(invoice(11))
+        await make_job("mindee", simulator.base_url, key="wr0ng-key").atrigger(invoice(11))
     assert "wr0ng-key" not in str(caught.value)
 
 
 async def test_cancel_stops_a_job_or_says_that_the_service_cannot(jobs: Mapping[str, DocJob]) -> None:
-    await (await jobs["numind"].trigger(invoice(12))).cancel()
+    await (await jobs["numind"].atrigger(invoice(12))).acancel()
     with pytest.raises(Unsupported, match="cannot cancel"):
-        await (await jobs["mindee"].trigger(invoice(12))).cancel()
+        await (await jobs["mindee"].atrigger(invoice(12))).acancel()
 
 
 def test_the_abstract_blocks_are_not_public() -> None:

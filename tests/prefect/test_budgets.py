@@ -142,7 +142,7 @@ SUBMITTING: dict[str, tuple[Prepare, Act]] = {
         nothing,
         lambda at, _: asyncio.to_thread(lambda: tasks.submit_document(at.job, DOCUMENTS[0], **BUDGET)),
     ),
-    "trigger": (nothing, lambda at, _: at.job.trigger(DOCUMENTS[0], **BUDGET)),
+    "trigger": (nothing, lambda at, _: at.job.atrigger(DOCUMENTS[0], **BUDGET)),
     "submit_documents": (nothing, lambda at, _: tasks.asubmit_documents(at.job, DOCUMENTS, **BUDGET)),
     "extract_documents": (nothing, lambda at, _: tasks.aextract_documents(at.job, DOCUMENTS, **BUDGET)),
     "extract_with_fallback": (

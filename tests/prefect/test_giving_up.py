@@ -192,7 +192,7 @@ async def test_the_key_of_the_environment_reaches_every_product(
     (record,) = await records()
     found = await job_of(record)
     assert record.ref
-    await found.attach(record.ref).cancel()
+    await found.attach(record.ref).acancel()
     assert phases(slow) == {"cancelled": 1}
 
 

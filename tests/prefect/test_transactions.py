@@ -124,7 +124,7 @@ async def test_a_task_of_ones_own_that_triggers_a_job_can_have_the_hook(slow: Ru
 
     @task
     async def trigger() -> None:
-        await job.trigger(DOCUMENTS[0])
+        await job.atrigger(DOCUMENTS[0])
 
     trigger.on_rollback(cancel_bought_jobs)  # type: ignore[arg-type]
 
