@@ -18,7 +18,7 @@ WITHOUT_PREFECT = [
     "prefect_docjobs",
     *(
         f"prefect_docjobs.{room}"
-        for room in ("errors", "models", "http", "providers", "schedule", "waiter", "extraction")
+        for room in ("errors", "models", "http", "providers", "waiting", "extraction")
     ),
     *(f"prefect_docjobs.providers.{name}" for name in BUILT_IN),
 ]

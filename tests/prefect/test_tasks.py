@@ -410,7 +410,7 @@ async def test_with_a_ledger_the_log_has_no_refs(job: DocJob, records: list[logg
     records.clear()
     await submits()
     again = [record.getMessage() for record in records]
-    assert "10 documents: 10 ok, 0 failed, 10 bought before" in again
+    assert "10 documents: 10 succeeded, 0 failed, 10 reused" in again
     assert not [line for line in again if "submitted" in line]
 
 
