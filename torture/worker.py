@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.documents import invoices, name_of
 from bench.services import client, provider
-from prefect_docjobs.extraction import OnUncertain, Terms, extract_many, lost_submits
+from prefect_docjobs.extraction import OnUncertain, Terms, extract_many, reconcile
 from prefect_docjobs.http import Kind, Paces
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import Document, Outcome
@@ -122,7 +122,7 @@ async def run(work: Work) -> None:
 
 def main(work: Work) -> None:
     """Lay the trap, then work. The waits of a reconciliation are short: this service lists a job at once."""
-    lost_submits.GRACE, lost_submits.RECHECKS = 0.5, (0.2, 0.5)
+    reconcile.GRACE, reconcile.RECHECKS = 0.5, (0.2, 0.5)
     if work.step:
         STEPS[work.step](Trap(work.nth))
     asyncio.run(run(work))

@@ -26,8 +26,8 @@ from prefect_docjobs.errors import (
 )
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.extraction.durable import GRACE, best_effort, retry_write
-from prefect_docjobs.extraction.lost_submits import LostSubmits
 from prefect_docjobs.extraction.owners import OwnerWait
+from prefect_docjobs.extraction.reconcile import LostSubmits
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import AccountPaused, Record, Step, next_step
 from prefect_docjobs.models import Document, JobRef, Outcome

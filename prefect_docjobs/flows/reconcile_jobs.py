@@ -16,7 +16,7 @@ from pydantic import Field
 from prefect_docjobs.blocks.buying import open_ledger
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction.imports import import_refs, read_refs_file
-from prefect_docjobs.extraction.orphans import SETTLED_AFTER, Action, Reconciliation, Standing, reconcile
+from prefect_docjobs.extraction.reconcile import SETTLED_AFTER, Action, Reconciliation, Standing, reconcile
 from prefect_docjobs.flows._report import TABLE_ROWS, artifact_key, not_fatal
 from prefect_docjobs.flows._run import JobParameter, job_label
 from prefect_docjobs.ledger import Ledger

@@ -25,8 +25,8 @@ from prefect_docjobs.ledger.bodies import INLINE, Bodies, compress, decompress
 from prefect_docjobs.ledger.database import Database
 from prefect_docjobs.ledger.errors import ClaimLost, LedgerUnavailable
 from prefect_docjobs.ledger.jobs import Values, deliver
+from prefect_docjobs.ledger.queries import matching, record_of, select_records
 from prefect_docjobs.ledger.records import Record, State
-from prefect_docjobs.ledger.rows import matching, record_of, select_records
 from prefect_docjobs.ledger.schema import MAX_ALIAS, jobs, now, pushes
 from prefect_docjobs.models import JobState, Problem
 

@@ -35,8 +35,8 @@ from sqlalchemy.engine import Row
 
 from prefect_docjobs.errors import Reason
 from prefect_docjobs.ledger.errors import ClaimLost, JobKnown
+from prefect_docjobs.ledger.queries import RECORD_COLUMNS, record_of, select_records
 from prefect_docjobs.ledger.records import Entry, Record, State
-from prefect_docjobs.ledger.rows import RECORD_COLUMNS, record_of, select_records
 from prefect_docjobs.ledger.schema import MAX_ALIAS, jobs, now
 from prefect_docjobs.models import JobRef
 

@@ -36,9 +36,8 @@ from prefect_docjobs.ledger.inbox import Account, Inbox
 from prefect_docjobs.ledger.jobs import Holder, Values, new_claim
 from prefect_docjobs.ledger.migrate import migrate
 from prefect_docjobs.ledger.pauses import Pause, Pauses
-from prefect_docjobs.ledger.reading import Reader
+from prefect_docjobs.ledger.queries import Reader, chunks
 from prefect_docjobs.ledger.records import Entry, Record
-from prefect_docjobs.ledger.rows import chunks
 from prefect_docjobs.ledger.schema import jobs
 from prefect_docjobs.ledger.tokens import Tokens
 from prefect_docjobs.ledger.waits import Waits

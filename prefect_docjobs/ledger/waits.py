@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from prefect_docjobs.ledger.bodies import compress, decompress
 from prefect_docjobs.ledger.database import Database
-from prefect_docjobs.ledger.rows import chunks, ref_of
+from prefect_docjobs.ledger.queries import chunks, ref_of
 from prefect_docjobs.ledger.schema import now
 from prefect_docjobs.ledger.schema import waits as table
 from prefect_docjobs.models import JobRef

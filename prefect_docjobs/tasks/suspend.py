@@ -28,8 +28,7 @@ from prefect_docjobs.models import Batch, JobRef, Outcome, Phase
 from prefect_docjobs.tasks._run import Job, count, open_refs, resolve_job, rows_of, run_log
 from prefect_docjobs.tasks.extract import Jobs, await_for_jobs
 from prefect_docjobs.waiting.pending import forecast
-from prefect_docjobs.waiting.schedule import Schedule, shared_durations
-from prefect_docjobs.waiting.suspending import suspend_after
+from prefect_docjobs.waiting.schedule import Schedule, shared_durations, suspend_after
 
 SenseMode: TypeAlias = Literal["poke", "suspend", "auto"]
 """Whether a wait keeps its process, gives it up, or decides that by what is expected."""

@@ -14,7 +14,7 @@ from support.toy import BEGAN, URL, Account, Listed
 
 from prefect_docjobs.errors import Reason, Unsupported
 from prefect_docjobs.extraction import Terms, fetch_many, submit_many, wait_many
-from prefect_docjobs.extraction.orphans import Action, Reconciliation, Standing, reconcile
+from prefect_docjobs.extraction.reconcile import Action, Reconciliation, Standing, reconcile
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Ledger, State, entry_for
 from prefect_docjobs.models import JobRef

@@ -9,7 +9,7 @@ import pytest
 from support.toy import BEGAN, URL, Account, Listed
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.extraction.listing import JobListing
+from prefect_docjobs.extraction.reconcile import JobListing
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobState
 from prefect_docjobs.providers.base import JobPage, JobRow

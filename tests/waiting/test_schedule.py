@@ -22,12 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_docjobs.providers.base import Polling
-from prefect_docjobs.waiting import plan
-from prefect_docjobs.waiting.lognormal import Prior, fit
+from prefect_docjobs.waiting import schedule as plan
 from prefect_docjobs.waiting.schedule import (
     Durations,
     LogNormal,
+    Prior,
     Schedule,
+    fit,
     shared_durations,
     size_class,
 )

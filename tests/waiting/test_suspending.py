@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prefect_docjobs.waiting.suspending import CAUTION, suspend_after
+from prefect_docjobs.waiting.schedule import CAUTION, suspend_after
 
 DURATIONS = [0.0, 0.1, *(float(seconds) for seconds in range(1, 400)), 3600.0, 86_400.0]
 COSTS = [1.0, 5.0, 20.0, 60.0]
