@@ -9,14 +9,17 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefect_docjobs.errors import DocJobsError, Reason, Unsupported
 from prefect_docjobs.extraction.imports import import_refs
 from prefect_docjobs.http import Http
-from prefect_docjobs.ledger import Ledger, Record
+from prefect_docjobs.ledger import Record
 from prefect_docjobs.models import JobRef, JobState
 from prefect_docjobs.providers.base import JobPage, JobRow, Provider
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
 
 # ------------------------------------------------------------------------------------------------- the list
 
