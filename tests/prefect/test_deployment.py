@@ -40,7 +40,7 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
 
 CHANGED: dict[str, dict[str, Any]] = {
     "nightly": {},
-    "by-hand": {"dead_letter": "failures.jsonl"},
+    "by-hand": {"failures": "failures.jsonl"},
     "deferred": {},
     "load-to-database": {"modified_since": "2020-01-01T00:00:00+00:00"},
     "compare-services": {"max_documents": 1},

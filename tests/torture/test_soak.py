@@ -19,7 +19,7 @@ EACH = 5  # documents of a batch
 BATCHES = int(os.environ.get("DOCJOBS_SOAK_BATCHES", "16"))
 SOME = BATCHES // 4
 # The JSON parser keeps up to 16,384 short texts that it has read, durations are 200 of each kind and size.
-BOUNDED = {"http/messages.py", "schedule/durations.py"}
+BOUNDED = {"http/messages.py", "waiting/durations.py"}
 
 
 def soak(scenario: str) -> tuple[dict[str, Any], dict[str, Any]]:

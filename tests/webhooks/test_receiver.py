@@ -332,7 +332,7 @@ async def test_a_job_id_has_no_control_characters(ledger: Ledger, character: str
     ("facts", "said"),
     [
         ({"provider": "numind"}, "calls no webhooks"),
-        ({"provider": "nobody"}, "No provider"),
+        ({"provider": "nobody"}, "There is no service"),
         ({"name": "a/b"}, "part of a path"),
         ({"name": ""}, "part of a path"),
         ({"path_token": "too-short"}, "at least 32"),
