@@ -98,9 +98,8 @@ class DocumentRun:
         async with self._phase(Phase.WAIT):
             status = None if ask_service else job.end
             if status is None:
-                deadline = None if self._call.deadline == math.inf else self._call.deadline
                 age = age_of(job.ref) if job.reused or ask_service else 0.0
-                status = await waiter.done(job.ref, deadline=deadline, age=age)
+                status = await waiter.done(job.ref, deadline=self._call.deadline, age=age)
                 await job.done(status.ref)
         self._succeeded(phase=Phase.WAIT, status=status, ref=status.ref)
         return status

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -57,12 +57,15 @@ from prefect_docjobs.flows._report import (
     summary,
     tag_run,
 )
-from prefect_docjobs.ledger import Ledger, Record
+from prefect_docjobs.ledger import Record
 from prefect_docjobs.models import Batch, Document, Outcome
 from prefect_docjobs.tasks import aextract_documents
 from prefect_docjobs.tasks._run import Job, Log, Progress, followed_by, resolve_job
 from prefect_docjobs.tasks.fallback import labelled
 from prefect_docjobs.waiting import Forecast
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
 
 # ----------------------------------------------------------------------------------------------- parameters
 

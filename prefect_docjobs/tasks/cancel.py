@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import anyio
@@ -26,10 +26,13 @@ from prefect_docjobs.blocks import DocJob, NuMindCredentials, NuMindJob
 from prefect_docjobs.blocks.buying import BUYER, open_ledger
 from prefect_docjobs.errors import ConfigurationError, DocJobsError, Reason
 from prefect_docjobs.http import Http
-from prefect_docjobs.ledger import Ledger, Record, State
+from prefect_docjobs.ledger import Record, State
 from prefect_docjobs.models import JobRef, JobState
 from prefect_docjobs.providers import Provider, provider_class
 from prefect_docjobs.tasks._run import Log, count, resolve_job, run_log
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
 
 OWNER_PATIENCE = 10.0
 """Seconds for a process that is ending to give its leases back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from typing_extensions import Unpack
 
@@ -22,7 +22,6 @@ from prefect_docjobs.extraction import (
 from prefect_docjobs.extraction.options import ExtractOptions, Options, SubmitOptions
 from prefect_docjobs.extraction.plan import Plan, plan_many
 from prefect_docjobs.http import Http
-from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import Batch, Document, JobRef, JobStatus, Outcome, Result
 from prefect_docjobs.models.batches import BatchBuilder
 from prefect_docjobs.tasks._run import (
@@ -47,6 +46,9 @@ from prefect_docjobs.tasks._run import (
     sync_form,
 )
 from prefect_docjobs.waiting import Forecast
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
 
 Jobs: TypeAlias = Iterable[Ref | Outcome]
 """Refs, or the outcomes of an earlier call: rows that had failed stay in their place as they are."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -26,7 +27,7 @@ from prefect_docjobs.extraction.batch import Extract, completed, extracting
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.extraction.options import ExtractOptions, Options
 from prefect_docjobs.http import Http
-from prefect_docjobs.ledger import Ledger, Record, Step, entry_for, next_step
+from prefect_docjobs.ledger import Record, Step, entry_for, next_step
 from prefect_docjobs.models import Attempt, Batch, Billed, Document, JobRef, JobState, Outcome, Phase
 from prefect_docjobs.models.batches import BatchBuilder
 from prefect_docjobs.providers import Provider
@@ -46,6 +47,9 @@ from prefect_docjobs.tasks._run import (
     sync_form,
 )
 from prefect_docjobs.waiting import Forecast
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger
 
 FALL_BACK_ON: frozenset[Reason] = frozenset(Reason) - {Reason.BUDGET, Reason.CANCELLED}
 """The reasons after which a document goes on to the next job, by default.

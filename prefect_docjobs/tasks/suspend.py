@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import anyio
 from prefect.context import FlowRunContext, TaskRunContext
@@ -22,13 +22,16 @@ from prefect_docjobs.extraction import wait_many
 from prefect_docjobs.extraction.document import age_of
 from prefect_docjobs.extraction.imports import import_refs
 from prefect_docjobs.extraction.record import completed_ref
-from prefect_docjobs.ledger import Ledger, LedgerUnavailable, Record, State, Wait
+from prefect_docjobs.ledger import LedgerUnavailable, Record, State
 from prefect_docjobs.ledger.setting import address
 from prefect_docjobs.models import Batch, JobRef, Outcome, Phase
 from prefect_docjobs.tasks._run import Job, count, open_refs, resolve_job, rows_of, run_log
 from prefect_docjobs.tasks.extract import Jobs, await_for_jobs
 from prefect_docjobs.waiting.pending import forecast
 from prefect_docjobs.waiting.schedule import Schedule, shared_durations, suspend_after
+
+if TYPE_CHECKING:
+    from prefect_docjobs.ledger import Ledger, Wait
 
 SenseMode: TypeAlias = Literal["poke", "suspend", "auto"]
 """Whether a wait keeps its process, gives it up, or decides that by what is expected."""

@@ -51,7 +51,7 @@ SIMULATOR = "http://127.0.0.1:4040"
 PREFECT = "http://127.0.0.1:4200/api"
 """Where the pages have Prefect's server."""
 
-MOST_BLOCKS_NOT_RUN = {"python": 0, "sh": 5}
+MOST_BLOCKS_NOT_RUN = {"python": 0, "sh": 4}
 ACCOUNTS: dict[str, type[DocJobsCredentials]] = {
     "mindee": MindeeCredentials,
     "mindee-v1": MindeeV1Credentials,
