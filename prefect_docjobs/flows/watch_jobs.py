@@ -25,7 +25,7 @@ from prefect_docjobs.extraction.document import age_of
 from prefect_docjobs.extraction.record import JobRecord
 from prefect_docjobs.flows._run import Seconds
 from prefect_docjobs.http import Http
-from prefect_docjobs.ledger import Ledger, Wait, WaitState
+from prefect_docjobs.ledger import Ledger, Suspension, SuspensionState
 from prefect_docjobs.models import JobRef, Outcome, Phase
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.tasks._run import Log, count, resolve_job, run_log
@@ -327,7 +327,7 @@ class Watcher:
             with anyio.CancelScope(shield=True):
                 await cancelled(*tasks, *(watch.task for watch in self._watches.values()))
                 with suppress(DocJobsError):  # else the leases run out by themselves
-                    await self.ledger.waits.release(self.ledger.owner)
+                    await self.ledger.suspensions.release(self.ledger.owner)
 
     async def _every(self, seconds: float, chore: Callable[[], Awaitable[None]]) -> None:
         """Do something again and again, less often while it fails."""
@@ -344,7 +344,7 @@ class Watcher:
     # -- what is done again and again
 
     async def _take_new(self) -> None:
-        while found := await self.ledger.waits.claim(self.ledger.owner, _LEASE, _CLAIMS):
+        while found := await self.ledger.suspensions.claim(self.ledger.owner, _LEASE, _CLAIMS):
             for wait in found:
                 if stale := self._watches.get(wait.id):  # its lease had run out
                     await cancelled(stale.task)
@@ -359,21 +359,21 @@ class Watcher:
             self.log.error("A watch broke and is begun again: %s", type(bug).__name__)
 
     async def _renew(self) -> None:
-        held = await self.ledger.waits.renew(self.ledger.owner, _LEASE)
+        held = await self.ledger.suspensions.renew(self.ledger.owner, _LEASE)
         await cancelled(*(watch.task for wait_id, watch in self._watches.items() if wait_id not in held))
         # What nobody is at work on here is anybody's.
-        await self.ledger.waits.release(self.ledger.owner, held - self._watches.keys())
+        await self.ledger.suspensions.release(self.ledger.owner, held - self._watches.keys())
 
     async def _drop_ended_runs(self) -> None:
         """Forget the waits of runs that were cancelled or deleted."""
-        await self.ledger.waits.forget_resumed(_KEPT)
+        await self.ledger.suspensions.forget_resumed(_KEPT)
         watches = list(self._watches.values())
         if not watches:
             return
         states = await self.runs.states({watch.wait.flow_run_id for watch in watches})
         ended = [watch for watch in watches if _has_ended(states.get(watch.wait.flow_run_id))]
         await cancelled(*(watch.task for watch in ended))
-        await self.ledger.waits.forget({watch.wait.flow_run_id for watch in ended})
+        await self.ledger.suspensions.forget({watch.wait.flow_run_id for watch in ended})
 
     async def _beat(self) -> None:
         jobs = sum(len(watch.wait.refs) for watch in self._watches.values())
@@ -387,13 +387,13 @@ class Watcher:
 
     # -- one wait
 
-    async def _watch(self, wait: Wait) -> None:
+    async def _watch(self, wait: Suspension) -> None:
         if not wait.is_over:
             await self._jobs_ended(wait)
-            await self._insist(lambda: self.ledger.waits.end(wait.id))
+            await self._insist(lambda: self.ledger.suspensions.end(wait.id))
         await self._resume(wait)
 
-    async def _jobs_ended(self, wait: Wait) -> None:
+    async def _jobs_ended(self, wait: Suspension) -> None:
         """Until its jobs have ended or its time has passed.
 
         With a block that is not there any more it ends at once: its run is resumed, and fails visibly.
@@ -412,29 +412,29 @@ class Watcher:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(until_known(), None if wait.left is None else max(0.0, wait.left))
 
-    async def _resume(self, wait: Wait) -> None:
+    async def _resume(self, wait: Suspension) -> None:
         """Resume a run as soon as it is suspended for this wait; until then it may be about to be."""
         attempts = 0
         while not await self._insist(lambda: self._is_settled(wait)):
             attempts += 1
             await asyncio.sleep(min(_pause(attempts), _ABOUT_TO_SUSPEND))
 
-    async def _is_settled(self, wait: Wait) -> bool:
-        waits, run_id = self.ledger.waits, wait.flow_run_id
+    async def _is_settled(self, wait: Suspension) -> bool:
+        suspensions, run_id = self.ledger.suspensions, wait.flow_run_id
         async with self._turns:
             state = (await self.runs.states([run_id])).get(run_id)
             is_resumed = (
                 state is not None and state.suspended_for == wait.id and await self.runs.resume(run_id)
             )
         if _has_ended(state):
-            await waits.forget([run_id])
+            await suspensions.forget([run_id])
             return True
         if is_resumed:
             self.resumed += 1
-            await waits.resumed(wait.id)
+            await suspensions.resumed(wait.id)
             return True
-        now = await waits.get(wait.id)
-        return now is None or now.state is WaitState.RESUMED
+        now = await suspensions.get(wait.id)
+        return now is None or now.state is SuspensionState.RESUMED
 
     async def _insist(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Do something until it works; only a mistake in the configuration is raised."""
@@ -454,7 +454,7 @@ class Watcher:
 class _Watch:
     """A wait that is held, and what is done about it."""
 
-    wait: Wait
+    wait: Suspension
     task: asyncio.Task[None]
 
 

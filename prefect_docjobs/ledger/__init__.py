@@ -12,49 +12,49 @@ from prefect_docjobs.ledger.records import Entry, Record, State, Step, Totals, n
 __all__ = [
     "Account",
     "AccountPaused",
-    "Arrival",
     "Bodies",
     "ClaimLost",
     "Entry",
     "FileBodies",
     "Inbox",
     "JobKnown",
-    "Kept",
     "Ledger",
     "LedgerUnavailable",
     "Pause",
     "Pauses",
+    "PushReceipt",
+    "ReceivedPush",
     "Record",
     "State",
     "Step",
+    "Suspension",
+    "SuspensionState",
+    "Suspensions",
     "Totals",
-    "Wait",
-    "WaitState",
-    "Waits",
     "entry_for",
     "next_step",
 ]
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger.bodies import Bodies, FileBodies
-    from prefect_docjobs.ledger.inbox import Account, Arrival, Inbox, Kept
+    from prefect_docjobs.ledger.inbox import Account, Inbox, PushReceipt, ReceivedPush
     from prefect_docjobs.ledger.ledger import Ledger
     from prefect_docjobs.ledger.pauses import Pause, Pauses
-    from prefect_docjobs.ledger.waits import Wait, Waits, WaitState
+    from prefect_docjobs.ledger.suspensions import Suspension, Suspensions, SuspensionState
 else:
     _HOMES = {
         "Account": "inbox",
-        "Arrival": "inbox",
+        "ReceivedPush": "inbox",
         "Bodies": "bodies",
         "FileBodies": "bodies",
         "Inbox": "inbox",
-        "Kept": "inbox",
+        "PushReceipt": "inbox",
         "Ledger": "ledger",
         "Pause": "pauses",
         "Pauses": "pauses",
-        "Wait": "waits",
-        "WaitState": "waits",
-        "Waits": "waits",
+        "Suspension": "suspensions",
+        "SuspensionState": "suspensions",
+        "Suspensions": "suspensions",
     }
 
     def __getattr__(name: str) -> Any:

@@ -61,7 +61,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class ReceivedPush:
     """One push, without its body.
 
     Attributes:
@@ -86,7 +86,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PushReceipt:
     """What became of a push.
 
     Attributes:
@@ -139,7 +139,7 @@ class Inbox:
         digest: str,
         body: bytes | None,
         keep_for: float,
-    ) -> Kept:
+    ) -> PushReceipt:
         """Keep a push durably. One transaction; when this returns the service may be answered.
 
         A success with a body whose job has a record that is not FETCHED fetches it: the body is the record's,
@@ -169,7 +169,7 @@ class Inbox:
             "keep_for": keep_for,
         }
         if await self._database.run(partial(_knows, digest=digest)):
-            return Kept(is_new=False)
+            return PushReceipt(is_new=False)
         data = {} if body is None else {"body": await compress(body), "body_size": len(body)}
         push = await self._placed(_Push(account, row, data))
         return await self._database.run(partial(_keep, push=push), writes=True)
@@ -179,9 +179,9 @@ class Inbox:
         question = select(func.max(pushes.c.id)).where(pushes.c.account == account.key)
         return int(await self._database.run(lambda connection: connection.execute(question).scalar()) or 0)
 
-    async def arrived(
+    async def received(
         self, account: Account, *, within: float, limit: int = 1000, after: int = 0
-    ) -> list[Arrival]:
+    ) -> list[ReceivedPush]:
         """The pushes of an account, the oldest first, without their bodies.
 
         On PostgreSQL ids are given before the commit, so a push may appear behind one that was seen already.
@@ -195,17 +195,17 @@ class Inbox:
             after: The greatest id that was seen; 0 to begin with the oldest that is kept.
         """
         what = {"account": account.key, "after": after, "since": after - OUT_OF_ORDER}
-        asked = partial(_arrived, what={**what, "within": within, "most": limit})
-        return [_arrival(row) for row in await self._database.run(asked)]
+        asked = partial(_received, what={**what, "within": within, "most": limit})
+        return [_received_push(row) for row in await self._database.run(asked)]
 
-    async def body(self, arrival_id: int) -> bytes | None:
+    async def body(self, push_id: int) -> bytes | None:
         """The whole result that a push brought; None where there is none, or it is its record's."""
-        question = select(pushes.c.body).where(pushes.c.id == arrival_id)
+        question = select(pushes.c.body).where(pushes.c.id == push_id)
         data = await self._database.run(lambda connection: connection.execute(question).scalar())
         try:
             return None if data is None else await decompress(data)
         except zlib.error as damage:
-            raise LedgerUnavailable(f"Push {arrival_id} of the inbox cannot be read: {damage}.") from damage
+            raise LedgerUnavailable(f"Push {push_id} of the inbox cannot be read: {damage}.") from damage
 
     async def probe(self, size: int) -> None:
         """Write `size` bytes durably, as a push would be, and drop them again.
@@ -266,15 +266,15 @@ def _knows(connection: Connection, digest: str) -> bool:
     return connection.execute(select(pushes.c.id).where(pushes.c.digest == digest)).first() is not None
 
 
-def _keep(connection: Connection, push: _Push) -> Kept:
+def _keep(connection: Connection, push: _Push) -> PushReceipt:
     records = _records(connection, push)
     delivers = push.brings_result and bool(records)
     row = {**push.row, **({"body": None, "body_size": None} if delivers else push.body_here)}
     if not connection.execute(_INSERT[connection.dialect.name], row).rowcount:
-        return Kept(is_new=False)
+        return PushReceipt(is_new=False)
     if delivers:
         records = _deliver(connection, records, push.body)
-    return Kept(is_new=True, record=records[-1] if records else None)
+    return PushReceipt(is_new=True, record=records[-1] if records else None)
 
 
 def _deliver(connection: Connection, records: Sequence[Record], body: Values) -> Sequence[Record]:
@@ -311,7 +311,7 @@ def _records(connection: Connection, push: _Push) -> Sequence[Record]:
     return found if len(found) == 1 else []
 
 
-def _arrived(connection: Connection, what: Mapping[str, Any]) -> Sequence[Row[Any]]:
+def _received(connection: Connection, what: Mapping[str, Any]) -> Sequence[Row[Any]]:
     newer = connection.execute(_NEWER, what).all()
     if connection.dialect.name == "sqlite" or not what["after"]:
         return newer
@@ -322,8 +322,8 @@ def _prune(connection: Connection) -> int:
     return connection.execute(_DROP).rowcount
 
 
-def _arrival(row: Row[Any]) -> Arrival:
-    return Arrival(
+def _received_push(row: Row[Any]) -> ReceivedPush:
+    return ReceivedPush(
         id=row.id,
         job_id=row.job_id,
         alias=row.alias,

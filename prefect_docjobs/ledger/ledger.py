@@ -39,8 +39,8 @@ from prefect_docjobs.ledger.pauses import Pause, Pauses
 from prefect_docjobs.ledger.queries import Reader, chunks
 from prefect_docjobs.ledger.records import Entry, Record
 from prefect_docjobs.ledger.schema import jobs
+from prefect_docjobs.ledger.suspensions import Suspensions
 from prefect_docjobs.ledger.tokens import Tokens
-from prefect_docjobs.ledger.waits import Waits
 from prefect_docjobs.models import JobRef
 
 _log = logging.getLogger(__name__)
@@ -364,9 +364,9 @@ class Ledger(Reader):
         return Tokens(self._database)
 
     @property
-    def waits(self) -> Waits:
+    def suspensions(self) -> Suspensions:
         """The flow runs that wait for jobs without a process."""
-        return Waits(self._database)
+        return Suspensions(self._database)
 
     @property
     def inbox(self) -> Inbox:

@@ -113,8 +113,8 @@ pushes = Table(
     sqlite_autoincrement=True,
 )
 
-waits = Table(
-    "docjobs_waits",
+suspensions = Table(
+    "docjobs_suspensions",
     metadata,
     Column("id", String(128), primary_key=True),
     Column("flow_run_id", String(64), nullable=False),
@@ -127,8 +127,8 @@ waits = Table(
     Column("lease_until", _Time, nullable=False),
     Column("created_at", _Time, nullable=False),
     Column("ended_at", _Time),
-    Index("docjobs_waits_state", "state"),
-    Index("docjobs_waits_flow_run_id", "flow_run_id"),
+    Index("docjobs_suspensions_state", "state"),
+    Index("docjobs_suspensions_flow_run_id", "flow_run_id"),
 )
 
 compatibility = Table(

@@ -31,7 +31,7 @@ from prefect_docjobs.waiting.pending import forecast
 from prefect_docjobs.waiting.schedule import Schedule, shared_durations, suspend_after
 
 if TYPE_CHECKING:
-    from prefect_docjobs.ledger import Ledger, Wait
+    from prefect_docjobs.ledger import Ledger, Suspension
 
 SenseMode: TypeAlias = Literal["poke", "suspend", "auto"]
 """Whether a wait keeps its process, gives it up, or decides that by what is expected."""
@@ -157,7 +157,7 @@ class _Deferral:
         async with open_ledger() as ledger:
             if ledger.in_memory:
                 raise LedgerUnavailable("There is no ledger any more.")
-            wait = await ledger.waits.get(self.point.id)
+            wait = await ledger.suspensions.get(self.point.id)
             if wait is None:
                 rows = await self._begun(ledger, rows)
                 if await all_have_ended(ledger, self.job, rows) or _has_passed(self.limits.ends_in):
@@ -196,8 +196,8 @@ class _Deferral:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(to_the_end(), max(0.0, seconds))
 
-    async def _registered(self, ledger: Ledger, rows: Sequence[Outcome]) -> Wait:
-        return await ledger.waits.register(
+    async def _registered(self, ledger: Ledger, rows: Sequence[Outcome]) -> Suspension:
+        return await ledger.suspensions.register(
             self.point.id,
             flow_run_id=self.point.flow_run_id,
             job=self.job.saved_name or "",
@@ -206,12 +206,12 @@ class _Deferral:
             document_timeout=self.limits.document_left,
         )
 
-    async def _over(self, ledger: Ledger, rows: Sequence[Outcome], wait: Wait) -> _Known | None:
+    async def _over(self, ledger: Ledger, rows: Sequence[Outcome], wait: Suspension) -> _Known | None:
         ids = {ref.job_id for ref in wait.refs}
         rows = await recorded(ledger, self.job, rows, is_over=wait.is_over, waited_for=ids)
         if not wait.is_over and not await all_have_ended(ledger, self.job, rows):
             return None  # new, or resumed by somebody too early
-        await ledger.waits.resumed(wait.id)
+        await ledger.suspensions.resumed(wait.id)
         return rows, self._to_the_end(wait.left)
 
     def _to_the_end(self, left: float | None) -> _Limits:

@@ -27,11 +27,11 @@ from prefect_docjobs.waiting.pending import PendingJob
 from prefect_docjobs.waiting.waiter import Waiter
 
 if TYPE_CHECKING:
-    from prefect_docjobs.ledger import Arrival, Ledger
+    from prefect_docjobs.ledger import Ledger, ReceivedPush
 
 _log = logging.getLogger(__name__)
 _EVERY = 0.2  # seconds between two questions; one costs about 0.4 ms of CPU on SQLite
-_OVERLAP = 15.0  # seconds for which arrivals may appear out of their order (see `Inbox.arrived`)
+_OVERLAP = 15.0  # seconds for which arrivals may appear out of their order (see `Inbox.received`)
 _PAGE = 1000
 _PAGES = 10  # at once; what else there is waits for the next question
 _KEPT = 10_000  # arrivals of jobs that nobody waits for (yet)
@@ -109,9 +109,9 @@ class PushFeed:
         self._last: int | None = None
         self._follows = False
         self._seen: _Recent[int, None] = _Recent()
-        self._by_job: _Recent[str, Arrival] = _Recent()
-        self._by_alias: _Recent[str, Arrival] = _Recent()
-        self._told: _Recent[str, Arrival] = _Recent()  # ends of our jobs
+        self._by_job: _Recent[str, ReceivedPush] = _Recent()
+        self._by_alias: _Recent[str, ReceivedPush] = _Recent()
+        self._told: _Recent[str, ReceivedPush] = _Recent()  # ends of our jobs
         self._hints: _Recent[str, None] = _Recent()  # apart from the pushes, which they must not displace
         self._hinted_aliases: _Recent[str, None] = _Recent()
         self._hinted: _Recent[str, None] = _Recent()  # jobs of ours
@@ -191,7 +191,7 @@ class PushFeed:
         return True
 
     async def _read(self, after: int) -> int:
-        found = await self._inbox.arrived(self._account, within=_OVERLAP, limit=_PAGE, after=after)
+        found = await self._inbox.received(self._account, within=_OVERLAP, limit=_PAGE, after=after)
         for arrival in found:
             if arrival.id not in self._seen:
                 self._seen[arrival.id] = None
@@ -199,7 +199,7 @@ class PushFeed:
         self._last = max([after, *(arrival.id for arrival in found)])
         return sum(arrival.id > after for arrival in found)
 
-    def _sort_in(self, arrival: Arrival) -> None:
+    def _sort_in(self, arrival: ReceivedPush) -> None:
         job_id, alias = arrival.job_id, arrival.alias
         if arrival.state is None:
             if job_id is not None:
@@ -215,7 +215,7 @@ class PushFeed:
         elif alias is not None and not _ends(self._by_alias.get(alias)):
             self._by_alias[alias] = arrival
 
-    def _confirm(self, job_id: str, arrival: Arrival) -> None:
+    def _confirm(self, job_id: str, arrival: ReceivedPush) -> None:
         """Hold a push against the job, which was seen to have succeeded."""
         self._silent.pop(job_id, None)
         if arrival.state is JobState.SUCCEEDED:
@@ -224,7 +224,7 @@ class PushFeed:
         elif _ends(arrival):
             self._contradicted(job_id, arrival)
 
-    def _contradicted(self, job_id: str, arrival: Arrival) -> None:
+    def _contradicted(self, job_id: str, arrival: ReceivedPush) -> None:
         self._health.contradicted()
         if "contradiction" not in self._logged:
             self._logged.add("contradiction")
@@ -258,7 +258,7 @@ class PushFeed:
         self._hinted[job_id] = None
         waiter.hint(job_id)
 
-    def _announce(self, waiter: Waiter, job: PendingJob, arrival: Arrival) -> None:
+    def _announce(self, waiter: Waiter, job: PendingJob, arrival: ReceivedPush) -> None:
         if arrival.state is None:  # hints are told apart
             return
         if arrival.state.is_terminal:
@@ -300,5 +300,5 @@ class PushFeed:
         )
 
 
-def _ends(arrival: Arrival | None) -> bool:
+def _ends(arrival: ReceivedPush | None) -> bool:
     return arrival is not None and arrival.state is not None and arrival.state.is_terminal

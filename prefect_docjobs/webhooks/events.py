@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.ledger import Kept
+from prefect_docjobs.ledger import PushReceipt
 from prefect_docjobs.models import JobState
 from prefect_docjobs.models.job_events import bare_event_resource, event_payload, event_resource
 from prefect_docjobs.webhooks.accounts import WebhookAccount
@@ -29,7 +29,7 @@ class JobEvent:
     payload: dict[str, Any]
 
 
-def event_of(account: WebhookAccount, call: Call, kept: Kept) -> JobEvent | None:
+def event_of(account: WebhookAccount, call: Call, kept: PushReceipt) -> JobEvent | None:
     """The event of a push; None for a replay, for a hint, and for a job whose id nobody knows."""
     record = kept.record
     job_id = record.job_id if record else call.job_id
@@ -78,7 +78,7 @@ class Announcer:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="docjobs-events")
             self._thread.submit(_prefect_has_an_api)
 
-    def announce(self, account: WebhookAccount, call: Call, kept: Kept) -> None:
+    def announce(self, account: WebhookAccount, call: Call, kept: PushReceipt) -> None:
         """Emit the event of a push, soon."""
         event = event_of(account, call, kept)
         if event is None or not self._wanted:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import anyio
 
 from prefect_docjobs.errors import DocJobsError
-from prefect_docjobs.ledger import Account, Kept, Ledger, LedgerUnavailable
+from prefect_docjobs.ledger import Account, Ledger, LedgerUnavailable, PushReceipt
 from prefect_docjobs.ledger.setting import lease
 from prefect_docjobs.webhooks.accounts import WebhookAccount
 from prefect_docjobs.webhooks.calls import Call
@@ -39,20 +39,22 @@ class Store:
         self._opened: Ledger | None = None
         self._opening = asyncio.Lock()
         self._pruning: asyncio.Task[None] | None = None
-        self._writing: set[asyncio.Task[Kept]] = set()
+        self._writing: set[asyncio.Task[PushReceipt]] = set()
         self._probing = asyncio.Lock()
         self._ready = False
         self._ready_until = 0.0
         self._unkept = 0  # bytes of the last push that could not be kept
 
-    def begin(self, account: WebhookAccount, call: Call, then: Callable[[Kept], None]) -> asyncio.Task[Kept]:
+    def begin(
+        self, account: WebhookAccount, call: Call, then: Callable[[PushReceipt], None]
+    ) -> asyncio.Task[PushReceipt]:
         """Begin to keep a push; `then` is told as soon as it is durable, even where nobody waits any more."""
         task = asyncio.create_task(self._keep(account, call, then), name="docjobs-push")
         self._writing.add(task)
         task.add_done_callback(self._written)
         return task
 
-    async def answer(self, writing: asyncio.Task[Kept]) -> Kept:
+    async def answer(self, writing: asyncio.Task[PushReceipt]) -> PushReceipt:
         """What became of a push.
 
         A write that takes too long is not withdrawn. Should it still succeed, what is sent again is a replay.
@@ -116,7 +118,9 @@ class Store:
         """A push could not be kept, so nobody is told that it could, until something is."""
         self._ready, self._ready_until, self._unkept = False, 0.0, max(size, self._unkept)
 
-    async def _keep(self, account: WebhookAccount, call: Call, then: Callable[[Kept], None]) -> Kept:
+    async def _keep(
+        self, account: WebhookAccount, call: Call, then: Callable[[PushReceipt], None]
+    ) -> PushReceipt:
         try:
             kept = await self._kept(account, call)
         except Exception:
@@ -127,7 +131,7 @@ class Store:
         then(kept)
         return kept
 
-    async def _kept(self, account: WebhookAccount, call: Call) -> Kept:
+    async def _kept(self, account: WebhookAccount, call: Call) -> PushReceipt:
         return await (await self._ledger()).inbox.keep(
             Account(account.provider, account.base_url, account.tenant),
             job_id=call.job_id,
@@ -140,7 +144,7 @@ class Store:
             keep_for=self._keep_for,
         )
 
-    def _written(self, task: asyncio.Task[Kept]) -> None:
+    def _written(self, task: asyncio.Task[PushReceipt]) -> None:
         self._writing.discard(task)
         if not task.cancelled():
             task.exception()  # whoever asked may be gone

@@ -14,7 +14,17 @@ from sqlalchemy import Connection, Select, event, text
 from support.ledgers import dead, deliver, entry, ref
 
 from prefect_docjobs.errors import Reason
-from prefect_docjobs.ledger import Account, Arrival, Kept, Ledger, Record, State, database, inbox, migrate
+from prefect_docjobs.ledger import (
+    Account,
+    Ledger,
+    PushReceipt,
+    ReceivedPush,
+    Record,
+    State,
+    database,
+    inbox,
+    migrate,
+)
 from prefect_docjobs.models import JobState, Problem
 
 ACME = Account("toy", "https://toy.test", "acme")
@@ -23,7 +33,7 @@ BODY = b'{"inference": "whole"}'
 WEEK = 7 * 86_400.0
 
 
-async def push(ledger: Ledger, digest: str, **facts: Any) -> Kept:
+async def push(ledger: Ledger, digest: str, **facts: Any) -> PushReceipt:
     """Keep a success of `job-a` with its body, unless `facts` say otherwise."""
     known: dict[str, Any] = {
         "job_id": "job-a",
@@ -39,8 +49,8 @@ async def push(ledger: Ledger, digest: str, **facts: Any) -> Kept:
     return await ledger.inbox.keep(account, digest=digest.rjust(64, "0"), **known)
 
 
-async def arrived(ledger: Ledger, **facts: Any) -> list[Arrival]:
-    return await ledger.inbox.arrived(facts.pop("account", ACME), **{"within": 15.0, **facts})
+async def received_pushes(ledger: Ledger, **facts: Any) -> list[ReceivedPush]:
+    return await ledger.inbox.received(facts.pop("account", ACME), **{"within": 15.0, **facts})
 
 
 async def submitted(ledger: Ledger, name: str = "a", **facts: Any) -> Record:
@@ -56,25 +66,25 @@ async def run(ledger: Ledger, statement: str) -> None:
 
 
 async def test_a_push_of_an_unknown_job_is_kept_whole(ledger: Ledger, other: Ledger) -> None:
-    assert await push(ledger, "1", alias="docjobs-1", raw_state="Processed") == Kept(is_new=True)
-    (arrival,) = await arrived(other)
-    assert (arrival.job_id, arrival.alias, arrival.state) == ("job-a", "docjobs-1", JobState.SUCCEEDED)
-    assert (arrival.raw_state, arrival.has_body) == ("Processed", True)
-    assert arrival.received_at.tzinfo is not None
-    assert await other.inbox.body(arrival.id) == BODY
+    assert await push(ledger, "1", alias="docjobs-1", raw_state="Processed") == PushReceipt(is_new=True)
+    (received,) = await received_pushes(other)
+    assert (received.job_id, received.alias, received.state) == ("job-a", "docjobs-1", JobState.SUCCEEDED)
+    assert (received.raw_state, received.has_body) == ("Processed", True)
+    assert received.received_at.tzinfo is not None
+    assert await other.inbox.body(received.id) == BODY
 
 
 async def test_a_replay_changes_nothing(ledger: Ledger, other: Ledger) -> None:
     await push(ledger, "1")
     for _ in range(3):
-        assert await push(other, "1", state=JobState.FAILED, body=None) == Kept(is_new=False)
-    assert [it.state for it in await arrived(ledger)] == [JobState.SUCCEEDED]
+        assert await push(other, "1", state=JobState.FAILED, body=None) == PushReceipt(is_new=False)
+    assert [it.state for it in await received_pushes(ledger)] == [JobState.SUCCEEDED]
 
 
 async def test_of_many_equal_pushes_at_once_one_is_new(ledger: Ledger, other: Ledger) -> None:
     kept = await asyncio.gather(*(push(one, "1") for one in (ledger, other) for _ in range(10)))
     assert sum(it.is_new for it in kept) == 1
-    assert len(await arrived(ledger)) == 1
+    assert len(await received_pushes(ledger)) == 1
 
 
 async def test_a_hint_proves_nothing_and_changes_no_record(ledger: Ledger) -> None:
@@ -83,16 +93,16 @@ async def test_a_hint_proves_nothing_and_changes_no_record(ledger: Ledger) -> No
     assert kept.record is not None
     assert kept.record.state is State.SUBMITTED
     assert ledger.holds(record)
-    (arrival,) = await arrived(ledger)
-    assert arrival.state is None
+    (received,) = await received_pushes(ledger)
+    assert received.state is None
 
 
 async def test_a_failure_is_told_with_what_the_service_said(ledger: Ledger) -> None:
     problem = Problem(message="Inference failed", code="500-012", details=[{"pointer": "#/a"}])
     await push(ledger, "1", state=JobState.FAILED, error=problem, body=None)
-    (arrival,) = await arrived(ledger)
-    assert (arrival.state, arrival.error, arrival.has_body) == (JobState.FAILED, problem, False)
-    assert await ledger.inbox.body(arrival.id) is None
+    (received,) = await received_pushes(ledger)
+    assert (received.state, received.error, received.has_body) == (JobState.FAILED, problem, False)
+    assert await ledger.inbox.body(received.id) is None
 
 
 async def test_text_that_no_database_takes_does_not_keep_a_push_out(ledger: Ledger) -> None:
@@ -100,10 +110,10 @@ async def test_text_that_no_database_takes_does_not_keep_a_push_out(ledger: Ledg
     await push(
         ledger, "1", job_id="a\x00b", alias="\ud800", raw_state="\x00", error=problem, state=JobState.FAILED
     )
-    (arrival,) = await arrived(ledger)
-    assert (arrival.job_id, arrival.alias, arrival.raw_state) == ("a_b", "_", "_")
-    assert arrival.error is not None
-    assert arrival.error.message.startswith("_ and ")
+    (received,) = await received_pushes(ledger)
+    assert (received.job_id, received.alias, received.raw_state) == ("a_b", "_", "_")
+    assert received.error is not None
+    assert received.error.message.startswith("_ and ")
 
 
 # ------------------------------------------------------------------------------- results into records
@@ -121,9 +131,9 @@ async def test_a_pushed_result_is_kept_in_its_record_until_it_is_read(ledger: Le
     assert now.lease_left > 0.0
     assert (now.ref, now.reason) == (record.ref, None)
     assert await ledger.body(now) == BODY
-    (arrival,) = await arrived(ledger)
-    assert (arrival.state, arrival.has_body) == (JobState.SUCCEEDED, False)
-    assert await ledger.inbox.body(arrival.id) is None
+    (received,) = await received_pushes(ledger)
+    assert (received.state, received.has_body) == (JobState.SUCCEEDED, False)
+    assert await ledger.inbox.body(received.id) is None
 
 
 async def test_who_holds_the_record_goes_on_with_it_after_a_push(ledger: Ledger, other: Ledger) -> None:
@@ -176,12 +186,12 @@ async def test_a_failure_changes_no_record(ledger: Ledger) -> None:
 @pytest.mark.parametrize("account", [OTHER, Account("toy", "https://else.test", "acme")])
 async def test_the_push_of_another_account_changes_no_record(ledger: Ledger, account: Account) -> None:
     record = await submitted(ledger)
-    assert await push(ledger, "1", account=account) == Kept(is_new=True)
+    assert await push(ledger, "1", account=account) == PushReceipt(is_new=True)
     now = await ledger.record(record.id)
     assert now is not None
     assert (now.state, now.version) == (State.SUBMITTED, record.version)
-    assert await arrived(ledger) == []
-    assert len(await arrived(ledger, account=account)) == 1
+    assert await received_pushes(ledger) == []
+    assert len(await received_pushes(ledger, account=account)) == 1
 
 
 async def test_a_result_without_a_job_id_finds_its_record_by_the_alias(ledger: Ledger) -> None:
@@ -267,16 +277,16 @@ async def test_an_alias_that_no_index_takes_costs_no_job(ledger: Ledger) -> None
     record = await submitted(ledger, alias=alias)
     assert record.ref is not None
     assert record.ref.alias == alias
-    assert await push(ledger, "1", job_id=None, alias=alias) == Kept(is_new=True)
+    assert await push(ledger, "1", job_id=None, alias=alias) == PushReceipt(is_new=True)
 
 
 async def test_an_alias_that_two_records_share_finds_none(ledger: Ledger) -> None:
     first = await submitted(ledger, "a", alias="fixed")
     await deliver(ledger, first, ref("job-a", alias="fixed"), b"fetched")
     await submitted(ledger, "b", alias="fixed")
-    assert await push(ledger, "1", job_id=None, alias="fixed") == Kept(is_new=True)
-    (arrival,) = await arrived(ledger)
-    assert arrival.has_body
+    assert await push(ledger, "1", job_id=None, alias="fixed") == PushReceipt(is_new=True)
+    (received,) = await received_pushes(ledger)
+    assert received.has_body
 
 
 async def test_a_failure_finds_its_open_record_by_the_alias(ledger: Ledger) -> None:
@@ -290,8 +300,8 @@ async def test_a_large_result_goes_where_the_ledgers_own_go(ledger: Ledger) -> N
     body = random.Random(1).randbytes(400_000)
     early = await push(ledger, "1", job_id="job-early", body=body)
     assert early.record is None
-    (arrival,) = await arrived(ledger)
-    assert await ledger.inbox.body(arrival.id) == body
+    (received,) = await received_pushes(ledger)
+    assert await ledger.inbox.body(received.id) == body
 
     await submitted(ledger)
     kept = await push(ledger, "2", body=body)
@@ -306,7 +316,7 @@ def _folder(ledger: Ledger) -> Path:
     return path.with_name(f"{path.name}.bodies")
 
 
-# ------------------------------------------------------------------------------------------- arrivals
+# ------------------------------------------------------------------------------------------- pushes
 
 
 async def test_arrivals_come_oldest_first_and_page_by_page(ledger: Ledger) -> None:
@@ -314,7 +324,9 @@ async def test_arrivals_come_oldest_first_and_page_by_page(ledger: Ledger) -> No
         await push(ledger, str(number), job_id=f"job-{number}")
     seen: list[str | None] = []
     after = 0
-    while page := [it for it in await arrived(ledger, within=0.0, after=after, limit=3) if it.id > after]:
+    while page := [
+        it for it in await received_pushes(ledger, within=0.0, after=after, limit=3) if it.id > after
+    ]:
         assert len(page) <= 3
         seen += [it.job_id for it in page]
         after = page[-1].id
@@ -325,22 +337,22 @@ async def test_a_push_that_was_committed_late_is_not_missed(ledger: Ledger) -> N
     """An id that is smaller than one that was seen already: PostgreSQL gives ids before the commit."""
     await push(ledger, "1", job_id="slow")
     await push(ledger, "2", job_id="quick")
-    slow, quick = await arrived(ledger)
-    again = [it.id for it in await arrived(ledger, after=quick.id)]
+    slow, quick = await received_pushes(ledger)
+    again = [it.id for it in await received_pushes(ledger, after=quick.id)]
     assert again == ([] if ledger._database.name == "sqlite" else [slow.id, quick.id])
     await run(ledger, "UPDATE docjobs_pushes SET received_at = received_at - 16")
-    assert await arrived(ledger, after=quick.id) == []
-    assert [it.id for it in await arrived(ledger, after=slow.id)] == [quick.id]
+    assert await received_pushes(ledger, after=quick.id) == []
+    assert [it.id for it in await received_pushes(ledger, after=slow.id)] == [quick.id]
 
 
 async def test_concurrent_pushes_all_arrive_at_a_reader_that_never_stops(
     ledger: Ledger, other: Ledger
 ) -> None:
-    known: dict[int, Arrival] = {}
+    known: dict[int, ReceivedPush] = {}
 
     async def read() -> None:
-        arrivals = await arrived(ledger, after=max(known, default=0))
-        known.update({it.id: it for it in arrivals})
+        pushes = await received_pushes(ledger, after=max(known, default=0))
+        known.update({it.id: it for it in pushes})
 
     async def write(number: int) -> None:
         await push(other if number % 2 else ledger, str(number), job_id=f"job-{number}")
@@ -382,7 +394,7 @@ async def test_what_has_expired_is_dropped_and_nothing_else(ledger: Ledger) -> N
     await push(ledger, "new", job_id="new")
     assert await ledger.inbox.prune() == 450
     assert await ledger.inbox.prune() == 0
-    assert [it.job_id for it in await arrived(ledger)] == ["new"]
+    assert [it.job_id for it in await received_pushes(ledger)] == ["new"]
 
 
 # ---------------------------------------------------------------------------------------- the upgrade

@@ -22,7 +22,7 @@ from prefect_docjobs.blocks import DocJob
 from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.flows import extract_folder
 from prefect_docjobs.flows.watch_jobs import watch
-from prefect_docjobs.ledger import Wait, WaitState
+from prefect_docjobs.ledger import Suspension, SuspensionState
 from prefect_docjobs.ledger.setting import open_ledger
 from prefect_docjobs.models import JobState, Phase
 from prefect_docjobs.simulator.server import Running, run_in_thread
@@ -67,9 +67,9 @@ async def senses(
     return len(batch)
 
 
-async def waits_of(run: DeployedRun) -> list[Wait]:
+async def waits_of(run: DeployedRun) -> list[Suspension]:
     async with open_ledger() as ledger:
-        return await ledger.waits.find(str(run.id))
+        return await ledger.suspensions.find(str(run.id))
 
 
 @asynccontextmanager
@@ -111,7 +111,7 @@ async def test_a_run_is_suspended_resumed_and_ends_as_if_it_had_waited(service: 
     assert [row.phase for row in batch] == [Phase.WAIT] * 2
     assert submits(service) == 2
     assert looks(service) == before  # the ledger knows
-    assert [wait.state for wait in await waits_of(run)] == [WaitState.RESUMED]
+    assert [wait.state for wait in await waits_of(run)] == [SuspensionState.RESUMED]
 
 
 async def test_when_all_jobs_have_ended_nothing_is_suspended(service: Running) -> None:
@@ -145,13 +145,13 @@ async def test_a_run_that_a_person_resumes_after_the_jobs_have_ended_goes_on(ser
     async with watched():
         await until_resumed(run)
     async with open_ledger() as ledger:  # as if no watcher had got to it yet
-        (wait,) = await ledger.waits.find(str(other.id))
-        await ledger.waits.forget([str(other.id)])
-        await ledger.waits.register(wait.id, flow_run_id=wait.flow_run_id, job=wait.job, refs=wait.refs)
+        (wait,) = await ledger.suspensions.find(str(other.id))
+        await ledger.suspensions.forget([str(other.id)])
+        await ledger.suspensions.register(wait.id, flow_run_id=wait.flow_run_id, job=wait.job, refs=wait.refs)
     if (await other.state()).is_paused():
         await other.resume()
     assert (await other.leg()).is_completed()
-    assert [wait.state for wait in await waits_of(other)] == [WaitState.RESUMED]
+    assert [wait.state for wait in await waits_of(other)] == [SuspensionState.RESUMED]
     assert submits(service) == 2
 
 

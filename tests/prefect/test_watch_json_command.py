@@ -40,7 +40,7 @@ async def test_a_run_that_is_resumed_in_prefect_is_a_line() -> None:
     run_id = str(await suspended("wait-1"))
     async with Ledger(os.environ["PREFECT_DOCJOBS_LEDGER"]) as ledger:
         # Its block is gone, so there is nothing to wait for.
-        await ledger.waits.register("wait-1", flow_run_id=run_id, job="mindee-job/gone", refs=[])
+        await ledger.suspensions.register("wait-1", flow_run_id=run_id, job="mindee-job/gone", refs=[])
     process = await asyncio.create_subprocess_exec(
         *WATCH,
         env={**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())},

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 
-from prefect_docjobs.ledger import Account, Arrival, Ledger
+from prefect_docjobs.ledger import Account, Ledger, ReceivedPush
 from prefect_docjobs.webhooks import WebhookAccount, create_app
 from prefect_docjobs.webhooks.server import Receiver
 
@@ -137,9 +137,11 @@ def running(ledger: Path | str, *trusted_proxies: str) -> Iterator[tuple[subproc
                 process.kill()
 
 
-async def arrivals(ledger: Path | str | Ledger, account: WebhookAccount = MINDEE) -> list[Arrival]:
+async def received_pushes(
+    ledger: Path | str | Ledger, account: WebhookAccount = MINDEE
+) -> list[ReceivedPush]:
     """What the inbox has."""
     if isinstance(ledger, Ledger):
-        return await ledger.inbox.arrived(ledger_account(account), within=0.0, limit=100_000)
+        return await ledger.inbox.received(ledger_account(account), within=0.0, limit=100_000)
     async with Ledger(str(ledger)) as opened:
-        return await arrivals(opened, account)
+        return await received_pushes(opened, account)

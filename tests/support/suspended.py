@@ -18,7 +18,7 @@ from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import submit_many
 from prefect_docjobs.flows.watch_jobs import Accounts, RunState, Service, Watcher
 from prefect_docjobs.http import Http
-from prefect_docjobs.ledger import Ledger, Record, State, Wait
+from prefect_docjobs.ledger import Ledger, Record, State, Suspension
 from prefect_docjobs.models import JobRef
 from prefect_docjobs.providers import provider_class
 from prefect_docjobs.simulator.backend import Backend
@@ -109,16 +109,16 @@ class Town:
             outcomes = submit_many(provider(self.name), http, documents, ledger=self.ledger)
             return [outcome.ref async for _, outcome in outcomes if outcome.ref is not None]
 
-    async def suspended(self, run_id: str, number: int = 2, **facts: Any) -> Wait:
+    async def suspended(self, run_id: str, number: int = 2, **facts: Any) -> Suspension:
         """A run that is suspended for so many new jobs."""
         refs = await self.submitted(number)
         wait = await self.registered(run_id, refs, **facts)
         self.runs.suspend(run_id, wait.id)
         return wait
 
-    async def registered(self, run_id: str, refs: Sequence[JobRef], **facts: Any) -> Wait:
+    async def registered(self, run_id: str, refs: Sequence[JobRef], **facts: Any) -> Suspension:
         known = {"flow_run_id": run_id, "job": "toy-job/x", "refs": refs}
-        return await self.ledger.waits.register(f"{run_id}.0", **{**known, **facts})
+        return await self.ledger.suspensions.register(f"{run_id}.0", **{**known, **facts})
 
     def watcher(self, ledger: Ledger | None = None) -> Watcher:
         used = ledger or self.ledger

@@ -11,14 +11,14 @@ from sqlalchemy import text
 from support.patient_time import patient_time
 from support.suspended import Town, town
 
-from prefect_docjobs.ledger import State, WaitState
+from prefect_docjobs.ledger import State, SuspensionState
 from prefect_docjobs.waiting import WaitLimits
 
 SEEN_WITHIN = 5.0  # seconds between the end of a job and the look that sees it, of these services
 
 
-async def state_of(place: Town, wait_id: str) -> WaitState | None:
-    wait = await place.ledger.waits.get(wait_id)
+async def state_of(place: Town, wait_id: str) -> SuspensionState | None:
+    wait = await place.ledger.suspensions.get(wait_id)
     return wait.state if wait else None
 
 
@@ -38,7 +38,7 @@ async def watched_until_resumed(place: Town, *run_ids: str, within: float = 120.
 
 async def leases_run_out(place: Town) -> None:
     """What becomes of the leases of a watcher that was killed."""
-    out = text("UPDATE docjobs_waits SET lease_until = 0")
+    out = text("UPDATE docjobs_suspensions SET lease_until = 0")
     await place.ledger._database.run(lambda connection: connection.execute(out), writes=True)
 
 
@@ -53,7 +53,7 @@ async def test_a_run_is_resumed_when_all_its_jobs_have_ended(tmp_path: Path) -> 
         assert place.runs.resumed == {"run-1": 1}
         assert watcher.resumed == 1
         assert await place.states() == {State.DONE: 3}
-        assert await state_of(place, wait.id) is WaitState.RESUMED
+        assert await state_of(place, wait.id) is SuspensionState.RESUMED
 
 
 @patient_time
@@ -80,8 +80,8 @@ async def test_a_wait_that_is_registered_later_is_seen_within_a_second(tmp_path:
         await asyncio.sleep(5)
         wait = await place.suspended("run-1")
         await asyncio.sleep(1)
-        assert await place.ledger.waits.claim("somebody else", 1.0, 10) == []
-        assert await place.ledger.waits.renew(place.ledger.owner, 15.0) == {wait.id}
+        assert await place.ledger.suspensions.claim("somebody else", 1.0, 10) == []
+        assert await place.ledger.suspensions.renew(place.ledger.owner, 15.0) == {wait.id}
 
 
 @patient_time
@@ -168,10 +168,10 @@ async def test_a_run_that_is_about_to_be_suspended_is_resumed_when_it_is(tmp_pat
         place.runs.run("run-1")
         async with place.watched():
             await asyncio.sleep(40)
-            assert await state_of(place, wait.id) is WaitState.ENDED
+            assert await state_of(place, wait.id) is SuspensionState.ENDED
             place.runs.suspend("run-1", wait.id)
             await place.until_resumed("run-1", within=6.0)
-        assert await state_of(place, wait.id) is WaitState.RESUMED
+        assert await state_of(place, wait.id) is SuspensionState.RESUMED
 
 
 @patient_time
@@ -181,7 +181,7 @@ async def test_a_run_that_goes_on_by_itself_is_not_looked_at_any_more(tmp_path: 
         place.runs.run("run-1")
         async with place.watched():
             await asyncio.sleep(30)
-            await place.ledger.waits.resumed(wait.id)
+            await place.ledger.suspensions.resumed(wait.id)
             await asyncio.sleep(10)
             asked = place.runs.asked
             await asyncio.sleep(100)
@@ -208,7 +208,7 @@ async def test_the_wait_of_a_run_that_was_cancelled_is_forgotten(tmp_path: Path)
             place.runs.end("run-1")
             await asyncio.sleep(31)
             assert await state_of(place, wait.id) is None
-            assert await state_of(place, other.id) is WaitState.OPEN
+            assert await state_of(place, other.id) is SuspensionState.OPEN
             seen = place.looks()
             del place.runs.now["run-2"]  # deleted
             await asyncio.sleep(31)
@@ -311,7 +311,7 @@ async def test_a_watcher_that_stops_gives_its_waits_back(tmp_path: Path) -> None
         wait = await place.suspended("run-1")
         async with place.watched():
             await asyncio.sleep(2)
-        (free,) = await place.ledger.waits.claim("another", 15.0, 10)
+        (free,) = await place.ledger.suspensions.claim("another", 15.0, 10)
         assert free.id == wait.id
 
 
@@ -320,7 +320,7 @@ async def test_after_a_kill_another_goes_on_and_asks_for_nothing_that_is_known(t
     async with town("mindee", tmp_path) as place:
         await place.suspended("run-1", 5)
         async with place.another_ledger() as killed:
-            await killed.waits.claim(killed.owner, 15.0, 10)
+            await killed.suspensions.claim(killed.owner, 15.0, 10)
             async with place.watched():
                 await asyncio.sleep(30)
                 assert not place.runs.resumed
@@ -328,7 +328,7 @@ async def test_after_a_kill_another_goes_on_and_asks_for_nothing_that_is_known(t
                 await leases_run_out(place)
                 await place.until_resumed("run-1")
             seen = place.looks()
-            again = await place.registered("run-2", (await place.ledger.waits.find("run-1"))[0].refs)
+            again = await place.registered("run-2", (await place.ledger.suspensions.find("run-1"))[0].refs)
             place.runs.suspend("run-2", again.id)
             await watched_until_resumed(place, "run-2", within=3.0)
             assert place.looks() == seen
@@ -338,8 +338,8 @@ async def test_after_a_kill_another_goes_on_and_asks_for_nothing_that_is_known(t
 async def test_a_kill_between_the_end_and_the_resumption_loses_no_run(tmp_path: Path) -> None:
     async with town("mindee", tmp_path) as place:
         wait = await place.suspended("run-1")
-        await place.ledger.waits.claim("killed", 15.0, 10)
-        await place.ledger.waits.end(wait.id)
+        await place.ledger.suspensions.claim("killed", 15.0, 10)
+        await place.ledger.suspensions.end(wait.id)
         await leases_run_out(place)
         await watched_until_resumed(place, "run-1", within=2.0)
         assert not place.looks()

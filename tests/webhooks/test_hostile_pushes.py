@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.receiver import PATHS, arrivals, in_process, on_a_port, push, signed, success
+from support.receiver import PATHS, in_process, on_a_port, push, received_pushes, signed, success
 
 from prefect_docjobs.webhooks import ReceiverLimits, server
 
@@ -216,7 +216,7 @@ async def test_ten_thousand_hostile_requests_change_nothing_and_leave_nothing(tm
     assert {400, 401, 404, 405, 413} <= set(seen)
     assert after - before < 1 << 20, f"{after - before:,} bytes are left"
     assert peak - before < 16 << 20, f"{peak - before:,} bytes at most"
-    assert [it.job_id for it in await arrivals(path)] == ["good"]
+    assert [it.job_id for it in await received_pushes(path)] == ["good"]
 
 
 async def test_hundreds_of_them_over_tcp_too(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ async def test_hundreds_of_them_over_tcp_too(tmp_path: Path) -> None:
         assert await push(client, "mindee", success("mindee", "good")) == 200
     assert set(answers) <= REFUSALS, answers
     assert sum(answers.values()) > OVER_TCP // 2
-    assert [it.job_id for it in await arrivals(path)] == ["good"]
+    assert [it.job_id for it in await received_pushes(path)] == ["good"]
 
 
 HEAD = b"POST /webhooks/mindee/main HTTP/1.1\r\nHost: a\r\n"

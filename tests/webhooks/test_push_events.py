@@ -10,7 +10,7 @@ import pytest_asyncio
 from support.ledgers import entry, ref
 from support.receiver import MINDEE, ledger_account
 
-from prefect_docjobs.ledger import Kept, Ledger
+from prefect_docjobs.ledger import Ledger, PushReceipt
 from prefect_docjobs.models import JobRef, JobState
 from prefect_docjobs.webhooks.calls import Call
 from prefect_docjobs.webhooks.events import JobEvent, event_of
@@ -86,6 +86,6 @@ async def test_a_job_without_a_record_is_told_with_what_is_known(ledger: Ledger)
 
 
 async def test_replays_hints_and_jobs_without_an_id_are_not_told(ledger: Ledger) -> None:
-    assert event_of(MINDEE, call(), Kept(is_new=False)) is None
+    assert event_of(MINDEE, call(), PushReceipt(is_new=False)) is None
     assert await announced(ledger, call(None, digest="2" * 64)) is None
     assert await announced(ledger, call(job_id=None, alias="nobody's", digest="3" * 64)) is None

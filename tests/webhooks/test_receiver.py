@@ -26,12 +26,12 @@ from support.receiver import (
     SECRET,
     TOKEN,
     UNSILOED,
-    arrivals,
     client_of,
     failure,
     in_process,
     on_a_port,
     push,
+    received_pushes,
     signed,
     success,
     tenant,
@@ -109,7 +109,7 @@ async def test_forged_and_unknown_look_the_same(ledger: Ledger, account: Webhook
     assert {(it.status_code, it.content, tuple(it.headers.multi_items())) for it in answers} == {
         (401, b"", (("connection", "close"), ("content-length", "0")))
     }
-    assert await arrivals(ledger, account) == []
+    assert await received_pushes(ledger, account) == []
 
 
 async def test_a_signature_that_comes_twice_is_none(ledger: Ledger) -> None:
@@ -131,8 +131,8 @@ async def test_what_is_signed_for_one_account_is_not_anothers(ledger: Ledger) ->
         assert await push(client, "mindee", body, path=path) == 401
         assert await push(client, "mindee", body, path=path, secret="their-own-secret") == 200
     assert await state(ledger, mine) is State.SUBMITTED
-    assert await arrivals(ledger, MINDEE) == []
-    assert [it.job_id for it in await arrivals(ledger, theirs)] == ["job-1"]
+    assert await received_pushes(ledger, MINDEE) == []
+    assert [it.job_id for it in await received_pushes(ledger, theirs)] == ["job-1"]
 
 
 # --------------------------------------------------------------------------------------- what is pushed
@@ -143,11 +143,11 @@ async def test_a_thousand_replays_change_nothing(ledger: Ledger) -> None:
     body, early = success("mindee", "job-1"), success("mindee", "job-2")
     async with in_process(ledger) as client:
         assert [await push(client, "mindee", it) for it in (body, early)] == [200, 200]
-        before = await ledger.record(record.id), await arrivals(ledger)
+        before = await ledger.record(record.id), await received_pushes(ledger)
         for _ in range(500):
             assert [await push(client, "mindee", it) for it in (body, early)] == [200, 200]
         metrics = (await client.get("/metrics")).text
-    after = await ledger.record(record.id), await arrivals(ledger)
+    after = await ledger.record(record.id), await received_pushes(ledger)
     assert before[0] is not None
     assert after[0] is not None
     assert (after[0].version, after[0].updated_at) == (before[0].version, before[0].updated_at)
@@ -160,9 +160,9 @@ async def test_a_push_that_is_earlier_than_its_job_waits_for_it(ledger: Ledger) 
     body = success("mindee", "job-1")
     async with in_process(ledger) as client:
         assert await push(client, "mindee", body) == 200
-    (arrival,) = await arrivals(ledger)
-    assert (arrival.job_id, arrival.state, arrival.has_body) == ("job-1", JobState.SUCCEEDED, True)
-    assert await ledger.inbox.body(arrival.id) == body
+    (received,) = await received_pushes(ledger)
+    assert (received.job_id, received.state, received.has_body) == ("job-1", JobState.SUCCEEDED, True)
+    assert await ledger.inbox.body(received.id) == body
 
 
 @SIGNING
@@ -170,10 +170,10 @@ async def test_a_failure_is_told_and_changes_no_record(ledger: Ledger, account: 
     record = await submitted(ledger, account, "job-1", alias="job-1")
     async with in_process(ledger) as client:
         assert await push(client, account.provider, failure(account.provider, "job-1")) == 200
-    (arrival,) = await arrivals(ledger, account)
-    assert (arrival.state, arrival.has_body) == (JobState.FAILED, False)
-    assert "job-1" in (arrival.job_id, arrival.alias)
-    assert arrival.error is not None
+    (received,) = await received_pushes(ledger, account)
+    assert (received.state, received.has_body) == (JobState.FAILED, False)
+    assert "job-1" in (received.job_id, received.alias)
+    assert received.error is not None
     assert await state(ledger, record) is State.SUBMITTED
 
 
@@ -197,7 +197,7 @@ async def test_a_failure_is_told_and_changes_no_record(ledger: Ledger, account: 
 async def test_what_is_signed_but_not_the_services_json_is_400(ledger: Ledger, body: bytes) -> None:
     async with in_process(ledger) as client:
         assert await push(client, "mindee", body) == 400
-    assert await arrivals(ledger) == []
+    assert await received_pushes(ledger) == []
 
 
 async def test_the_content_type_does_not_matter(ledger: Ledger) -> None:
@@ -222,9 +222,9 @@ async def test_unsiloed_can_hint_and_no_more(ledger: Ledger, payload: object) ->
     record = await submitted(ledger, UNSILOED, "job-1")
     async with in_process(ledger) as client:
         assert await push(client, "unsiloed", json.dumps(payload).encode()) == 200
-    (arrival,) = await arrivals(ledger, UNSILOED)
-    assert (arrival.job_id, arrival.state, arrival.raw_state) == ("job-1", None, None)
-    assert (arrival.error, arrival.has_body) == (None, False)
+    (received,) = await received_pushes(ledger, UNSILOED)
+    assert (received.job_id, received.state, received.raw_state) == ("job-1", None, None)
+    assert (received.error, received.has_body) == (None, False)
     assert await state(ledger, record) is State.SUBMITTED
 
 
@@ -233,7 +233,7 @@ async def test_without_the_path_token_nothing_is_taken(ledger: Ledger, token: st
     async with in_process(ledger) as client:
         answer = await client.post(f"/webhooks/unsiloed/main/{token}", content=b'{"job_id": "job-1"}')
     assert answer.status_code in (401, 404)
-    assert await arrivals(ledger, UNSILOED) == []
+    assert await received_pushes(ledger, UNSILOED) == []
 
 
 @pytest.mark.parametrize(
@@ -258,8 +258,8 @@ async def test_without_a_secret_it_does_not_start_unless_told(
         path = f"/webhooks/{account.provider}/main"
         assert (await client.post(path, content=body)).status_code == 200
     assert "Anybody can push" in caplog.text
-    (arrival,) = await arrivals(ledger, account)
-    assert (arrival.job_id, arrival.state, arrival.has_body) == ("job-1", None, False)
+    (received,) = await received_pushes(ledger, account)
+    assert (received.job_id, received.state, received.has_body) == ("job-1", None, False)
     assert await state(ledger, record) is State.SUBMITTED
 
 
@@ -274,7 +274,7 @@ async def test_a_forged_hint_is_not_taken_for_the_signed_push(ledger: Ledger) ->
         assert (await client.post(PATHS["mindee"], content=body)).status_code == 200
     async with in_process(ledger) as client:
         assert await push(client, "mindee", body) == 200
-    assert [it.state for it in await arrivals(ledger)] == [None, JobState.SUCCEEDED]
+    assert [it.state for it in await received_pushes(ledger)] == [None, JobState.SUCCEEDED]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ async def test_a_job_id_has_a_bound(
         job_id = "é" * length
         assert await push(client, account.provider, success(account.provider, job_id)) == status
         assert await push(client, account.provider, failure(account.provider, job_id)) == status
-    assert len(await arrivals(ledger, account)) == (2 if status == 200 else 0)
+    assert len(await received_pushes(ledger, account)) == (2 if status == 200 else 0)
 
 
 @pytest.mark.parametrize("character", ["\x00", "\n", "\x1b", "\x7f", "\x85"])
@@ -325,7 +325,7 @@ async def test_a_job_id_has_no_control_characters(ledger: Ledger, character: str
         assert await push(client, "unsiloed", json.dumps({"job_id": job_id}).encode()) == 400
         body = success("mindee", "job-1", file={"alias": f"a{character}"})
         assert await push(client, "mindee", body) == 200  # the id finds it
-    assert [(it.job_id, it.alias) for it in await arrivals(ledger)] == [("job-1", None)]
+    assert [(it.job_id, it.alias) for it in await received_pushes(ledger)] == [("job-1", None)]
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ async def test_a_ledger_that_cannot_be_opened_is_503_until_it_can(tmp_path: Path
         assert (await client.get("/healthz")).status_code == 200
         in_the_way.unlink()
         assert await push(client, "mindee", body) == 200
-    assert [it.job_id for it in await arrivals(path)] == ["job-1"]
+    assert [it.job_id for it in await received_pushes(path)] == ["job-1"]
 
 
 async def test_a_ledger_that_is_too_slow_is_503_and_what_comes_again_is_kept_once(tmp_path: Path) -> None:
@@ -473,7 +473,7 @@ async def test_a_ledger_that_is_too_slow_is_503_and_what_comes_again_is_kept_onc
         else:
             pytest.fail("it is not kept")
         assert await push(client, "mindee", body) == 200
-    assert [it.job_id for it in await arrivals(path)] == ["job-1"]
+    assert [it.job_id for it in await received_pushes(path)] == ["job-1"]
 
 
 async def test_a_store_that_breaks_in_another_way_is_503_too(ledger: Ledger) -> None:
@@ -500,7 +500,7 @@ async def test_it_can_be_mounted_where_nobody_runs_its_lifespan(ledger: Ledger) 
     async with client_of(parent) as client:
         path = f"/hooks{PATHS['mindee']}"
         assert await push(client, "mindee", success("mindee", "job-1"), path=path) == 200
-    assert len(await arrivals(ledger)) == 1
+    assert len(await received_pushes(ledger)) == 1
 
 
 async def test_it_is_ready_when_the_ledger_can_be_written(ledger: Ledger) -> None:

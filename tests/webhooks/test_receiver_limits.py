@@ -20,7 +20,7 @@ import httpx
 import pytest
 from support import postgres
 from support.processes import Usage, until
-from support.receiver import PATHS, TOKEN, arrivals, push, running, signed, success
+from support.receiver import PATHS, TOKEN, push, received_pushes, running, signed, success
 
 MIB = 1 << 20
 HANGS = 30.0  # seconds
@@ -297,7 +297,7 @@ async def test_a_full_disk_makes_it_unready_until_a_push_can_be_kept(tmp_path: P
             limit_files(process, resource.RLIM_INFINITY)
             assert await push(client, "mindee", big) == 200
             assert (await client.get("/readyz")).status_code == 200
-    assert [it.job_id for it in await arrivals(path)] == ["small", "big"]
+    assert [it.job_id for it in await received_pushes(path)] == ["small", "big"]
 
 
 async def test_it_is_ready_again_without_a_push(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.receiver import PATHS, arrivals, push, running, signed, success
+from support.receiver import PATHS, push, received_pushes, running, signed, success
 
 
 async def connect_for_ever(port: int) -> None:
@@ -37,7 +37,7 @@ async def test_sigterm_ends_it_after_the_push_that_is_under_way(tmp_path: Path) 
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.read) == "ended\n"
         assert await asyncio.to_thread(process.wait, 10) == 0
-    assert [it.job_id for it in await arrivals(tmp_path / "ledger.db")] == ["before", "under-way"]
+    assert [it.job_id for it in await received_pushes(tmp_path / "ledger.db")] == ["before", "under-way"]
 
 
 async def test_what_was_answered_with_200_survives_kill(tmp_path: Path) -> None:
@@ -46,4 +46,4 @@ async def test_what_was_answered_with_200_survives_kill(tmp_path: Path) -> None:
             for number in range(20):
                 assert await push(client, "mindee", success("mindee", f"job-{number}")) == 200
             process.kill()
-    assert len(await arrivals(tmp_path / "ledger.db")) == 20
+    assert len(await received_pushes(tmp_path / "ledger.db")) == 20

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.receiver import ACCOUNTS, ORIGIN, PATHS, SECRET, arrivals, ledger_account
+from support.receiver import ACCOUNTS, ORIGIN, PATHS, SECRET, ledger_account, received_pushes
 from support.services import KEY, invoice, provider, says
 from support.simulated import HandClock, settled
 from support.wire import answer
@@ -112,9 +112,9 @@ async def test_a_push_that_comes_before_its_submit_is_written_down_is_there_for_
     async with scene(name, tmp_path) as it:
         ref = await it.send(invoice(8))
         await it.deliver()
-        (arrival,) = await arrivals(it.ledger, ACCOUNT[name])
-        assert (arrival.job_id, arrival.state) == (ref.job_id, JobState.SUCCEEDED)
-        body = await it.ledger.inbox.body(arrival.id)
+        (received,) = await received_pushes(it.ledger, ACCOUNT[name])
+        assert (received.job_id, received.state) == (ref.job_id, JobState.SUCCEEDED)
+        body = await it.ledger.inbox.body(received.id)
         assert body is not None
         assert says(it.provider.read_result(ref, answer(body))) == ("N-00008", 8.5)
 
@@ -127,8 +127,8 @@ async def test_pushes_that_come_twice_and_late_end_each_document_once(name: str,
         for _ in range(5):
             await it.deliver()
         found = await it.ledger.records(record.id for record in records)
-        told = await arrivals(it.ledger, ACCOUNT[name])
-        failures = [arrival for arrival in told if arrival.state is JobState.FAILED]
+        told = await received_pushes(it.ledger, ACCOUNT[name])
+        failures = [received for received in told if received.state is JobState.FAILED]
         fetched = [record for record in found.values() if record.has_body]
         assert it.backend.stats.pushes["delivered"] > 30
         assert it.backend.stats.pushes["refused"] == 0
@@ -144,10 +144,10 @@ async def test_a_failure_names_its_job(name: str, tmp_path: Path) -> None:
         record = await it.submit(invoice(9))
         assert record.ref is not None
         await it.deliver()
-        (arrival,) = await arrivals(it.ledger, ACCOUNT[name])
-        assert arrival.state is JobState.FAILED
-        assert arrival.error is not None
-        assert (arrival.job_id, arrival.alias) in {(record.job_id, None), (None, record.ref.alias)}
+        (received,) = await received_pushes(it.ledger, ACCOUNT[name])
+        assert received.state is JobState.FAILED
+        assert received.error is not None
+        assert (received.job_id, received.alias) in {(record.job_id, None), (None, record.ref.alias)}
 
 
 @SIGNING
@@ -158,13 +158,13 @@ async def test_a_secret_that_is_not_ours_is_refused(name: str, tmp_path: Path) -
         now = await it.ledger.record(record.id)
         assert now is not None
         assert (now.state, it.backend.stats.pushes["refused"]) == (State.SUBMITTED, 1)
-        assert await arrivals(it.ledger, ACCOUNT[name]) == []
+        assert await received_pushes(it.ledger, ACCOUNT[name]) == []
 
 
 async def test_unsiloed_hints_at_its_job(tmp_path: Path) -> None:
     async with scene("unsiloed", tmp_path) as it:
         record = await it.submit(invoice(11))
         await it.deliver()
-        (arrival,) = await it.ledger.inbox.arrived(ledger_account(ACCOUNT["unsiloed"]), within=0.0)
-        assert (arrival.job_id, arrival.state) == (record.job_id, None)
+        (received,) = await it.ledger.inbox.received(ledger_account(ACCOUNT["unsiloed"]), within=0.0)
+        assert (received.job_id, received.state) == (record.job_id, None)
         assert it.backend.stats.pushes["delivered"] == 1

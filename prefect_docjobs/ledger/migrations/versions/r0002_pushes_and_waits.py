@@ -17,7 +17,7 @@ def upgrade() -> None:
     op.create_index("docjobs_pushes_account", "docjobs_pushes", ["account", "id"])
     op.create_index("docjobs_pushes_expires_at", "docjobs_pushes", ["expires_at"])
     op.create_table(
-        "docjobs_waits",
+        "docjobs_suspensions",
         sa.Column("id", sa.String(128), primary_key=True),
         sa.Column("flow_run_id", sa.String(64), nullable=False),
         sa.Column("job", sa.Text(), nullable=False),
@@ -30,8 +30,8 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Float(53), nullable=False),
         sa.Column("ended_at", sa.Float(53)),
     )
-    op.create_index("docjobs_waits_state", "docjobs_waits", ["state"])
-    op.create_index("docjobs_waits_flow_run_id", "docjobs_waits", ["flow_run_id"])
+    op.create_index("docjobs_suspensions_state", "docjobs_suspensions", ["state"])
+    op.create_index("docjobs_suspensions_flow_run_id", "docjobs_suspensions", ["flow_run_id"])
 
 
 def _push_columns() -> list[sa.Column[object]]:

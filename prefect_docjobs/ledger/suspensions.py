@@ -22,12 +22,12 @@ from prefect_docjobs.ledger.bodies import compress, decompress
 from prefect_docjobs.ledger.database import Database
 from prefect_docjobs.ledger.queries import chunks, ref_of
 from prefect_docjobs.ledger.schema import now
-from prefect_docjobs.ledger.schema import waits as table
+from prefect_docjobs.ledger.schema import suspensions as table
 from prefect_docjobs.models import JobRef
 
 
-class WaitState(str, Enum):
-    """How far a wait has come."""
+class SuspensionState(str, Enum):
+    """How far a suspension has come."""
 
     OPEN = "open"
     ENDED = "ended"
@@ -38,7 +38,7 @@ class WaitState(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Suspension:
     """One flow run that waits at one place for some jobs.
 
     Attributes:
@@ -56,18 +56,18 @@ class Wait:
     flow_run_id: str
     job: str
     refs: tuple[JobRef, ...]
-    state: WaitState
+    state: SuspensionState
     left: float | None
     age: float
 
     @property
     def is_over(self) -> bool:
         """Whether its flow run need not wait any longer."""
-        return self.state is not WaitState.OPEN
+        return self.state is not SuspensionState.OPEN
 
 
-class Waits:
-    """The waits in one database. Everything raises `LedgerUnavailable` when the database cannot answer.
+class Suspensions:
+    """The suspensions in one database. Everything raises `LedgerUnavailable` when the database cannot answer.
 
     Args:
         database: Of a migrated ledger.
@@ -78,18 +78,18 @@ class Waits:
 
     async def register(
         self,
-        wait_id: str,
+        suspension_id: str,
         *,
         flow_run_id: str,
         job: str,
         refs: Sequence[JobRef],
         timeout: float | None = None,
         document_timeout: float | None = None,
-    ) -> Wait:
-        """Write a wait down, unless it is there: then nothing changes, and its time goes on.
+    ) -> Suspension:
+        """Record a suspension, unless it is there: then nothing changes, and its time goes on.
 
         Args:
-            wait_id: See `Wait.id`; at most 128 characters.
+            suspension_id: See `Suspension.id`; at most 128 characters.
             flow_run_id: Likewise.
             job: Likewise.
             refs: Likewise.
@@ -97,31 +97,36 @@ class Waits:
             document_timeout: Seconds from now for each job, so for all of them, too; None for no limit.
 
         Returns:
-            The wait as it now is.
+            The suspension as it now is.
         """
-        facts = {"id": wait_id, "flow_run_id": flow_run_id, "job": job, "document_timeout": document_timeout}
+        facts = {
+            "id": suspension_id,
+            "flow_run_id": flow_run_id,
+            "job": job,
+            "document_timeout": document_timeout,
+        }
         row = {**facts, "refs": await compress(_REFS.dump_json(list(refs), exclude_none=True)), **_FREE_ROW}
 
         def add(connection: Connection) -> Row[Any]:
             insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
             times = {"created_at": now(), "deadline": None if timeout is None else now() + timeout}
             connection.execute(insert(table).values({**row, **times}).on_conflict_do_nothing())
-            return connection.execute(_SELECT.where(table.c.id == wait_id)).one()
+            return connection.execute(_SELECT.where(table.c.id == suspension_id)).one()
 
-        return await _wait(await self._database.run(add, writes=True))
+        return await _suspension(await self._database.run(add, writes=True))
 
-    async def find(self, flow_run_id: str) -> list[Wait]:
-        """All waits of a flow run, the oldest first."""
+    async def find(self, flow_run_id: str) -> list[Suspension]:
+        """All suspensions of a flow run, the oldest first."""
         question = _SELECT.where(table.c.flow_run_id == flow_run_id).order_by(table.c.created_at, table.c.id)
         return await self._read(question)
 
-    async def get(self, wait_id: str) -> Wait | None:
-        """One wait as it now is; None where there is none."""
-        found = await self._read(_SELECT.where(table.c.id == wait_id))
+    async def get(self, suspension_id: str) -> Suspension | None:
+        """One suspension as it now is; None where there is none."""
+        found = await self._read(_SELECT.where(table.c.id == suspension_id))
         return found[0] if found else None
 
-    async def claim(self, owner: str, lease: float, limit: int) -> list[Wait]:
-        """Take waits that nobody holds and whose runs have not gone on, the oldest first.
+    async def claim(self, owner: str, lease: float, limit: int) -> list[Suspension]:
+        """Take suspensions that nobody holds and whose runs have not gone on, the oldest first.
 
         Nobody else gets them while the lease runs. When there is none this only reads.
 
@@ -139,11 +144,11 @@ class Waits:
 
         if not await self._database.run(lambda connection: connection.execute(some).first()):
             return []
-        return [await _wait(row) for row in await self._database.run(take, writes=True)]
+        return [await _suspension(row) for row in await self._database.run(take, writes=True)]
 
     async def renew(self, owner: str, lease: float) -> set[str]:
-        """Extend all leases of an owner; the ids of the waits that are still his."""
-        his = table.c.owner == owner, table.c.state != WaitState.RESUMED.value
+        """Extend all leases of an owner; the ids of the suspensions that are still his."""
+        his = table.c.owner == owner, table.c.state != SuspensionState.RESUMED.value
 
         def extend(connection: Connection) -> set[str]:
             connection.execute(update(table).where(*his).values(lease_until=_LEASE), {"seconds": lease})
@@ -152,46 +157,48 @@ class Waits:
         return await self._database.run(extend, writes=True)
 
     async def release(self, owner: str, ids: Collection[str] | None = None) -> None:
-        """Give waits back, so that others may take them at once; by default all of an owner."""
+        """Give suspensions back, so that others may take them at once; by default all of an owner."""
         free = update(table).where(table.c.owner == owner).values(owner="", lease_until=0.0)
         if ids is None:
             await self._write(free)
         for some in chunks(ids or ()):
             await self._write(free.where(table.c.id.in_(some)))
 
-    async def end(self, wait_id: str) -> None:
+    async def end(self, suspension_id: str) -> None:
         """Note that the jobs have ended, or that the time has passed. Its run is to be resumed."""
-        is_open = table.c.id == wait_id, table.c.state == WaitState.OPEN.value
-        await self._write(update(table).where(*is_open).values(state=WaitState.ENDED.value, ended_at=now()))
+        is_open = table.c.id == suspension_id, table.c.state == SuspensionState.OPEN.value
+        await self._write(
+            update(table).where(*is_open).values(state=SuspensionState.ENDED.value, ended_at=now())
+        )
 
-    async def resumed(self, wait_id: str) -> None:
+    async def resumed(self, suspension_id: str) -> None:
         """Note that the run has gone on, or will without anybody's help. Nobody watches any more."""
         ended_at = case((table.c.ended_at.is_(None), now()), else_=table.c.ended_at)
-        news = {"state": WaitState.RESUMED.value, "ended_at": ended_at, "owner": "", "lease_until": 0.0}
-        await self._write(update(table).where(table.c.id == wait_id).values(news))
+        news = {"state": SuspensionState.RESUMED.value, "ended_at": ended_at, "owner": "", "lease_until": 0.0}
+        await self._write(update(table).where(table.c.id == suspension_id).values(news))
 
     async def forget(self, flow_run_ids: Collection[str]) -> None:
-        """Delete all waits of flow runs that have ended."""
+        """Delete all suspensions of flow runs that have ended."""
         for some in chunks(flow_run_ids):
             await self._write(delete(table).where(table.c.flow_run_id.in_(some)))
 
     async def forget_resumed(self, older_than: float) -> None:
-        """Delete waits whose runs have gone on, `older_than` seconds after their jobs had ended."""
-        old = table.c.state == WaitState.RESUMED.value, table.c.ended_at <= now() - older_than
+        """Delete suspensions whose runs have gone on, `older_than` seconds after their jobs had ended."""
+        old = table.c.state == SuspensionState.RESUMED.value, table.c.ended_at <= now() - older_than
         await self._write(delete(table).where(*old))
 
-    async def _read(self, question: Any) -> list[Wait]:
+    async def _read(self, question: Any) -> list[Suspension]:
         rows = await self._database.run(lambda connection: connection.execute(question).all())
-        return [await _wait(row) for row in rows]
+        return [await _suspension(row) for row in rows]
 
     async def _write(self, statement: Any) -> None:
         await self._database.run(lambda connection: connection.execute(statement), writes=True)
 
 
 _REFS = TypeAdapter(list[JobRef])
-_FREE_ROW: Mapping[str, Any] = {"state": WaitState.OPEN.value, "owner": "", "lease_until": 0.0}
+_FREE_ROW: Mapping[str, Any] = {"state": SuspensionState.OPEN.value, "owner": "", "lease_until": 0.0}
 _LEASE = now() + bindparam("seconds", type_=Float(53))
-_UNHELD = (table.c.lease_until <= now()) & (table.c.state != WaitState.RESUMED.value)
+_UNHELD = (table.c.lease_until <= now()) & (table.c.state != SuspensionState.RESUMED.value)
 
 _SELECT = select(
     table.c.id,
@@ -217,14 +224,14 @@ def _refs(text: bytes) -> list[JobRef]:
         return [ref_of(json.dumps(ref)) for ref in json.loads(text)]
 
 
-async def _wait(row: Row[Any]) -> Wait:
+async def _suspension(row: Row[Any]) -> Suspension:
     limits = [seconds for seconds in (row.left, row.left_of_documents) if seconds is not None]
-    return Wait(
+    return Suspension(
         id=row.id,
         flow_run_id=row.flow_run_id,
         job=row.job,
         refs=tuple(_refs(await decompress(row.refs))),
-        state=WaitState(row.state),
+        state=SuspensionState(row.state),
         left=min(limits, default=None),
         age=row.age,
     )
