@@ -8,7 +8,7 @@ import os
 import sqlite3
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -28,6 +28,9 @@ from prefect_docjobs.ledger.schema import metadata
 BUSY_TIMEOUT = 20.0
 """Seconds that a statement waits for another process's lock on a SQLite database."""
 
+CONNECTIONS = 4
+"""To one database, at most, from one opened ledger."""
+
 WRITES = "docjobs_writes"
 """Execution option of connections that write."""
 
@@ -35,9 +38,6 @@ T = TypeVar("T")
 
 _SILENT = 10.0  # seconds after which a server that does not answer counts as away
 _CLOSING = 5.0  # seconds for its connections to close
-_THREADS = 3  # one writes; the others read meanwhile
-# Parameters stay out of errors: document names and refs are nobody else's business.
-_POOL: Mapping[str, Any] = {"pool_size": 2, "max_overflow": 2, "hide_parameters": True}
 
 _ADVICE = (
     (("full", "no space", "quota", "disk i/o", "too large"), "Make room on the disk, then run again."),
@@ -114,22 +114,28 @@ class Database(ABC):
         """Close all connections."""
 
 
+def _pool(connections: int) -> dict[str, Any]:
+    """Half of them stay open. Parameters stay out of errors: they hold document names and refs."""
+    stay = (connections + 1) // 2
+    return {"pool_size": stay, "max_overflow": connections - stay, "hide_parameters": True}
+
+
 class Sqlite(Database):
     """SQLite, in threads of its own: a transaction is one trip to one of them, whatever it consists of.
 
     The file is made when it is not there, readable by its owner only.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, connections: int = CONNECTIONS) -> None:
         super().__init__(url)
         with explained(url):
             _make_file(Path(url.database or ""))
         # Every transaction is ended where it is begun, so there is nothing to roll back on return.
         options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT}, "pool_reset_on_return": None}
-        self._engine = create_engine(url, **_POOL, **options)
+        self._engine = create_engine(url, **_pool(connections), **options)
         event.listen(self._engine, "connect", _tune)
         event.listen(self._engine, "begin", _begin)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="docjobs-ledger")
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="docjobs-ledger")
 
     async def run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:
         """See `Database.run`."""
@@ -181,9 +187,10 @@ class Postgresql(Database):
     max_prepared_statements, or prepared_statement_cache_size=0 in the URL.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, connections: int = CONNECTIONS) -> None:
         super().__init__(url)
-        self._engine = create_async_engine(url, pool_recycle=1800, pool_pre_ping=True, **_POOL)
+        options = _pool(connections)
+        self._engine = create_async_engine(url, pool_recycle=1800, pool_pre_ping=True, **options)
 
     async def run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:  # noqa: ARG002 (all can write)
         """See `Database.run`."""
@@ -214,15 +221,20 @@ class Postgresql(Database):
             await self._engine.dispose()
 
 
-def open_database(url: URL | None) -> Database:
+def open_database(url: URL | None, connections: int = CONNECTIONS) -> Database:
     """A database of either kind, or one in memory where no address is given.
+
+    Args:
+        url: From `parse_address`.
+        connections: At most; with SQLite also threads. One writes, the others read meanwhile.
 
     Raises:
         LedgerUnavailable: SQLite's file or folder cannot be made.
     """
     if url is None:
         return Memory()
-    return Sqlite(url) if url.get_backend_name() == "sqlite" else Postgresql(url)
+    kind = Sqlite if url.get_backend_name() == "sqlite" else Postgresql
+    return kind(url, connections)
 
 
 def _make_file(path: Path) -> None:

@@ -31,21 +31,22 @@ class Transition:
             rarely deadlock.
         adds_key: It adds a row under a key that another transaction may be adding.
         withdrawable: It is left out when its caller was cancelled before it was made.
-        is_intent: It makes an intent.
-        answer: Done when the transition is durable.
+        ended: Called with what became of it, before the caller learns of it; None where it was left out.
+        answer: For the caller, who may cancel it. Done when the transition is durable.
     """
 
     run: Callable[[Connection], Record | None]
     row_id: int = 0
     adds_key: bool = False
     withdrawable: bool = False
-    is_intent: bool = False
+    ended: Callable[[Transition, Result], None] = lambda _transition, _result: None
     answer: asyncio.Future[Record | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
     def end(self, result: Result) -> None:
         """Hand the result to the caller, unless it is gone."""
+        self.ended(self, result)
         if self.answer.done():
             return
         if isinstance(result, Exception):
@@ -59,12 +60,10 @@ class GroupCommit:
 
     Args:
         database: Where to.
-        on_unclaimed: Called with a record that was made mine for a caller who was cancelled meanwhile.
     """
 
-    def __init__(self, database: Database, on_unclaimed: Callable[[Transition, Record], None]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._on_unclaimed = on_unclaimed
         self._waiting: list[Transition] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -87,7 +86,12 @@ class GroupCommit:
         await asyncio.sleep(0)  # everybody who is ready now comes along
         while self._waiting:
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-            wanted = [each for each in batch if not (each.withdrawable and each.answer.cancelled())]
+            wanted = list[Transition]()
+            for each in batch:
+                if each.withdrawable and each.answer.cancelled():
+                    each.end(None)
+                else:
+                    wanted.append(each)
             for part in self._parts(sorted(wanted, key=lambda each: (each.adds_key, each.row_id))):
                 if part:
                     await self._make(part)
@@ -108,8 +112,6 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001 (whatever it is, the callers must learn of it)
             results = [error] if len(batch) == 1 else await self._one_by_one(batch)
         for each, result in zip(batch, results, strict=True):
-            if each.answer.cancelled() and isinstance(result, Record):
-                self._on_unclaimed(each, result)
             each.end(result)
 
     async def _one_by_one(self, batch: Sequence[Transition]) -> list[Result]:

@@ -9,6 +9,7 @@ import secrets
 import socket
 import zlib
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -28,9 +29,9 @@ from prefect_docjobs.ledger.bodies import (
     decompress,
     read_body,
 )
-from prefect_docjobs.ledger.database import open_database, parse_address, shown
+from prefect_docjobs.ledger.database import CONNECTIONS, open_database, parse_address, shown
 from prefect_docjobs.ledger.errors import ClaimLost, LedgerUnavailable
-from prefect_docjobs.ledger.group_commit import GroupCommit, Transition
+from prefect_docjobs.ledger.group_commit import GroupCommit, Result, Transition
 from prefect_docjobs.ledger.holdings import Holdings
 from prefect_docjobs.ledger.inbox import Account, Inbox
 from prefect_docjobs.ledger.jobs import Holder, Values, new_claim
@@ -65,9 +66,10 @@ class Ledger(Reader):
             beside the file; with PostgreSQL they stay in their rows.
         readable: Where results may be as well, because other processes put theirs there. That folder and
             the rows are read in any case.
+        connections: To the database, at most; with SQLite also threads.
 
     Attributes:
-        owner: Host, process id and a random part, new with each `Ledger`.
+        owner: Host, process id and a random part, new with each `Ledger` and each view of one.
         in_memory: Nothing of it outlives the context.
         pauses: The accounts that are paused; there once it is opened.
 
@@ -87,38 +89,69 @@ class Ledger(Reader):
         wait: float = 30.0,
         bodies: Bodies | None = None,
         readable: Sequence[Bodies] = (),
+        connections: int = CONNECTIONS,
     ) -> None:
         super().__init__(parse_address(url) if url is not None else None)
         self.in_memory = self._url is None
-        beside: list[Bodies] = []
+        self._connections = connections
+        self._beside: list[Bodies] = []
         if self._url is None:
             lease, wait, bodies = _FOR_EVER, 0.0, SpooledBodies()
         elif self._url.get_backend_name() == "sqlite":
             path = Path(self._url.database or "")
-            beside.append(FileBodies(path.with_name(f"{path.name}.bodies")))
-        self._bodies = bodies or next(iter(beside), None)
-        self._readable: list[Bodies] = [*([bodies] if bodies else ()), *beside, *readable]
+            self._beside.append(FileBodies(path.with_name(f"{path.name}.bodies")))
         self._lease = lease
         self.wait = wait
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._holdings = Holdings(lease)
+        self._is_view = False
         self._commits: GroupCommit
-        self._holder = Holder(self.owner, lease)
-        self._heart: asyncio.Task[None] | None
+        self._become_holder()
+        self._set_bodies(bodies, readable)
+
+    def view(self, *, bodies: Bodies | None = None, readable: Sequence[Bodies] = ()) -> Ledger:
+        """This opened ledger for one call: on the same connections, with an owner and leases of its own.
+
+        Use it as an async context manager, on the same loop, while this one is open. Leaving it gives back
+        its own leases, and nothing that others hold.
+
+        Args:
+            bodies: See `Ledger`; without both as in this one.
+            readable: See `Ledger`.
+        """
+        view = copy(self)
+        view._is_view = True  # noqa: SLF001 (of this class)
+        view._become_holder()  # noqa: SLF001
+        if bodies or readable:
+            view._set_bodies(bodies, readable)  # noqa: SLF001
+        return view
+
+    def _become_holder(self) -> None:
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._holder = Holder(self.owner, self._lease)
+        self._holdings = Holdings(self._lease)
+        self._heart: asyncio.Task[None] | None = None
+        self._unfinished = 0  # transitions
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._keys, self._reading = {}, None
+
+    def _set_bodies(self, bodies: Bodies | None, readable: Sequence[Bodies]) -> None:
+        self._bodies = bodies or next(iter(self._beside), None)
+        self._readable: list[Bodies] = [*([bodies] if bodies else ()), *self._beside, *readable]
 
     def __repr__(self) -> str:
         return f"Ledger({shown(self._url) if self._url else 'in memory'!r})"
 
     async def __aenter__(self) -> Self:
-        self._database = open_database(self._url)
-        try:
-            if not self.in_memory:
-                await migrate(self._database)
-        except BaseException:
-            await self._database.aclose()
-            raise
-        self.pauses = Pauses(self._database)
-        self._commits = GroupCommit(self._database, self._unclaimed)
+        if not self._is_view:
+            self._database = open_database(self._url, self._connections)
+            try:
+                if not self.in_memory:
+                    await migrate(self._database)
+            except BaseException:
+                await self._database.aclose()
+                raise
+            self.pauses = Pauses(self._database)
+            self._commits = GroupCommit(self._database)
         self._heart = asyncio.create_task(self._beat()) if not self.in_memory else None
         return self
 
@@ -130,12 +163,15 @@ class Ledger(Reader):
                 self._heart.cancel()
             if tasks := [task for task in (self._heart, self._reading) if task is not None]:
                 await asyncio.wait(tasks)
-            await self.pauses.aclose()
-            await self._commits.flush()
+            await self._idle.wait()
             for record in self._holdings.records:
+                self._holdings.drop(record.id)
                 self._post(partial(transitions.release_lease, record=record), record)
-            await self._commits.flush()
-            await self._database.aclose()
+            await self._idle.wait()
+            if not self._is_view:
+                await self.pauses.aclose()
+                await self._commits.flush()
+                await self._database.aclose()
 
     # -- intents
 
@@ -393,7 +429,7 @@ class Ledger(Reader):
             return await answer
         except asyncio.CancelledError:
             if not (answer.cancelled() or answer.exception()) and (made := answer.result()):
-                self._unclaimed(transition, made)  # between the answer and its receipt
+                self._unclaimed(made, is_intent)  # between the answer and its receipt
             raise
 
     def _post(
@@ -405,28 +441,31 @@ class Ledger(Reader):
         withdrawable: bool = False,
         is_intent: bool = False,
     ) -> Transition:
-        row_id = record.id if record else 0
-        transition = Transition(run, row_id, adds_key, withdrawable or is_intent, is_intent)
         asked_at = self._holdings.now()
-        transition.answer.add_done_callback(lambda answer: self._note(record, answer, asked_at))
+
+        def ended(transition: Transition, result: Result) -> None:
+            if isinstance(result, Record):
+                self._holdings.note(result, asked_at)
+                if transition.answer.cancelled():
+                    self._unclaimed(result, is_intent)
+            elif isinstance(result, ClaimLost) and record is not None:
+                self._holdings.drop(record.id)
+            self._unfinished -= 1
+            if not self._unfinished:
+                self._idle.set()
+
+        row_id = record.id if record else 0
+        transition = Transition(run, row_id, adds_key, withdrawable or is_intent, ended)
+        self._unfinished += 1
+        self._idle.clear()
         self._commits.post(transition)
         return transition
 
-    def _note(self, before: Record | None, answer: asyncio.Future[Record | None], asked_at: float) -> None:
-        """Know what is held, so that the heart beats for it and for nothing else."""
-        if answer.cancelled():
-            return
-        error = answer.exception()
-        if isinstance(error, ClaimLost) and before is not None:
-            self._holdings.drop(before.id)
-        elif error is None and (record := answer.result()):
-            self._holdings.note(record, asked_at)
-
-    def _unclaimed(self, transition: Transition, record: Record) -> None:
+    def _unclaimed(self, record: Record, is_intent: bool) -> None:
         """The caller is gone: an intent that it never saw was not sent, anything else is for others."""
         if record.mine and record.state.is_open:
             self._holdings.drop(record.id)
-            leave = transitions.delete_intent if transition.is_intent else transitions.release_lease
+            leave = transitions.delete_intent if is_intent else transitions.release_lease
             self._post(partial(leave, record=record), record)
 
     async def _beat(self) -> None:

@@ -46,20 +46,29 @@ def claim_wait() -> float:
     return _seconds("PREFECT_DOCJOBS_LEDGER_WAIT", CLAIM_WAIT, least=0.0)
 
 
+def connections() -> int:
+    """To the ledger's database, at most: `PREFECT_DOCJOBS_LEDGER_CONNECTIONS`; 4 by default."""
+    return int(_number("PREFECT_DOCJOBS_LEDGER_CONNECTIONS", 4, least=2, most=100))
+
+
 def _seconds(name: str, default: float, *, least: float) -> float:
+    return _number(name, default, least=least, most=86_400, unit=" (seconds)")
+
+
+def _number(name: str, default: float, *, least: float, most: float, unit: str = "") -> float:
     given = os.environ.get(name, "").strip() or str(default)
     try:
-        seconds = float(given)
+        number = float(given)
     except ValueError:
-        seconds = -1.0
-    if not least <= seconds <= 86_400.0:
-        raise ConfigurationError(f"{name} must be {least:g} to 86400 (seconds).")
-    return seconds
+        number = -1.0
+    if not least <= number <= most:
+        raise ConfigurationError(f"{name} must be {least:g} to {most:g}{unit}.")
+    return number
 
 
 @asynccontextmanager
 async def open_ledger(bodies: Bodies | None = None, readable: Sequence[Bodies] = ()) -> AsyncIterator[Ledger]:
-    """The ledger of this process's settings, opened for the running loop.
+    """The ledger of this process's settings, opened for the running loop; `Ledger.view` is for each call.
 
     Where it is switched off, it is one in memory: nobody else sees it, and it ends with the context.
 
@@ -78,7 +87,14 @@ async def open_ledger(bodies: Bodies | None = None, readable: Sequence[Bodies] =
         if where is None:
             yield await stack.enter_async_context(Ledger(None))
             return
-        ledger = Ledger(where, lease=lease(), wait=claim_wait(), bodies=bodies, readable=readable)
+        ledger = Ledger(
+            where,
+            lease=lease(),
+            wait=claim_wait(),
+            bodies=bodies,
+            readable=readable,
+            connections=connections(),
+        )
         yield await _opened(ledger, where, stack)
 
 
