@@ -40,12 +40,14 @@ class Transition:
     adds_key: bool = False
     withdrawable: bool = False
     ended: Callable[[Transition, Result], None] = lambda _transition, _result: None
+    has_ended: bool = field(default=False, init=False)
     answer: asyncio.Future[Record | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
     def end(self, result: Result) -> None:
         """Hand the result to the caller, unless it is gone."""
+        self.has_ended = True
         self.ended(self, result)
         if self.answer.done():
             return
@@ -65,6 +67,7 @@ class GroupCommit:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: list[Transition] = []
+        self._batch: list[Transition] = []
         self._task: asyncio.Task[None] | None = None
 
     def post(self, transition: Transition) -> None:
@@ -76,6 +79,7 @@ class GroupCommit:
         self._waiting.append(transition)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain())
+            self._task.add_done_callback(self._end_unfinished)
 
     async def flush(self) -> None:
         """Return when nothing waits to be written."""
@@ -85,9 +89,9 @@ class GroupCommit:
     async def _drain(self) -> None:
         await asyncio.sleep(0)  # everybody who is ready now comes along
         while self._waiting:
-            batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            self._batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             wanted = list[Transition]()
-            for each in batch:
+            for each in self._batch:
                 if each.withdrawable and each.answer.cancelled():
                     each.end(None)
                 else:
@@ -95,6 +99,14 @@ class GroupCommit:
             for part in self._parts(sorted(wanted, key=lambda each: (each.adds_key, each.row_id))):
                 if part:
                     await self._make(part)
+
+    def _end_unfinished(self, task: asyncio.Task[None]) -> None:
+        """Where the loop closes and cancels the task, callers and a ledger that is closed must not hang."""
+        if task.cancelled() or task.exception() is not None:
+            unfinished = [each for each in (*self._batch, *self._waiting) if not each.has_ended]
+            self._waiting = []
+            for each in unfinished:
+                each.end(LedgerUnavailable("The program is ending; the write was cancelled."))
 
     def _parts(self, batch: Sequence[Transition]) -> Sequence[Sequence[Transition]]:
         """On PostgreSQL, new keys go apart: who waits for a key then holds no row or key that others need.

@@ -53,11 +53,15 @@ class Holdings:
         return self._clock()
 
     def note(self, record: Record, asked_at: float) -> None:
-        """Take note of a record that was written; one that is not mine, or has ended, is put down."""
+        """Hold a record of mine that was written, until it has ended or is another worker's.
+
+        A second caller with the same document reads it as not its own: it stays held for the first.
+        """
+        held = self._records.get(record.id)
         if record.mine and record.state.is_open:
             self._records[record.id] = record
             self._sure_until[record.id] = asked_at + self._lease
-        else:
+        elif held is not None and (record.claim != held.claim or not record.state.is_open):
             self.drop(record.id)
 
     def extended(self, ids: Collection[int], kept: Collection[int], asked_at: float) -> None:

@@ -80,10 +80,21 @@ def test_a_record_under_another_claim_is_not_the_one_in_hand(holdings: Holdings)
 
 
 @pytest.mark.parametrize(
-    "put_down", [{"state": State.FETCHED}, {"state": State.FAILED}, {"mine": False}], ids=str
+    "written",
+    [{"state": State.FETCHED}, {"state": State.FAILED}, {"claim": "another", "mine": False}],
+    ids=["fetched", "failed", "taken over"],
 )
-def test_what_has_ended_or_is_not_mine_is_put_down(holdings: Holdings, put_down: dict[str, object]) -> None:
+def test_what_has_ended_or_was_taken_over_is_no_longer_held(
+    holdings: Holdings, written: dict[str, object]
+) -> None:
     holdings.note(RECORD, holdings.now())
-    holdings.note(replace(RECORD, **put_down), holdings.now())  # type: ignore[arg-type]
+    holdings.note(replace(RECORD, **written), holdings.now())  # type: ignore[arg-type]
     assert RECORD not in holdings
     assert holdings.records == []
+
+
+def test_a_second_caller_with_the_same_document_leaves_the_record_to_the_first(holdings: Holdings) -> None:
+    holdings.note(RECORD, holdings.now())
+    holdings.note(replace(RECORD, mine=False), holdings.now())
+    assert RECORD in holdings
+    assert holdings.records == [RECORD]

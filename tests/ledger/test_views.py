@@ -9,7 +9,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from support.ledgers import ON_POSTGRESQL, entry, ref
 
-from prefect_docjobs.ledger import Ledger, State
+from prefect_docjobs.ledger import Ledger, LedgerUnavailable, State
 
 
 async def test_a_view_that_is_closed_gives_its_own_leases_back_and_no_others(ledger: Ledger) -> None:
@@ -49,6 +49,22 @@ async def test_a_cancelled_claim_in_a_view_leaves_nothing(ledger: Ledger) -> Non
         await asyncio.sleep(0)
         claim.cancel()
     assert await ledger.find() == []
+
+
+async def test_two_callers_with_one_document_leave_it_held_by_the_first(ledger: Ledger) -> None:
+    first, second = await asyncio.gather(ledger.claim(entry()), ledger.claim(entry()))
+    assert (first.mine, second.mine) == (True, False)
+    assert ledger.holds(first)
+
+
+async def test_a_ledger_closes_when_its_writes_were_cancelled(ledger: Ledger) -> None:
+    async with ledger.view() as view:
+        claim = asyncio.create_task(view.claim(entry()))
+        await asyncio.sleep(0)
+        (writing,) = (task for task in asyncio.all_tasks() if "_drain" in repr(task))
+        writing.cancel()
+    with pytest.raises(LedgerUnavailable, match="cancelled"):
+        await claim
 
 
 @ON_POSTGRESQL
