@@ -48,7 +48,7 @@ class _Crowd:
         self._waiter = Waiter(self._service, http, WaitLimits(document_timeout=None))
 
     def _note(self, ref: JobRef) -> None:
-        self._lags.append(self._waiter.now() - self._waiter.jobs[ref.job_id].due)
+        self._lags.append(self._waiter.now() - self._waiter.pending.jobs[ref.job_id].due)
 
     async def waited_for(self, refs: Path, waiters: int, seconds: float) -> Mapping[str, Any]:
         """Wait, and measure for some seconds after all have been looked at once."""

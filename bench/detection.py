@@ -18,7 +18,7 @@ from bench.simulator import Simulator, own_simulator
 from bench.ways import Way, ours, own_loop, run_batch
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.simulator.settings import Settings
-from prefect_docjobs.waiting.schedule import Durations
+from prefect_docjobs.waiting.durations import Durations
 
 BATCHES = 3
 """Batches of ours that run side by side, each with a waiter and documents of its own; medians are shown."""

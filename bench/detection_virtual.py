@@ -17,7 +17,7 @@ from bench.ways import Way, ours, own_loop, run_batch
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.settings import Settings
-from prefect_docjobs.waiting.schedule import Durations
+from prefect_docjobs.waiting.durations import Durations
 
 SERVICE = "numind"
 _BATCHES = 3  # for each run that is asked for: one of 200 jobs tells a mean delay within a tenth only

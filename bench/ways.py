@@ -16,7 +16,7 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef
 from prefect_docjobs.providers import Provider
 from prefect_docjobs.waiting import Waiter
-from prefect_docjobs.waiting.schedule import Durations
+from prefect_docjobs.waiting.durations import Durations
 
 Wait: TypeAlias = Callable[[JobRef], Awaitable[None]]
 Way: TypeAlias = Callable[[Provider, Http], AbstractAsyncContextManager[Wait]]

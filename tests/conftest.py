@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from prefect_docjobs.cli.prefect_api import QUIET
 from prefect_docjobs.http import pace
+from prefect_docjobs.waiting import pending
 
 # A busy machine is no failing test; a red build is one that everybody can repeat.
 settings.register_profile("here", deadline=None)
@@ -38,6 +39,12 @@ def _messages_of_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in QUIET:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)  # and so it is again after the test
+
+
+@pytest.fixture(autouse=True)
+def _lists_are_believed() -> None:
+    """A list that was wrong in one test is read in the next one."""
+    pending._contradictions.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.models import Document, JobRef, JobStatus, Outcome, Phase, Result
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.waiting import Forecast, Waiter, WaitLimits
-from prefect_docjobs.waiting.schedule import shared_durations
+from prefect_docjobs.waiting.durations import shared_durations
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger
@@ -91,7 +91,7 @@ async def opened_to_wait(
                 observe=observe,
             )
         )
-        await stack.enter_async_context(call.pushes.feeding(waiter))
+        await stack.enter_async_context(call.pushes.feeding(waiter.pending))
         yield call, waiter
 
 

@@ -120,7 +120,7 @@ class DocumentRun:
                     raise
             await anyio.sleep(pause)
             if self._call.waiter is not None:
-                self._call.waiter.contradicted()
+                self._call.waiter.pending.is_unfinished(self.job.ref)
                 await self.wait(ask_service=True)
         raise AssertionError("not reached")
 

@@ -31,7 +31,7 @@ from prefect_docjobs.providers import Provider
 from prefect_docjobs.tasks._run import Log, count, resolve_job, run_log
 from prefect_docjobs.tasks.suspend import has_ended, waits_for
 from prefect_docjobs.waiting import Waiter, WaitLimits
-from prefect_docjobs.waiting.schedule import Durations, shared_durations
+from prefect_docjobs.waiting.durations import Durations, shared_durations
 
 # ----------------------------------------------------------------------------------------- jobs, by account
 
@@ -200,7 +200,7 @@ class Accounts:
             waiter = Waiter(provider, http, limits, self.durations)
             await opening.enter_async_context(waiter)
             call = await opening.enter_async_context(Call(provider, http, self.ledger))
-            await opening.enter_async_context(call.pushes.feeding(waiter))
+            await opening.enter_async_context(call.pushes.feeding(waiter.pending))
             opened = _Open(Account(service, waiter, self.ledger, call), opening.pop_all())
         self._open[service.key] = opened
         return opened

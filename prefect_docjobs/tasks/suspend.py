@@ -27,8 +27,8 @@ from prefect_docjobs.ledger.setting import address
 from prefect_docjobs.models import Batch, JobRef, Outcome, Phase
 from prefect_docjobs.tasks._run import Job, count, open_refs, resolve_job, rows_of, run_log
 from prefect_docjobs.tasks.extract import Jobs, await_for_jobs
-from prefect_docjobs.waiting.pending import forecast
-from prefect_docjobs.waiting.schedule import Schedule, shared_durations, suspend_after
+from prefect_docjobs.waiting.durations import forecast, shared_durations
+from prefect_docjobs.waiting.schedule import Schedule, suspend_after
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger, Suspension

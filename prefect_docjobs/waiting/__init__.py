@@ -6,7 +6,8 @@ list delays a job and never loses it.
 
 from __future__ import annotations
 
-from prefect_docjobs.waiting.pending import Forecast, WaitLimits
+from prefect_docjobs.waiting.durations import Forecast
+from prefect_docjobs.waiting.pending import WaitLimits
 from prefect_docjobs.waiting.waiter import Waiter
 
 __all__ = ["Forecast", "WaitLimits", "Waiter"]

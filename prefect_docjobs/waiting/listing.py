@@ -1,9 +1,9 @@
 """Reading the account's list of jobs: one request observes up to a hundred of them.
 
 No service documents the order of its list, so the order is derived from the dates. Pages are read only as far
-back as the oldest job that is waited for. `list_policy` decides which ends are believed. A list that
-contradicts polls, refuses or makes no sense is not read any more; its jobs are polled again. When it reports
-no end for so long that some were to be expected, polls check whether it is stale.
+back as the oldest job that is waited for. A list ends a job only as succeeded; a poll confirms other ends.
+When the list has reported no end for so long that some were expected, a few of its jobs are polled. A list
+that contradicts two polls or fetches, refuses or makes no sense is not read any more; its jobs are polled.
 """
 
 from __future__ import annotations
@@ -13,91 +13,121 @@ import heapq
 import logging
 import math
 import random
-from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import DocJobsError, ServiceError, Throttled, Unavailable
-from prefect_docjobs.models import JobState, JobStatus
-from prefect_docjobs.providers.base import JobPage, JobRow
-from prefect_docjobs.waiting.list_policy import Cadence, Trust
-from prefect_docjobs.waiting.pending import PendingJob
-
-if TYPE_CHECKING:
-    from prefect_docjobs.waiting.waiter import Waiter
+from prefect_docjobs.providers.base import JobPage
+from prefect_docjobs.waiting.durations import LogNormal
+from prefect_docjobs.waiting.pending import PendingJob, PendingJobs
 
 _log = logging.getLogger(__name__)
 _PAGE = 100
-_WORTH_IT = 2  # jobs that nobody listens for, from which on a list is cheaper than looks
-_FRESH = 15.0  # seconds for which what a sweep saw is news
-_TRUSTED = 300.0  # seconds that a list is trusted with a job, without a look
-_PROOF = 10.0  # seconds between two looks that prove the list for all jobs
-_SILENCE = 3.0  # ends that were to be expected, and none was told: by chance once in twenty times
-_PATIENCE = 0.25  # of the oldest job's age, between two proofs of a silent list
-_PROVERS = 0.5  # jobs more that are looked at for each proof in a row; one at first,
-_JURY = 4  # and so many after a first lie
+_WORTH_IT = 2  # jobs without a stream, from which on a list is cheaper than polls
 _FAILURES = 3
 _SLACK = timedelta(minutes=5)  # between the service's clock and ours
 
+_SILENCE = 3.0  # ends that were expected, and none was reported: by chance once in twenty times
+_CHECKED = 2  # jobs that are polled then,
+_CHECKED_AFTER = 0.25  # and the part of the oldest job's age that passes until the next are
+
+_REQUEST_WORTH = 0.7  # seconds of delay, of all jobs together, that a request is worth
+_SHORTEST, _LONGEST = 0.3, 4.0  # seconds between two reads
+_STEP = 0.1
+_FIRST = 5.0  # ends per mean age of a batch of which none has ended: what its first one would make likely
+
+
+class ReadInterval:
+    """Seconds between two reads of a list.
+
+    What jobs are expected to take tells how fast unseen ends gather. While too little is known for that, the
+    rate of the ends seen tells it, or the age at which none has ended yet.
+
+    Attributes:
+        silence: Ends that were to be expected since the list last reported one.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._read_at = now
+        self._rate = 0.0
+        self._pages = 1
+        self._expected = 0.0  # ends per second until the next read
+        self.silence = 0.0
+
+    def was_read(self, now: float, ends: int, pages: int) -> None:
+        """Note that so many pages were read and so many jobs seen to end."""
+        since = now - self._read_at
+        self.silence = 0.0 if ends else self.silence + self._expected * since
+        self._rate = 0.5 * self._rate + 0.5 * ends / max(since, _SHORTEST)
+        self._read_at = now
+        self._pages = max(1, pages)
+
+    def next(self, running: Iterable[tuple[LogNormal | None, float]]) -> float:
+        """Seconds from one read to the next.
+
+        Args:
+            running: What is known of each job that is not done, and its age in seconds.
+        """
+        jobs = Counter((law, round(age, 1)) for law, age in running)
+        known = [(law, age, number) for (law, age), number in jobs.items() if law is not None]
+        gap = self._foreseen(known) if len(known) == len(jobs) else self._guessed(jobs)
+        return min(max(gap, _SHORTEST), _LONGEST)
+
+    def _foreseen(self, jobs: list[tuple[LogNormal, float, int]]) -> float:
+        worth, late, gap = _REQUEST_WORTH * self._pages, 0.0, 0.0
+        while late < worth and gap < _LONGEST:
+            gap += _STEP
+            ended = sum(number * law.done_between(age, age + gap) for law, age, number in jobs)
+            late += _STEP * ended
+            self._expected = ended / gap
+        return gap
+
+    def _guessed(self, jobs: Counter[tuple[LogNormal | None, float]]) -> float:
+        number = jobs.total()
+        ages = sum(age * count for (_, age), count in jobs.items())
+        rate = max(self._rate, min(number, _FIRST) * number / (ages + 1.0), 0.01)
+        self._expected = rate
+        return math.sqrt(2.0 * _REQUEST_WORTH * self._pages / rate)
+
 
 class ListPoller:
-    """Polls the list of one account, while there are jobs without a stream."""
+    """Reads the list of one account while there are jobs without a stream.
 
-    def __init__(self, waiter: Waiter) -> None:
-        self._waiter = waiter
-        self._on = waiter.provider.capabilities.list_jobs
-        self._news = asyncio.Event()
+    Args:
+        pending: The jobs.
+        before_read: Called before each read; it may open streams.
+    """
+
+    def __init__(self, pending: PendingJobs, before_read: Callable[[], None]) -> None:
+        self._pending = pending
+        self._before_read = before_read
+        self._on = pending.provider.capabilities.list_jobs and pending.list_is_believed
+        self._added = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._seen: set[PendingJob] = set()
         self._places: dict[PendingJob, int] = {}
         self._oldest_first: bool | None = None
         self._total = 0
-        self._cadence = Cadence(waiter.now())
+        self._interval = ReadInterval(pending.now())
         self._pages_read = self._failures = 0
-        self._trust = Trust()
-        self._proved_at = -math.inf
-        self._proving: set[PendingJob] = set()
-        self._proofs = 0  # since the list last told of an end
+        self._checked_at = -math.inf
+        pending.on_end.append(self._drop)
 
     @property
     def is_on(self) -> bool:
         """Whether the list is read."""
         return self._on
 
-    def covers(self, job: PendingJob) -> bool:
-        """Whether the last sweep saw this job."""
-        return self._on and job in self._seen
-
-    def spares(self, job: PendingJob, now: float) -> float:
-        """Seconds for which a look at this job is not needed, for the list has just seen it running.
-
-        Now and then one job is looked at for all others, and each job after some minutes: a list may stand
-        still, as a whole or for one job.
-        """
-        age = job.age(now)
-        fresh = age - job.seen_age <= _FRESH and age - job.polled_age <= _TRUSTED
-        asked = job in self._trust or job in self._proving
-        if not fresh or asked or self._trust.lies or not self.covers(job):
-            return 0.0
-        if now - self._proved_at < _PROOF:
-            return _PROOF
-        self._proved_at = now
-        return 0.0
-
     def wake(self) -> None:
         """Note that there is a job more."""
         if not self._on:
             return
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="docjobs-sweeps")
-        self._news.set()
+            self._task = asyncio.create_task(self._run(), name="docjobs-list")
+        self._added.set()
 
-    def drop(self, job: PendingJob) -> None:
-        """Forget a job that is not waited for any more."""
-        self._seen.discard(job)
-        self._proving.discard(job)
-        self._trust.drop(job)
+    def _drop(self, job: PendingJob) -> None:
         self._places.pop(job, None)
 
     async def aclose(self) -> None:
@@ -105,90 +135,88 @@ class ListPoller:
         if self._task is not None:
             await cancelled(self._task)
 
-    def checked(self, job: PendingJob, status: JobStatus, asked_at: float) -> None:
-        """Hold a look against what the list said before it, and will say, of the job."""
-        self._proving.discard(job)
-        waiter = self._waiter
-        if self._trust.looked(
-            job,
-            ended=status.state.is_terminal,
-            listed=job in self._places,
-            asked_at=asked_at,
-            now=waiter.now(),
-            jobs=len(waiter.jobs),
-        ):
-            self._contradicted()
-
     # -- the loop
 
     async def _run(self) -> None:
         try:
-            await self._sweep_on()
+            await self._read_on()
         except asyncio.CancelledError:
-            self._on = False  # whoever cancels it: the list covers no job any more
+            if not self._pending.closed:
+                self._switch_off("was cancelled")
             raise
         except Exception as bug:  # noqa: BLE001 (no fault of a list may cost a job)
-            self._switch_off(f"cannot be swept ({type(bug).__name__}: {bug})")
+            self._switch_off(f"cannot be read ({type(bug).__name__}: {bug})")
 
-    async def _sweep_on(self) -> None:
-        waiter = self._waiter
-        await asyncio.sleep(waiter.schedule.polling.at_least)
+    async def _read_on(self) -> None:
+        pending = self._pending
+        await asyncio.sleep(pending.schedule.polling.at_least)
         while self._on:
-            wanted = self._wanted()
+            self._before_read()
+            wanted = {job_id: job for job_id, job in pending.jobs.items() if not job.is_streamed}
             if len(wanted) < _WORTH_IT:
                 self._leave(wanted.values())
-                self._news.clear()
-                await self._news.wait()
+                self._added.clear()
+                await self._added.wait()
                 continue
-            started = waiter.now()
+            began = pending.now()
             ends = await self._guarded(wanted)
-            await asyncio.sleep(self._pause(ends, started))
-
-    def _wanted(self) -> dict[str, PendingJob]:
-        """The jobs that nobody listens for; the last few are listened for where that is possible."""
-        jobs = self._waiter.jobs
-        if len(jobs) <= self._waiter.limits.streams:
-            for job in list(jobs.values()):
-                if not job.covered and self._waiter.streams.take(job):
-                    self._waiter.put(job, self._waiter.next_poll(job))
-        return {job_id: job for job_id, job in jobs.items() if not job.covered}
+            if not pending.list_is_believed:
+                self._switch_off("contradicts the jobs themselves")
+            await asyncio.sleep(self._pause(ends, began))
 
     def _leave(self, jobs: Iterable[PendingJob]) -> None:
-        """Have these jobs looked at again: the list does not tell of them any more."""
+        """Have these jobs polled again: the list does not report them any more."""
         for job in jobs:
             self._places.pop(job, None)
-            if job in self._seen:
-                self._seen.discard(job)
-                self._waiter.put(job, self._waiter.next_poll(job))
+            if job.is_listed:
+                job.is_listed = False
+                self._pending.poll_in(job, self._pending.next_poll(job))
 
-    def _pause(self, ends: int, started: float) -> float:
-        """Until the next sweep. Where turns are scarce, looks that wait go first: they confirm the list."""
-        waiter, now = self._waiter, self._waiter.now()
-        self._cadence.swept(now, ends, self._pages_read)
-        expected = waiter.schedule.expected
-        running = [w for w in waiter.jobs.values() if not w.covered]
-        self._proofs = 0 if ends else self._proofs
-        self._prove_a_silent_list(running, now)
-        gap = self._cadence.gap((expected(w.ref.document_size), w.age(now)) for w in running)
-        for_a_look = 1.5 / waiter.http.pace("status").rate if waiter.polls_wait else 0.0
-        return max(gap - (now - started), for_a_look)
+    def _switch_off(self, why: str) -> None:
+        if self._on:
+            self._on = False
+            title = self._pending.provider.title
+            _log.warning("The list of jobs of %s %s: polling instead.", title, why)
+            self._leave(list(self._pending.jobs.values()))
 
-    def _prove_a_silent_list(self, running: list[PendingJob], now: float) -> None:
+    def _pause(self, ends: int, began: float) -> float:
+        """Until the next read. Where the rate is limited, polls that wait go first."""
+        pending, now = self._pending, self._pending.now()
+        self._interval.was_read(now, ends, self._pages_read)
+        running = [job for job in pending.jobs.values() if not job.is_streamed]
+        self._check_a_silent_list(running, now)
+        expected = pending.schedule.expected
+        gap = self._interval.next((expected(job.ref.document_size), job.age(now)) for job in running)
+        polls_wait = any(job.is_ready for job in running)
+        for_a_poll = 1.5 / pending.http.pace("status").rate if polls_wait else 0.0
+        return max(gap - (now - began), for_a_poll)
+
+    def _check_a_silent_list(self, running: list[PendingJob], now: float) -> None:
+        """Poll the jobs that most likely have ended, if some should have and none is reported."""
         oldest = max((job.age(now) for job in running), default=0.0)
-        if self._cadence.silence >= _SILENCE and now - self._proved_at >= _PATIENCE * oldest:
-            self._cadence.silence = 0.0
-            self._prove(1 + int(_PROVERS * self._proofs))
-            self._proofs += 1
+        if self._interval.silence < _SILENCE or now - self._checked_at < _CHECKED_AFTER * oldest:
+            return
+        self._interval.silence, self._checked_at = 0.0, now
+
+        def likely_ended(job: PendingJob) -> tuple[float, float]:
+            law, age = self._pending.schedule.expected(job.ref.document_size), job.age(now)
+            unseen = age - job.polled_age
+            chance = unseen if law is None else law.done_between(job.polled_age, age)
+            return chance, random.random()  # noqa: S311 (by lot among equals)
+
+        for job in heapq.nlargest(_CHECKED, (job for job in running if job.is_listed), key=likely_ended):
+            job.is_checked = True
+            self._pending.poll_in(job, self._pending.soonest(job))
 
     async def _guarded(self, wanted: dict[str, PendingJob]) -> int:
         try:
-            ends = await self._sweep(wanted)
+            ends = await self._read_pages(wanted)
         except Throttled:
             return 0
         except DocJobsError as error:
             self._failures += 1
-            hopeless = isinstance(error, ServiceError) and not isinstance(error, Unavailable)
-            if hopeless or self._failures >= _FAILURES:
+            is_hopeless = isinstance(error, ServiceError) and not isinstance(error, Unavailable)
+            if is_hopeless or self._failures >= _FAILURES:
                 self._switch_off(f"cannot be read ({error})")
             return 0
         except Exception as bug:  # noqa: BLE001 (no fault of a list may cost a job)
@@ -197,33 +225,30 @@ class ListPoller:
         self._failures = 0
         return ends
 
-    def _switch_off(self, why: str) -> None:
-        self._on = False
-        _log.warning("The list of jobs of %s %s: polling instead.", self._waiter.provider.title, why)
-        self._leave(list(self._seen))
+    # -- one read
 
-    # -- one sweep
-
-    async def _sweep(self, wanted: dict[str, PendingJob]) -> int:
+    async def _read_pages(self, wanted: dict[str, PendingJob]) -> int:
         """Read the pages on which the wanted jobs may be; return how many of them have ended."""
-        left, started = dict(wanted), self._waiter.now()
+        left, began = dict(wanted), self._pending.now()
         most = 2 + 2 * math.ceil(len(wanted) / _PAGE)
         ends = self._pages_read = 0
         for _, skip in zip(range(most), self._pages(wanted), strict=False):
             page, asked_at = await self._read(skip)
             self._pages_read += 1
             ends += self._take(page, skip, left, asked_at)
-            if not self._on or not left or self._is_far_enough(page, skip, left):
+            if not left or self._is_far_enough(page, skip, left):
                 break
         self._leave(left.values())
-        self._trust.swept(started)
+        ended = self._pending.ended_by_poll
+        for job_id in [job_id for job_id, at in ended.items() if at <= began]:
+            del ended[job_id]  # this read was late enough to report its end
         return ends
 
     async def _read(self, skip: int) -> tuple[JobPage, float]:
-        waiter = self._waiter
-        await waiter.http.turn("status")
-        asked_at = waiter.now()
-        page = await waiter.provider.list_jobs(waiter.http, skip=skip, limit=_PAGE, once=True)
+        pending = self._pending
+        await pending.http.turn("status")
+        asked_at = pending.now()
+        page = await pending.provider.list_jobs(pending.http, skip=skip, limit=_PAGE, once=True)
         if page.total is not None:
             self._total = page.total
         if self._oldest_first is None:
@@ -248,60 +273,24 @@ class ListPoller:
             start += _PAGE
 
     def _take(self, page: JobPage, skip: int, left: dict[str, PendingJob], asked_at: float) -> int:
-        ends = 0
-        wanted = [row for job_id, row in page.rows.items() if job_id in left]
-        said = sum(row.state is JobState.SUCCEEDED for row in wanted)
-        self._trust.sees(said, self._cadence.expected(asked_at))
+        pending, ends = self._pending, 0
         for place, (job_id, row) in enumerate(page.rows.items(), start=skip):
-            if self._trust.listed(job_id, row.state, asked_at):
-                self._contradicted()
+            if pending.ended_by_poll.get(job_id, math.inf) < asked_at:
+                del pending.ended_by_poll[job_id]
+                if not row.state.is_terminal:
+                    pending.contradict_list(job_id)
             job = left.pop(job_id, None)
-            if job is None or job.outcome.done() or not self._on:
+            if job is None or job.outcome.done():
                 continue
+            if not pending.list_is_believed:
+                break
             self._places[job] = place
             ends += row.state.is_terminal
-            self._heard(job, row, page.seen_at)
+            is_new, job.is_listed = not job.is_listed, True
+            pending.observe_in_list(job, row.status(job.ref, page.seen_at))
+            if is_new and not job.outcome.done() and not row.state.is_terminal:
+                pending.poll_in(job, pending.next_poll(job))
         return ends
-
-    def _heard(self, job: PendingJob, row: JobRow, seen_at: datetime) -> None:
-        is_new = job not in self._seen
-        self._seen.add(job)
-        now = self._waiter.now()
-        if row.state.is_terminal and not self._trust.believes(job, row.state, now):
-            if self._trust.asks(job, row.state, now):
-                self._waiter.put(job, 0.0)
-            return
-        self._waiter.observed(job, row.status(job.ref, seen_at))
-        if is_new and not job.outcome.done():
-            self._waiter.put(job, self._waiter.next_poll(job))
-
-    def contradicted(self) -> None:
-        """Note that the list reported an end that was none; the second time it is not read any more."""
-        self._trust.lies += 1
-        self._contradicted()
-
-    def _contradicted(self) -> None:
-        if not self._on:
-            return
-        if self._trust.is_lost:
-            self._switch_off("contradicts the jobs themselves")
-        else:
-            self._prove(_JURY)
-
-    def _prove(self, number: int) -> None:
-        """Look at some jobs that the list says are running, those first that most likely are not."""
-        self._proved_at = self._waiter.now()
-        candidates = [job for job in self._seen if job not in self._trust and not job.covered]
-        for job in heapq.nlargest(number, candidates, key=self._likely_ended):
-            self._proving.add(job)
-            self._waiter.put(job, 0.0)
-
-    def _likely_ended(self, job: PendingJob) -> tuple[float, float]:
-        """The chance that a job ended since a look last saw it, and by lot among equals."""
-        age = job.age(self._waiter.now())
-        law = self._waiter.schedule.expected(job.ref.document_size)
-        unseen = age - job.polled_age
-        return unseen if law is None else law.done_between(job.polled_age, age), random.random()  # noqa: S311
 
     def _is_far_enough(self, page: JobPage, skip: int, left: dict[str, PendingJob]) -> bool:
         """Whether no job that is still looked for can stand on a later page."""

@@ -1,11 +1,19 @@
-"""One job that somebody waits for, and how much is put up with for it."""
+"""The jobs that are waited for: when each is polled next, what was observed of it, and how it ends.
+
+Polls, the list, streams and pushes call `PendingJobs.observe`. They know this module, and not each other.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
+import logging
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from prefect_docjobs.errors import (
     DocJobsError,
@@ -17,18 +25,28 @@ from prefect_docjobs.errors import (
     JobTimeout,
     NotFound,
 )
+from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus
-from prefect_docjobs.waiting.schedule import LogNormal
+from prefect_docjobs.providers.base import Provider
+from prefect_docjobs.waiting.durations import Forecast, forecast
+from prefect_docjobs.waiting.schedule import Schedule
+
+_log = logging.getLogger(__name__)
+_STALE = 16  # entries of the heap that may be stale, beside one for each job
+_CONTRADICTIONS = 2  # of one account's list, after which it is not read any more
+
+_contradictions = Counter[tuple[str, str, str]]()
+"""By provider, base URL and tenant: how often, in this process, the list was wrong about a job."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitLimits:
-    """How much the waiter puts up with. Times in seconds.
+    """Limits of a waiter. Times in seconds.
 
     Attributes:
         document_timeout: For one job, counted from `done`; None for no limit.
-        failed_polls: Polls that may fail in a row (no connection, 5xx, nonsense) before a job is given up.
-        refusals: Refusals in a row (401, 403, 400, or 404 outside the grace) that settle a job.
+        failed_polls: Polls that may fail in a row (no connection, 5xx, nonsense) before a job times out.
+        refusals: Refusals in a row (401, 403, 400, or 404 outside the grace) that end the wait for a job.
         not_found_grace: A new job may be unknown to the service for so long.
         overrun: A poll that is under way at the deadline may take so much longer.
         polls: Polls at the same time.
@@ -46,24 +64,29 @@ class WaitLimits:
 
 @dataclass(eq=False, slots=True)
 class PendingJob:
-    """One job that somebody waits for.
+    """One job that is waited for. Times are on the waiter's clock, ages in seconds since the submit.
 
     Attributes:
-        since: When the waiting began, on the waiter's clock.
-        age_before: Seconds from the submit to `since`.
+        since: When the waiting began.
+        age_before: The age at `since`.
         deadline: When the wait times out.
-        due: When to look next; an entry of the heap with another time is stale.
+        cohort: Of the schedule.
+        due: When it is polled next; an entry of the heap with another time is stale.
+        is_ready: It is due, and waits for its turn to be polled.
         waiting: How many callers wait.
         last: The last status seen.
-        seen_age: The job's age when it was last seen running.
-        polled_age: The job's age when a look last saw it.
+        seen_age: The age when it was last seen running.
+        polled_age: The age when a poll last saw it.
         errors: Failed polls in a row.
         refusals: Refused polls in a row.
         polls: Polls so far.
         polls_under_way: Polls that have begun and not ended.
-        asked_at: When the last look began.
-        hinted_at: When somebody said without proof that the job has ended.
-        covered: A stream is open for this job.
+        polled_at: When the last poll began.
+        hinted_at: When a hint said that the job may have ended.
+        doubted_at: When the list said that it has ended, which a poll is to confirm.
+        is_streamed: A stream is open for this job.
+        is_listed: The list reports this job.
+        is_checked: It is polled to check a list that reports no ends.
     """
 
     ref: JobRef
@@ -71,7 +94,9 @@ class PendingJob:
     since: float
     age_before: float
     deadline: float
+    cohort: int
     due: float = 0.0
+    is_ready: bool = False
     waiting: int = 0
     last: JobStatus | None = None
     seen_age: float = 0.0
@@ -80,72 +105,258 @@ class PendingJob:
     refusals: int = 0
     polls: int = 0
     polls_under_way: int = 0
-    asked_at: float = -math.inf
+    polled_at: float = -math.inf
     hinted_at: float = -math.inf
-    covered: bool = False
+    doubted_at: float = math.inf
+    is_streamed: bool = False
+    is_listed: bool = False
+    is_checked: bool = False
 
     def age(self, now: float) -> float:
         """Seconds since the submit."""
         return self.age_before + now - self.since
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """When the jobs that still run will be done, in seconds from now; None while too little is known.
+@dataclass(eq=False)
+class PendingJobs:
+    """The jobs of one provider and account that are waited for. It belongs to one event loop.
 
     Attributes:
-        running: Jobs that are not done, those to come included.
-        likely: As likely as not, all are done by then.
-        nearly_sure: With 90 % confidence, all are done by then.
+        jobs: By job id.
+        has_pushes: Pushes report the ends of jobs, so polls are a watchdog only.
+        closed: Why no job is waited for any more; None while jobs are.
+        changed: Set when something may have to be done before `alarm`.
+        alarm: When the loop wakes up by itself.
+        on_end: Called with each job that is not waited for any more.
+        ended_by_poll: Ids of jobs of the list that a poll saw to have ended, and when.
     """
 
-    running: int
-    likely: float | None = None
-    nearly_sure: float | None = None
+    provider: Provider
+    http: Http
+    limits: WaitLimits
+    schedule: Schedule
+    has_pushes: bool = False
+    jobs: dict[str, PendingJob] = field(default_factory=dict)
+    closed: str | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    alarm: float = math.inf
+    on_end: list[Callable[[PendingJob], None]] = field(default_factory=list)
+    ended_by_poll: dict[str, float] = field(default_factory=dict)
 
-    def then(self, later: Forecast, number: int, delay: float) -> Forecast:
-        """With `number` more jobs, the last of which begin after `delay` seconds."""
-        if None in (self.likely, later.likely):
-            return Forecast(self.running + number)
-        return Forecast(
-            self.running + number,
-            max(self.likely or 0.0, delay + (later.likely or 0.0)),
-            max(self.nearly_sure or 0.0, delay + (later.nearly_sure or 0.0)),
-        )
+    def __post_init__(self) -> None:
+        self.now = asyncio.get_running_loop().time
+        self._due: list[tuple[float, int, PendingJob]] = []
+        self._order = itertools.count()
+        self._logged: set[str] = set()
+        self._ended_by_list: set[str] = set()
+        self._wrong_in_list: set[str] = set()
+        self._unfinished: set[str] = set()  # the list said that they had succeeded
 
-    def __str__(self) -> str:
-        if self.likely is None or self.nearly_sure is None:
-            return "too early to say how long"
-        return f"about {self.likely:.0f} s left (90 %: {self.nearly_sure:.0f} s)"
+    def guarded(self, what: str, call: Callable[..., object], *args: object, **more: object) -> None:
+        """Call what must not cost a job; that it breaks is logged once."""
+        try:
+            call(*args, **more)
+        except Exception:  # noqa: BLE001 (whatever it is, the waiting goes on)
+            if what not in self._logged:
+                self._logged.add(what)
+                _log.exception("%s of %s: broke while jobs are waited for", what, self.provider.title)
 
+    # -- when a job is polled
 
-def forecast(running: Iterable[tuple[LogNormal | None, float, int]]) -> Forecast:
-    """When all of these jobs are done.
+    def add(self, ref: JobRef, deadline: float | None, age: float) -> PendingJob:
+        """Wait for a job from now on; it is polled once `poll_in` says when."""
+        now, limit = self.now(), self.limits.document_timeout
+        ends = min(math.inf if limit is None else now + limit, math.inf if deadline is None else deadline)
+        outcome: asyncio.Future[JobStatus] = asyncio.get_running_loop().create_future()
+        # All callers may be cancelled before they take the exception.
+        outcome.add_done_callback(lambda settled: settled.cancelled() or settled.exception())
+        job = PendingJob(ref, outcome, since=now, age_before=age, deadline=ends, cohort=self.schedule.begin())
+        self.jobs[ref.job_id] = job
+        return job
 
-    Args:
-        running: What is known of jobs like these, their age in seconds, and how many there are.
-    """
-    jobs = list(running)
-    count = sum(number for _, _, number in jobs)
-    known = [(law, age, number) for law, age, number in jobs if law is not None]
-    if not jobs or len(known) < len(jobs):
-        return Forecast(count)
-    return Forecast(count, _until(known, 0.5), _until(known, 0.1))
+    def poll_in(self, job: PendingJob, delay: float) -> None:
+        """Poll after `delay` seconds, and in any case at the deadline."""
+        self._schedule(job, min(self.now() + delay, job.deadline))
+        job.is_ready = False
 
+    def wait_for_turn(self, job: PendingJob) -> None:
+        """A job is due. It has its turn even if it is late, but not any time later."""
+        self._schedule(job, max(job.deadline, self.now()) + self.limits.overrun)
+        job.is_ready = True
 
-def _until(jobs: list[tuple[LogNormal, float, int]], left: float) -> float:
-    """Seconds until fewer than `left` jobs are expected to run."""
-    early, late = 0.0, 1.0
-    while _running(jobs, late) > left and late < 1e6:
-        early, late = late, late * 2
-    for _ in range(20):
-        middle = (early + late) / 2
-        early, late = (middle, late) if _running(jobs, middle) > left else (early, middle)
-    return late
+    def _schedule(self, job: PendingJob, due: float) -> None:
+        job.due = due
+        if due < math.inf:
+            heapq.heappush(self._due, (due, next(self._order), job))
+        if len(self._due) > 2 * len(self.jobs) + _STALE:  # most of them are of jobs that have ended
+            self._due = [entry for entry in self._due if self._counts(entry)]
+            heapq.heapify(self._due)
+        if due < self.alarm:
+            self.changed.set()
 
+    @staticmethod
+    def _counts(entry: tuple[float, int, PendingJob]) -> bool:
+        due, _, job = entry
+        return job.due == due and not job.outcome.done()
 
-def _running(jobs: list[tuple[LogNormal, float, int]], seconds: float) -> float:
-    return sum(number * (1.0 - law.done_between(age, age + seconds)) for law, age, number in jobs)
+    def pop_due(self, now: float) -> Iterator[PendingJob]:
+        """Jobs that are due for a poll; those that are ready have waited too long for their turn."""
+        while self._due and self._due[0][0] <= now:
+            if self._counts(entry := heapq.heappop(self._due)):
+                yield entry[2]
+
+    @property
+    def next_due(self) -> float:
+        """When the next job is due; infinite for none."""
+        while self._due and not self._counts(self._due[0]):
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else math.inf
+
+    def next_poll(self, job: PendingJob) -> float:
+        """Seconds until the next poll of a job that still runs."""
+        size, age = job.ref.document_size, job.age(self.now())
+        is_watchdog = self.has_pushes or job.is_streamed or job.is_listed
+        return self.schedule.watchdog(size, age) if is_watchdog else self.schedule.next(size, age)
+
+    def soonest(self, job: PendingJob) -> float:
+        """Seconds until the service allows the next poll of a job."""
+        return max(0.0, job.polled_at + self.schedule.polling.at_least - self.now())
+
+    def hint(self, job_id: str) -> None:
+        """A job may have ended, by an unproved message: poll it, if not at once then as soon as allowed.
+
+        However many hints come, a job is polled no more often than the service's minimum interval allows,
+        and failed polls are repeated no sooner.
+        """
+        job = self.jobs.get(job_id)
+        if job is None or job.errors or job.refusals:
+            return
+        job.hinted_at = self.now()
+        delay = self.soonest(job)
+        if not job.polls_under_way and not job.is_ready and job.hinted_at + delay < job.due:
+            self.poll_in(job, delay)
+
+    def expect_pushes(self, expected: bool) -> None:
+        """Poll as a watchdog only, because pushes report ends; or poll as the schedule says again."""
+        if expected is not self.has_pushes:
+            self.has_pushes = expected
+            for job in self.jobs.values():
+                self.poll_in(job, self.next_poll(job))
+
+    # -- what is observed
+
+    def observe(self, status: JobStatus) -> None:
+        """Take an observation of a job, from wherever; an end is reported to the callers."""
+        job = self.jobs.get(status.ref.job_id)
+        if job is None or job.outcome.done():
+            return
+        if status.state.is_terminal:
+            self._end(job, status)
+            return
+        if status.state is JobState.UNKNOWN and (not job.last or job.last.raw_state != status.raw_state):
+            _log.warning("%s: unknown state %r; waiting on.", job.ref, status.raw_state)
+        now = self.now()
+        job.last, job.seen_age = status, job.age(now)
+        if now >= job.deadline:
+            self.time_out(job, f"is still {status.raw_state or status.state}")
+
+    def observe_live(self, status: JobStatus) -> None:
+        """Take an observation that was made as it happened, by a push or a stream."""
+        if job := self.jobs.get(status.ref.job_id):
+            job.seen_age = job.age(self.now())  # it ran until now
+            self.observe(status)
+
+    def observe_in_list(self, job: PendingJob, status: JobStatus) -> None:
+        """Take an observation that the list made. Only a success is believed; a poll asks for other ends."""
+        job_id = job.ref.job_id
+        if not status.state.is_terminal:
+            self.observe(status)
+        elif status.state is JobState.SUCCEEDED and job_id not in self._unfinished:
+            self._ended_by_list.add(job_id)
+            self.observe(status)
+        elif job.doubted_at == math.inf:
+            job.doubted_at = self.now()
+            self.poll_in(job, self.soonest(job))
+
+    def is_unfinished(self, ref: JobRef) -> None:
+        """Note that the service has no result yet of a job that was reported as succeeded."""
+        if ref.job_id in self._ended_by_list:
+            self._ended_by_list.discard(ref.job_id)
+            self._unfinished.add(ref.job_id)
+            self.contradict_list(ref.job_id)
+
+    def contradict_list(self, job_id: str) -> None:
+        """Note that the list was wrong about a job; it counts once."""
+        if job_id not in self._wrong_in_list:
+            self._wrong_in_list.add(job_id)
+            _contradictions[self._account] += 1
+
+    @property
+    def list_is_believed(self) -> bool:
+        """Whether the account's list may be read."""
+        return _contradictions[self._account] < _CONTRADICTIONS
+
+    @property
+    def _account(self) -> tuple[str, str, str]:
+        return self.provider.name, self.http.base_url, self.http.tenant
+
+    # -- the end of a job
+
+    def _end(self, job: PendingJob, status: JobStatus) -> None:
+        if status.state is not JobState.SUCCEEDED:
+            self.fail(job, ended(status))
+            return
+        job.outcome.set_result(status)  # before anything is noted: that may break
+        size, age, took = job.ref.document_size, job.age(self.now()), status.took
+        learned = {"cohort": job.cohort, "running_at": None if took else job.seen_age}
+        self.guarded("durations", self.schedule.learn, size, took or age, **learned)
+        self.guarded("telemetry", self.http.telemetry.job_done, status.ref, age=age, took=took)
+        self.forget(job)
+
+    def time_out(self, job: PendingJob, why: str) -> None:
+        """Stop waiting for a job, which may still be running."""
+        ref = job.last.ref if job.last else job.ref
+        self.fail(job, timed_out(ref, f"{why} after {self.now() - job.since:.0f} s", job.last))
+
+    def fail(self, job: PendingJob, error: DocJobsError) -> None:
+        """End a wait with a typed error."""
+        if not job.outcome.done():
+            job.outcome.set_exception(error)
+        self.forget(job)
+
+    def forget(self, job: PendingJob) -> None:
+        """Drop a job; its entry in the heap is passed over when it comes up."""
+        if self.jobs.get(job.ref.job_id) is job:
+            del self.jobs[job.ref.job_id]
+        job.is_ready = False
+        for note in self.on_end:
+            note(job)
+        if not job.waiting and not job.outcome.done():
+            job.outcome.cancel()
+
+    def close(self, why: str) -> None:
+        """End all waits: each job ends with a typed error that names its ref."""
+        self.closed = why
+        for job in list(self.jobs.values()):
+            with suppress(Exception):  # its end is set before anything else is done
+                self.time_out(job, f"is not waited for any more, for {why},")
+
+    # -- forecasts
+
+    def forecast(self, *, to_come: int = 0, each: float = 0.0) -> Forecast:
+        """When the jobs that are waited for will be done.
+
+        Args:
+            to_come: Jobs that are still to be submitted.
+            each: Seconds between two submits.
+        """
+        now, expected = self.now(), self.schedule.expected
+        jobs = Counter((expected(job.ref.document_size), round(job.age(now))) for job in self.jobs.values())
+        running = forecast((law, float(age), number) for (law, age), number in jobs.items())
+        if not to_come:
+            return running
+        last = forecast([(expected(None), 0.0, max(1, min(to_come, len(self.jobs))))])
+        return running.then(last, to_come, to_come * each)
 
 
 def ended(status: JobStatus) -> JobError:
@@ -169,7 +380,7 @@ def timed_out(ref: JobRef, why: str, last: JobStatus | None = None) -> JobTimeou
 
 
 def refusal(job: PendingJob, error: DocJobsError) -> DocJobsError:
-    """The typed error for a job of which the service refuses to tell."""
+    """The typed error for a job of which the service refuses to give the status."""
     if isinstance(error, NotFound):
         seen = "no longer knows" if job.last else "does not know"
         return JobLost(f"The service {seen} {job.ref}.", ref=job.ref, job_status=job.last)

@@ -1,4 +1,4 @@
-"""The pushes of one account, read from the ledger's inbox and given to the waiter of this process.
+"""The pushes of one account, read from the ledger's inbox for the jobs that are waited for in this process.
 
 Whichever process receives a push writes it into the inbox. A success ends the wait and its result is kept; a
 hint causes a poll. Polls go on, so a lost push delays a job and never loses it. They become a watchdog only
@@ -23,21 +23,20 @@ from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus
 from prefect_docjobs.providers.base import Provider
-from prefect_docjobs.waiting.pending import PendingJob
-from prefect_docjobs.waiting.waiter import Waiter
+from prefect_docjobs.waiting.pending import PendingJob, PendingJobs
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger, ReceivedPush
 
 _log = logging.getLogger(__name__)
-_EVERY = 0.2  # seconds between two questions; one costs about 0.4 ms of CPU on SQLite
-_OVERLAP = 15.0  # seconds for which arrivals may appear out of their order (see `Inbox.received`)
+_EVERY = 0.2  # seconds between two reads of the inbox; one costs about 0.4 ms of CPU on SQLite
+_OVERLAP = 15.0  # seconds for which pushes may appear out of their order (see `Inbox.received`)
 _PAGE = 1000
-_PAGES = 10  # at once; what else there is waits for the next question
-_KEPT = 10_000  # arrivals of jobs that nobody waits for (yet)
-_SEASONED = 3  # ends in a row that pushes told, from which on polls are a watchdog only
+_PAGES = 10  # at once; what else there is waits for the next read
+_KEPT = 10_000  # pushes for jobs that are not waited for (yet)
+_PROVED = 3  # ends in a row that pushes reported, from which on polls are a watchdog only
 _GRACE = 20.0  # seconds after a job was seen to have ended, in which its push should have come
-_MISSED = 5  # jobs in a row of whose end no push told
+_MISSED = 5  # jobs in a row whose end no push reported
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -57,10 +56,10 @@ class _Health:
     """Whether pushes come for the jobs that end.
 
     Attributes:
-        expected: Pushes were asked for, or have come.
-        proved: Ends in a row of which a verified push told.
-        unproved: Ends in a row of which none did,
-        missed: and not even a hint.
+        expected: Pushes were requested, or have come.
+        proved: Ends in a row that a verified push reported.
+        unproved: Ends in a row that none reported,
+        missed: and no hint either.
     """
 
     expected: bool
@@ -68,7 +67,7 @@ class _Health:
     unproved: int = 0
     missed: int = 0
 
-    def came(self) -> None:
+    def reported(self) -> None:
         self.expected = True
         self.proved += 1
         self.unproved = self.missed = 0
@@ -83,7 +82,7 @@ class _Health:
 
     @property
     def is_good(self) -> bool:
-        return self.proved >= _SEASONED
+        return self.proved >= _PROVED
 
     @property
     def is_bad(self) -> bool:
@@ -91,7 +90,7 @@ class _Health:
 
 
 class PushFeed:
-    """The pushes of one account, as they arrive.
+    """Gives the pushes of one account to the jobs that are waited for.
 
     Args:
         provider: Whose jobs.
@@ -100,19 +99,19 @@ class PushFeed:
     """
 
     def __init__(self, provider: Provider, http: Http, ledger: Ledger) -> None:
-        from prefect_docjobs.ledger import Account  # where there is a ledger, SQLAlchemy is imported
+        from prefect_docjobs.ledger import Account  # it imports SQLAlchemy
 
         self._provider = provider
         self._ledger = ledger
         self._inbox = ledger.inbox
         self._account = Account(provider.name, http.base_url, http.tenant)
         self._last: int | None = None
-        self._follows = False
+        self._is_open = False
         self._seen: _Recent[int, None] = _Recent()
         self._by_job: _Recent[str, ReceivedPush] = _Recent()
         self._by_alias: _Recent[str, ReceivedPush] = _Recent()
-        self._told: _Recent[str, ReceivedPush] = _Recent()  # ends of our jobs
-        self._hints: _Recent[str, None] = _Recent()  # apart from the pushes, which they must not displace
+        self._reported: _Recent[str, ReceivedPush] = _Recent()  # ends of our jobs
+        self._hints: _Recent[str, None] = _Recent()  # apart, as they must not displace pushes
         self._hinted_aliases: _Recent[str, None] = _Recent()
         self._hinted: _Recent[str, None] = _Recent()  # jobs of ours
         self._silent: _Recent[str, float] = _Recent()  # jobs that ended without a push, and when
@@ -120,59 +119,59 @@ class PushFeed:
         self._logged: set[str] = set()
 
     @asynccontextmanager
-    async def feeding(self, waiter: Waiter) -> AsyncIterator[None]:
-        """Give what arrives to `waiter` while the context is open."""
+    async def feeding(self, pending: PendingJobs) -> AsyncIterator[None]:
+        """Report what arrives to `pending` while the context is open."""
         able = self._provider.capabilities
-        if self._ledger.in_memory or not (able.push or able.hints):  # nobody else writes into its inbox
+        if self._ledger.in_memory or not (able.push or able.hints):  # no other process writes into its inbox
             yield
             return
         try:
             await self._read_on()  # whatever is submitted from now on is pushed later than this
         except Exception:  # noqa: BLE001
             _log.exception("The inbox of pushes cannot be read: polling instead")
-        following = asyncio.create_task(self._follow(waiter), name="docjobs-pushes")
-        self._follows = True
+        following = asyncio.create_task(self._follow(pending), name="docjobs-pushes")
+        self._is_open = True
         try:
             yield
         finally:
-            self._follows = False
+            self._is_open = False
             await cancelled(following)
 
     def ended(self, ref: JobRef) -> None:
-        """Note that a job was seen to have succeeded, by whatever way."""
-        if not self._follows or ref.job_id in self._told:
+        """Note that a job was seen to have succeeded, from any source."""
+        if not self._is_open or ref.job_id in self._reported:
             return
-        if arrival := self._by_job.pop(ref.job_id, None):
-            self._confirm(ref.job_id, arrival)
+        if push := self._by_job.pop(ref.job_id, None):
+            self._confirm(ref.job_id, push)
         else:
             self._silent[ref.job_id] = asyncio.get_running_loop().time()
 
     async def result(self, ref: JobRef) -> Answer | None:
         """The result that a push brought, as the service's result route would give it."""
-        arrival = self._told.get(ref.job_id) or self._by_job.get(ref.job_id)
-        if arrival is None or not arrival.has_body:
+        push = self._reported.get(ref.job_id) or self._by_job.get(ref.job_id)
+        if push is None or not push.has_body:
             return None
-        body = await self._inbox.body(arrival.id)
+        body = await self._inbox.body(push.id)
         if body is None:
             return None
         headers = httpx.Headers({"content-type": "application/json"})
-        return Answer(status=200, headers=headers, body=body, received_at=arrival.received_at)
+        return Answer(status=200, headers=headers, body=body, received_at=push.received_at)
 
     # -- the loop
 
-    async def _follow(self, waiter: Waiter) -> None:
+    async def _follow(self, pending: PendingJobs) -> None:
         while True:
             await asyncio.sleep(_EVERY)
-            if not waiter.jobs:
+            if not pending.jobs:
                 continue
             try:
                 if await self._read_on():
-                    self._tell(waiter)
-                    self._check(waiter)
+                    self._report(pending)
+                    self._check(pending)
                 else:
-                    waiter.expect_pushes(False)
+                    pending.expect_pushes(False)
             except Exception as bug:  # noqa: BLE001 (whatever a push is like, polls go on)
-                waiter.expect_pushes(False)
+                pending.expect_pushes(False)
                 if "bug" not in self._logged:
                     self._logged.add("bug")
                     _log.warning("Pushes of %s cannot be followed", self._provider.title, exc_info=bug)
@@ -192,98 +191,100 @@ class PushFeed:
 
     async def _read(self, after: int) -> int:
         found = await self._inbox.received(self._account, within=_OVERLAP, limit=_PAGE, after=after)
-        for arrival in found:
-            if arrival.id not in self._seen:
-                self._seen[arrival.id] = None
-                self._sort_in(arrival)
-        self._last = max([after, *(arrival.id for arrival in found)])
-        return sum(arrival.id > after for arrival in found)
+        for push in found:
+            if push.id not in self._seen:
+                self._seen[push.id] = None
+                self._sort_in(push)
+        self._last = max([after, *(push.id for push in found)])
+        return sum(push.id > after for push in found)
 
-    def _sort_in(self, arrival: ReceivedPush) -> None:
-        job_id, alias = arrival.job_id, arrival.alias
-        if arrival.state is None:
+    def _sort_in(self, push: ReceivedPush) -> None:
+        job_id, alias = push.job_id, push.alias
+        if push.state is None:
             if job_id is not None:
                 self._hints[job_id] = None
             elif alias is not None:
                 self._hinted_aliases[alias] = None
         elif job_id is not None and job_id in self._silent:
-            if arrival.state.is_terminal:
-                self._confirm(job_id, arrival)
+            if push.state.is_terminal:
+                self._confirm(job_id, push)
         elif job_id is not None:
-            if not (_ends(self._told.get(job_id)) or _ends(self._by_job.get(job_id))):  # the first end counts
-                self._by_job[job_id] = arrival
+            if not (
+                _ends(self._reported.get(job_id)) or _ends(self._by_job.get(job_id))
+            ):  # the first end counts
+                self._by_job[job_id] = push
         elif alias is not None and not _ends(self._by_alias.get(alias)):
-            self._by_alias[alias] = arrival
+            self._by_alias[alias] = push
 
-    def _confirm(self, job_id: str, arrival: ReceivedPush) -> None:
-        """Hold a push against the job, which was seen to have succeeded."""
+    def _confirm(self, job_id: str, push: ReceivedPush) -> None:
+        """Compare a push with the job, which was seen to have succeeded."""
         self._silent.pop(job_id, None)
-        if arrival.state is JobState.SUCCEEDED:
-            self._told[job_id] = arrival
-            self._health.came()
-        elif _ends(arrival):
-            self._contradicted(job_id, arrival)
+        if push.state is JobState.SUCCEEDED:
+            self._reported[job_id] = push
+            self._health.reported()
+        elif _ends(push):
+            self._contradicted(job_id, push)
 
-    def _contradicted(self, job_id: str, arrival: ReceivedPush) -> None:
+    def _contradicted(self, job_id: str, push: ReceivedPush) -> None:
         self._health.contradicted()
         if "contradiction" not in self._logged:
             self._logged.add("contradiction")
             _log.warning(
                 "%s: a push said %s of job %s, the service itself says otherwise; polling instead.",
                 self._provider.title,
-                arrival.state,
+                push.state,
                 job_id,
             )
 
-    def _tell(self, waiter: Waiter) -> None:
-        jobs = waiter.jobs
-        for job_id in self._told.keys() & jobs.keys():  # it is waited for again: had it ended?
+    def _report(self, pending: PendingJobs) -> None:
+        jobs = pending.jobs
+        for job_id in self._reported.keys() & jobs.keys():  # it is waited for again: it had not ended
             if jobs[job_id].last is not None:
-                self._contradicted(job_id, self._told.pop(job_id))
+                self._contradicted(job_id, self._reported.pop(job_id))
         for job_id in self._by_job.keys() & jobs.keys():
-            self._announce(waiter, jobs[job_id], self._by_job.pop(job_id))
+            self._observe(pending, jobs[job_id], self._by_job.pop(job_id))
         for job_id in self._hints.keys() & jobs.keys():
-            self._hint(waiter, job_id)
+            self._hint(pending, job_id)
         if self._by_alias or self._hinted_aliases:
             for job in list(jobs.values()):
                 alias = job.ref.alias or ""
-                if arrival := self._by_alias.pop(alias, None):
-                    self._announce(waiter, job, arrival)
+                if push := self._by_alias.pop(alias, None):
+                    self._observe(pending, job, push)
                 if alias in self._hinted_aliases:
                     del self._hinted_aliases[alias]
-                    self._hint(waiter, job.ref.job_id)
+                    self._hint(pending, job.ref.job_id)
 
-    def _hint(self, waiter: Waiter, job_id: str) -> None:
+    def _hint(self, pending: PendingJobs, job_id: str) -> None:
         self._hints.pop(job_id, None)
         self._hinted[job_id] = None
-        waiter.hint(job_id)
+        pending.hint(job_id)
 
-    def _announce(self, waiter: Waiter, job: PendingJob, arrival: ReceivedPush) -> None:
-        if arrival.state is None:  # hints are told apart
+    def _observe(self, pending: PendingJobs, job: PendingJob, push: ReceivedPush) -> None:
+        if push.state is None:  # hints go another way
             return
-        if arrival.state.is_terminal:
-            self._told[job.ref.job_id] = arrival
-            self._health.came()
+        if push.state.is_terminal:
+            self._reported[job.ref.job_id] = push
+            self._health.reported()
         status = JobStatus(
             ref=job.ref,
-            state=arrival.state,
-            raw_state=arrival.raw_state,
-            error=arrival.error,
-            seen_at=arrival.received_at,
+            state=push.state,
+            raw_state=push.raw_state,
+            error=push.error,
+            seen_at=push.received_at,
         )
-        waiter.tell(status)
+        pending.observe_live(status)
 
     # -- whether pushes come at all
 
-    def _check(self, waiter: Waiter) -> None:
+    def _check(self, pending: PendingJobs) -> None:
         late = asyncio.get_running_loop().time() - _GRACE
         for job_id in [job_id for job_id, ended_at in self._silent.items() if ended_at <= late]:
             del self._silent[job_id]
             self._health.missing(hinted=job_id in self._hinted)
         if self._health.is_bad:
-            waiter.expect_pushes(False)
+            pending.expect_pushes(False)
         elif self._health.is_good:
-            waiter.expect_pushes(True)
+            pending.expect_pushes(True)
         if self._health.expected and self._health.missed >= _MISSED:
             self._warn()
 
@@ -300,5 +301,5 @@ class PushFeed:
         )
 
 
-def _ends(arrival: ReceivedPush | None) -> bool:
-    return arrival is not None and arrival.state is not None and arrival.state.is_terminal
+def _ends(push: ReceivedPush | None) -> bool:
+    return push is not None and push.state is not None and push.state.is_terminal

@@ -1,4 +1,9 @@
-"""When to poll: a law of durations, the polls that are best for it, and when suspending pays."""
+"""When to poll, from what is known of how long jobs take; and when suspending pays.
+
+The rule is Keller's: polls are spaced so that their density is the root of the hazard, the chance that a job
+which still runs ends in the next moment (Management Science 20:256, 1974). At equal delay it takes as many
+polls as the best plan that dynamic programming finds: see docs/benchmarks.md.
+"""
 
 from __future__ import annotations
 
@@ -8,202 +13,102 @@ import math
 import random
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from statistics import NormalDist
+from typing import NamedTuple
 
 from prefect_docjobs.providers.base import Polling
-from prefect_docjobs.waiting.durations import Durations, Kind, shared_durations, size_class
+from prefect_docjobs.waiting.durations import Durations, Kind, LogNormal, Prior, Window, fit, size_class
 
-# ------------------------------------------------------------------------------------- the law of durations
-
+_log = logging.getLogger(__name__)
 _UNIT = NormalDist()
-_ROUNDS = 100
-_STILL = 1e-4  # an estimate that moves less than this has arrived
-_FAR = 6.0  # beyond so many sigmas the tail of the normal is taken from its asymptote
+
+# -- the best polls for a law
+
+_POINTS = 256
+_LOWEST, _HIGHEST = -3.3, 3.5  # sigmas that the table spans
+_FIRST = 1.3  # times a gap from the submit: the rule holds for many polls; this is best where they are few
+_BEYOND = 1.3  # times the age, for polls beyond the table
+_STEPS = 50  # tables for each e-fold of deviation and of delay
+_ATTEMPTS = 8
+_NEAR_ENOUGH = 0.01  # a table's delay to the wanted one, as a logarithm
+_RARE = 1e-4  # a share of jobs that no longer counts
 
 
-@dataclass(frozen=True, slots=True)
-class LogNormal:
-    """Durations in seconds whose logarithm is normal with mean `mu` and deviation `sigma`."""
+class _Table(NamedTuple):
+    """Where polls go for a log-normal with median 1.
 
-    mu: float
-    sigma: float
-
-    @property
-    def median(self) -> float:
-        """Seconds after which half of the jobs are done."""
-        return math.exp(self.mu)
-
-    def survival(self, seconds: float) -> float:
-        """The chance that a job takes longer than this."""
-        return 1.0 if seconds <= 0.0 else _tail((math.log(seconds) - self.mu) / self.sigma)
-
-    def done_between(self, since: float, until: float) -> float:
-        """The chance that a job that ran at age `since` is done at age `until`."""
-        still = self.survival(since)
-        return 1.0 if still <= 1e-12 else 1.0 - self.survival(until) / still
-
-    def quantile(self, share: float, *, after: float = 0.0) -> float:
-        """The age at which this share of the jobs that ran at age `after` is done."""
-        left = self.survival(after) * (1.0 - share)
-        left = min(max(left, 1e-9), 1.0 - 1e-9)
-        return max(after, math.exp(self.mu - self.sigma * _UNIT.inv_cdf(left)))
-
-
-@dataclass(frozen=True, slots=True)
-class Prior:
-    """What is believed before anything was seen, and how many observations that is worth."""
-
-    mu: float
-    sigma: float
-    weight: float = 2.0
-
-
-def fit(logs: Sequence[float], running: Iterable[tuple[float, float]], prior: Prior) -> LogNormal:
-    """The distribution that explains finished and running jobs best.
-
-    Args:
-        logs: Logarithms of the durations of finished jobs, in seconds.
-        running: Logarithms of the ages of jobs that still run, and how many there are of each; fewer where
-            `logs` is only a sample of the finished ones.
-        prior: Belief before the data.
+    Attributes:
+        ages: In medians.
+        roots: The root of the hazard, added up until each age.
+        step: By which it grows from one poll to the next.
     """
-    censored = list(running)
-    count = len(logs) + sum(number for _, number in censored) + prior.weight
-    first = sum(logs) + prior.weight * prior.mu
-    second = sum(log * log for log in logs) + prior.weight * (prior.sigma**2 + prior.mu**2)
-    mu, sigma = first / (len(logs) + prior.weight), prior.sigma
-    for _ in range(_ROUNDS):
-        before = mu, sigma
-        sums = [_beyond(age, mu, sigma) for age, _ in censored]
-        total = first + sum(mean * number for (mean, _), (_, number) in zip(sums, censored, strict=True))
-        squares = second + sum(
-            square * number for (_, square), (_, number) in zip(sums, censored, strict=True)
-        )
-        mu = total / count
-        sigma = math.sqrt(max(squares / count - mu * mu, 0.0025))
-        if max(abs(mu - before[0]), abs(sigma - before[1])) < _STILL:
-            break
-    return LogNormal(mu, sigma * math.sqrt(1.0 + 1.0 / count))
+
+    ages: tuple[float, ...]
+    roots: tuple[float, ...]
+    step: float
+
+    def next(self, age: float) -> float | None:
+        """The age of the poll after `age`; None past the last."""
+        place = bisect_right(self.ages, age) - 1
+        if place + 1 >= len(self.ages):
+            return None
+        share = (age - self.ages[place]) / (self.ages[place + 1] - self.ages[place])
+        root = self.roots[place] + share * (self.roots[place + 1] - self.roots[place])
+        root += self.step * (_FIRST if age <= 0.0 else 1.0)
+        place = bisect_right(self.roots, root)
+        if place >= len(self.roots):
+            return self.ages[-1]
+        share = (root - self.roots[place - 1]) / (self.roots[place] - self.roots[place - 1])
+        return self.ages[place - 1] + share * (self.ages[place] - self.ages[place - 1])
+
+    def delay(self, sigma: float) -> float:
+        """Mean time from a job's end to the poll that sees it, in medians."""
+        age, ended, mean, delay = 0.0, 0.0, 0.0, 0.0
+        while ended < 1.0 - _RARE:
+            later = self.next(age) or age * _BEYOND
+            score = math.log(later) / sigma
+            ended_later = _UNIT.cdf(score)
+            mean_later = math.exp(sigma * sigma / 2.0) * _UNIT.cdf(score - sigma)  # of those ended by then
+            delay += later * (ended_later - ended) - (mean_later - mean)
+            age, ended, mean = later, ended_later, mean_later
+        return delay
 
 
-def _beyond(age: float, mu: float, sigma: float) -> tuple[float, float]:
-    """Mean and mean square of a normal variable, given that it is larger than `age`."""
-    z = (age - mu) / sigma
-    hazard = z + 1.0 / z if z > _FAR else _UNIT.pdf(z) / _tail(z)
-    mean = mu + sigma * hazard
-    return mean, mean * mean + sigma * sigma * max(1.0 + z * hazard - hazard * hazard, 0.0)
-
-
-def _tail(z: float) -> float:
-    return 0.5 * math.erfc(z / math.sqrt(2.0))
-
-
-# --------------------------------------------------------------------------------- the best polls for a law
-
-_POINTS = 256  # coarser ones cost a tenth more looks where a plan has many
-_LOWEST, _HIGHEST = -3.3, 3.0  # sigmas that the grid spans; beyond, gaps grow geometrically
-_TAIL = 0.3  # a first gap beyond the grid, as a part of the age there; for the estimate of its cost
-_STEPS = 50  # plans for each e-fold of deviation and of delay
-_CHEAPEST, _DEAREST = 1e-6, 10.0  # what a look may be worth, in medians of delay
-_NEAR_ENOUGH = 0.01  # a plan's delay to the wanted one, as a logarithm
-_ATTEMPTS = 6
-_WORSE = 5  # candidates in a row that cost more, after which no better one is expected
-
-
-def poll_ages(sigma: float, delay: float) -> tuple[float, ...]:
-    """Ages at which to look, in medians.
+def next_age(sigma: float, delay: float, age: float) -> float | None:
+    """The age of the next poll of a job that still runs, in medians; None where it is past nearly all others.
 
     Args:
         sigma: Deviation of the logarithm of the durations.
-        delay: Wanted mean time between a job's end and the look that sees it, in medians.
+        delay: Wanted mean time from a job's end to the poll that sees it, in medians.
+        age: Of the job, in medians.
     """
-    # Rounded, so that a fit that hardly moved costs no new plan.
-    return _planned(round(math.log(max(sigma, 0.05)) * _STEPS), round(math.log(delay) * _STEPS))
-
-
-def age_after(ages: tuple[float, ...], age: float) -> float | None:
-    """The first planned age after `age`, or None past the last one."""
-    place = bisect_right(ages, age)
-    return ages[place] if place < len(ages) else None
+    # Rounded, so that a fit that hardly moved costs no new table.
+    return _table(round(math.log(max(sigma, 0.05)) * _STEPS), round(math.log(delay) * _STEPS)).next(age)
 
 
 @functools.lru_cache(maxsize=512)
-def _planned(sigma_steps: int, delay_steps: int) -> tuple[float, ...]:
-    grid, wanted = _Grid(math.exp(sigma_steps / _STEPS)), math.exp(delay_steps / _STEPS)
-    price = grid.price_of(wanted)
+def _table(sigma_steps: int, delay_steps: int) -> _Table:
+    sigma, delay = math.exp(sigma_steps / _STEPS), math.exp(delay_steps / _STEPS)
+    scores = [_LOWEST + (_HIGHEST - _LOWEST) * point / (_POINTS - 1) for point in range(_POINTS)]
+    ages = [0.0, *(math.exp(sigma * score) for score in scores)]
+    ended = [0.0, *map(_UNIT.cdf, scores)]
+    roots = [0.0]
+    for place in range(_POINTS):
+        hazard = (ended[place + 1] - ended[place]) / (1.0 - ended[place])
+        roots.append(roots[-1] + math.sqrt(hazard * (ages[place + 1] - ages[place])))
+    table = _Table(tuple(ages), tuple(roots), delay)
     for _ in range(_ATTEMPTS):
-        delay, ages = grid.solve(price)
-        miss = math.log(wanted / delay)
-        # Delay grows with the root of the price, nearly.
-        nearer = min(max(price * math.exp(2.0 * miss), _CHEAPEST), _DEAREST)
-        if abs(miss) < _NEAR_ENOUGH or nearer == price:
+        miss = math.log(delay / table.delay(sigma))
+        if abs(miss) < _NEAR_ENOUGH:
             break
-        price = nearer
-    return ages
+        # Delay grows nearly as the step does.
+        table = table._replace(step=min(table.step * math.exp(miss), roots[-1]))
+    return table
 
 
-class _Grid:
-    """Ages of a log-normal with median 1, and the best way through them for a price per look."""
-
-    def __init__(self, sigma: float) -> None:
-        step = (_HIGHEST - _LOWEST) / (_POINTS - 1)
-        scores = [_LOWEST + step * point for point in range(_POINTS)]
-        mean = math.exp(sigma * sigma / 2)
-        self.times = [0.0, *(math.exp(sigma * score) for score in scores)]
-        self.done = [0.0, *(_UNIT.cdf(score) for score in scores)]
-        # Partial expectations: the part of the mean that jobs contribute that are done by each time.
-        self.part = [0.0, *(mean * _UNIT.cdf(score - sigma) for score in scores)]
-
-    def solve(self, price: float) -> tuple[float, tuple[float, ...]]:
-        """Mean delay and look times of the cheapest plan, from the last point backwards."""
-        last = len(self.times) - 1
-        left = 1.0 - self.done[last]
-        cost, delay = [0.0] * (last + 1), [0.0] * (last + 1)
-        following = [last] * (last + 1)
-        delay[last] = left * self.times[last] * _TAIL
-        cost[last] = delay[last] + left * price
-        for here in range(last - 1, -1, -1):
-            # The earlier a point, the earlier its next look (costs are Monge): search from there down.
-            best, there, late = self._step(here, following[here + 1], cost)
-            cost[here], following[here] = best + price * (1.0 - self.done[here]), there
-            delay[here] = late + delay[there]
-        chosen, here = [], 0
-        while here < last:
-            here = following[here]
-            chosen.append(self.times[here])
-        return delay[0], tuple(chosen)
-
-    def price_of(self, delay: float) -> float:
-        """About the price of a look at which this mean delay is best.
-
-        By the density of looks where they are many, the root of hazard over twice the price (Keller,
-        Management Science 20:256, 1974).
-        """
-        points = zip(self.times, self.done, strict=True)
-        root = sum(
-            math.sqrt((done - before) * (1.0 - done) * (time - since))
-            for (since, before), (time, done) in pairwise(points)
-        )
-        return min(max(2.0 * (delay / root) ** 2, _CHEAPEST), _DEAREST)
-
-    def _step(self, here: int, latest: int, cost: list[float]) -> tuple[float, int, float]:
-        """The best next look after point `here` and up to `latest`: cost, point, and delay until there."""
-        times, dones, parts = self.times, self.done, self.part
-        done, part = dones[here], parts[here]
-        best, target, late, worse = math.inf, latest, 0.0, 0
-        for there in range(latest, here, -1):
-            delay = times[there] * (dones[there] - done) - (parts[there] - part)
-            if (total := delay + cost[there]) < best:
-                best, target, late, worse = total, there, delay, 0
-            elif (worse := worse + 1) == _WORSE:
-                break
-        return best, target, late
-
-
-# ------------------------------------------------------------------------------------------ when to suspend
+# -- when to suspend
 
 CAUTION = 0.5
 """The λ of the rule: 0 believes the forecast blindly, 1 not at all."""
@@ -226,24 +131,21 @@ def suspend_after(expected: float | None, cost: float, *, caution: float = CAUTI
     return caution * cost if expected >= cost else cost / caution
 
 
-# -------------------------------------------------------------------------- the schedule of one kind of job
+# -- the schedule of one kind of job
 
-__all__ = ["Durations", "Kind", "LogNormal", "Schedule", "shared_durations", "size_class"]
-
-_log = logging.getLogger(__name__)
 _PRIOR = Prior(mu=math.log(8.0), sigma=1.0, weight=0.3)
 _SHRINKAGE = 3.0  # observations of one size class that outweigh those of all sizes
 
 
 @dataclass(slots=True)
 class Schedule:
-    """Seconds until the next look at jobs of one kind.
+    """Seconds until the next poll at jobs of one kind.
 
     Args:
         polling: The service's advice.
         kind: What durations are conditioned on, beside the document's size.
         durations: What is known, and where new observations go.
-        delay: Wanted mean seconds between a job's end and the look that sees it; for short jobs an eighth
+        delay: Wanted mean seconds between a job's end and the poll that sees it; for short jobs an eighth
             of their median duration.
         share: The same as a part of the median duration; the larger of the two counts.
         enough: Finished jobs to plan by.
@@ -259,30 +161,38 @@ class Schedule:
     longest: float = 60.0
     jitter: float = 0.1
     random: random.Random = field(default_factory=random.Random, repr=False)
-    _fits: dict[int, LogNormal] = field(default_factory=dict, repr=False)
-    _news: int = 1
+    _laws: dict[int | None, LogNormal] = field(default_factory=dict, repr=False)  # by size class; None: all
+    _new: int = 1  # finished jobs since the last fit
     _known: int = 0
-    _seasoned: bool = False
+    _refit_at: float = -math.inf
+    _has_past: bool = False
 
     def __post_init__(self) -> None:
         try:
-            self._seasoned = sum(map(len, self.durations.of(self.kind).values())) >= self.enough
-            self.refit(())
+            self.refit()
+            self._has_past = self._known >= self.enough
         except Exception:  # noqa: BLE001 (a memory that breaks is as good as none)
             _log.exception("What jobs took in the past cannot be read")
 
-    def learn(self, size: int | None, seconds: float, *, running_at: float | None = None) -> None:
+    def begin(self) -> int:
+        """Note that a job begins; its cohort, for `learn` and `refit`."""
+        return self.durations.begin(self.kind)
+
+    def learn(
+        self, size: int | None, seconds: float, *, cohort: int = 1, running_at: float | None = None
+    ) -> None:
         """Note what a finished job took from its submit to its end.
 
         Args:
             size: Of its document, in bytes.
             seconds: What it took; at most, where `running_at` is given.
+            cohort: From `begin`.
             running_at: The age at which it was last seen running: it ended somewhere between.
         """
         took = seconds if running_at is None else self._drawn(size, running_at, seconds)
         if took is not None:
-            self.durations.add(self.kind, size, took)
-            self._news += 1
+            self.durations.add(self.kind, size, took, cohort=cohort)
+            self._new += 1
 
     def _drawn(self, size: int | None, since: float, until: float) -> float | None:
         """A duration between two ages; None when too little is known to tell.
@@ -293,74 +203,80 @@ class Schedule:
         if known is not None:
             share = known.done_between(since, until) * self.random.random()
             return min(max(known.quantile(share, after=since), since), until)
-        told = until - since <= 2 * max(self.polling.first, self.polling.every)
-        return (since + until) / 2 if told else None
+        is_near = until - since <= 2 * max(self.polling.first, self.polling.every)
+        return (since + until) / 2 if is_near else None
 
-    def refit(self, running: Iterable[tuple[int | None, float]]) -> None:
+    def refit(self, running: Iterable[tuple[int, int | None, float]] = (), *, now: float = -math.inf) -> None:
         """Take in what was learned since the last time, if that may change anything.
 
+        Jobs that go on running longer than expected count as well as those that have ended.
+
         Args:
-            running: Size of each job that is not done, and its age in seconds when it was seen running.
+            running: Cohort and size of each job that is not done, and its age in seconds when it was last
+                seen running.
+            now: On the caller's clock, in seconds.
         """
-        if not self._news or (self._known >= self.enough and self._news < 0.05 * self._known):
+        is_much = self._known < self.enough or self._new >= 0.05 * self._known
+        if not (self._new and is_much) and now < self._refit_at:
             return
-        logs = self.durations.of(self.kind)
-        self._known, self._news = sum(map(len, logs.values())), 0
-        self._fits = {}
+        windows = self.durations.windows(self.kind)
+        self._known, self._new = sum(len(window.logs) for window in windows.values()), 0
+        self._laws = {}
         if self._known < self.enough:
             return
-        ages = _binned(running, self.durations.kept(self.kind))
-        everything = [log for of_size in logs.values() for log in of_size]
+        ages = _binned(running, windows)
+        everything = [log for window in windows.values() for log in window.logs]
         pooled = fit(everything, [(age, number) for (_, age), number in ages.items()], _PRIOR)
-        self._fits[-2] = pooled
+        self._laws[None] = pooled
         near = Prior(pooled.mu, pooled.sigma, _SHRINKAGE)
-        for size, of_size in logs.items():
-            self._fits[size] = fit(of_size, [(age, n) for (of, age), n in ages.items() if of == size], near)
+        for size, window in windows.items():
+            of_size = [(age, number) for (of, age), number in ages.items() if of == size]
+            self._laws[size] = fit(window.logs, of_size, near)
+        self._refit_at = now + max(1.0, pooled.median / 4.0)
 
     def expected(self, size: int | None) -> LogNormal | None:
         """How long jobs take with a document of this size, or None while too little is known."""
-        return self._fits.get(size_class(size), self._fits.get(-2))
+        return self._laws.get(size_class(size), self._laws.get(None))
 
     def first(self, size: int | None, age: float) -> float:
-        """Until the first look at a job that was submitted `age` seconds ago."""
+        """Until the first poll at a job that was submitted `age` seconds ago."""
         known = self.expected(size) is not None
         return max(0.0, (self.next(size, 0.0) if known else self._varied(self.polling.first)) - age)
 
     def next(self, size: int | None, age: float) -> float:
-        """Until the next look at a job that is not done at `age` seconds."""
+        """Until the next poll at a job that is not done at `age` seconds."""
         known = self.expected(size)
         advised = self._varied(self.polling.every)
         if known is None:
             gap = advised
-        elif self._seasoned:
+        elif self._has_past:
             gap = self._planned(known, age)
         else:  # of the first batch only this is trusted: when there is nothing to see yet
             gap = max(advised, self._planned(known, age)) if age < 0.5 * known.median else advised
         return max(self.polling.at_least, min(gap, self.longest))
 
     def after_errors(self, size: int | None, age: float, errors: int) -> float:
-        """Until the next look after `errors` failed polls in a row."""
+        """Until the next poll after `errors` failed polls in a row."""
         return self._varied(
             min(max(self.next(size, age), self.polling.every) * 2.0 ** min(errors - 1, 10), 60.0)
         )
 
     def watchdog(self, size: int | None, age: float) -> float:
-        """Until a look at a job whose end somebody else should have told by then."""
+        """Until a poll of a job whose end a list, a stream or a push should have reported by then."""
         known = self.expected(size)
         late = known.quantile(0.95, after=age) - age if known else 30.0
         return self._varied(min(max(late, 5 * self.polling.every), 4 * self.longest))
 
     def _planned(self, known: LogNormal, age: float) -> float:
         median = known.median
-        ages = poll_ages(known.sigma, self._wanted(median) / median)
-        target = age_after(ages, (age + 0.5 * self.polling.at_least) / median)
+        target = next_age(known.sigma, self._wanted(median) / median, age / median)
         if target is not None:
             return target * median - age
         return self._varied(max(self.polling.every, 0.2 * age))
 
     def _wanted(self, median: float) -> float:
-        """Mean seconds between a job's end and the look that sees it."""
-        if not self._seasoned:
+        """Mean seconds between a job's end and the poll that sees it."""
+        if not self._has_past:
             return 0.5 * self.polling.every
         return max(min(self.delay, 0.125 * median), self.share * median)
 
@@ -369,12 +285,12 @@ class Schedule:
 
 
 def _binned(
-    running: Iterable[tuple[int | None, float]], kept: Mapping[int, float]
-) -> dict[tuple[int, float], float]:
+    running: Iterable[tuple[int, int | None, float]], windows: Mapping[int, Window]
+) -> dict[tuple[int, float], int]:
     """Running jobs by size class and age, ages rounded to a tenth of their logarithm.
 
-    Where only a part of the finished jobs is kept, only that part of the running ones counts: else the
-    batch would look slower the larger it is.
+    Only of cohorts whose finished jobs count: else the jobs would look slower than they are.
     """
-    jobs = Counter((size_class(size), round(math.log(max(age, 0.1)), 1)) for size, age in running)
-    return {(size, age): number * kept.get(size, 1.0) for (size, age), number in jobs.items()}
+    oldest = {size: window.oldest for size, window in windows.items()}
+    ages = ((size_class(size), cohort, math.log(max(age, 0.1))) for cohort, size, age in running)
+    return Counter((size, round(age, 1)) for size, cohort, age in ages if cohort >= oldest.get(size, cohort))

@@ -22,7 +22,7 @@ from support.suspended import Town, town
 from prefect_docjobs.cli import main
 from prefect_docjobs.cli.watch import JsonEvents, ReportedRuns, run_watcher
 from prefect_docjobs.flows.watch_jobs import Accounts, Watcher
-from prefect_docjobs.waiting.schedule import Durations
+from prefect_docjobs.waiting.durations import Durations
 
 COMMAND = (sys.executable, "-m", "prefect_docjobs.cli", "watch", "--json")
 AWAY = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}

@@ -24,7 +24,7 @@ from prefect_docjobs.providers import provider_class
 from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 from prefect_docjobs.simulator.settings import Settings
-from prefect_docjobs.waiting.schedule import Durations
+from prefect_docjobs.waiting.durations import Durations
 
 JOBS = {"duration": {"law": "fixed", "seconds": 10.0}}
 TENANT = "acme"

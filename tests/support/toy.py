@@ -21,7 +21,7 @@ from prefect_docjobs.http import Answer, Http, Paces, Request
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
 from prefect_docjobs.providers.base import Capabilities, JobPage, JobRow, Polling, Provider, Submitted
 from prefect_docjobs.waiting import Waiter, WaitLimits
-from prefect_docjobs.waiting.schedule import Durations
+from prefect_docjobs.waiting.durations import Durations
 
 BEGAN = datetime(2026, 2, 3, tzinfo=timezone.utc)
 URL = "https://toy.test"

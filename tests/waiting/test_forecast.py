@@ -12,8 +12,7 @@ from support.toy import URL, Account, LookedAt, all_done, waiting
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.waiting import Forecast
-from prefect_docjobs.waiting.pending import forecast
-from prefect_docjobs.waiting.schedule import Durations, LogNormal
+from prefect_docjobs.waiting.durations import Durations, LogNormal, forecast
 
 LAWS = [LogNormal(math.log(8), 0.5), LogNormal(math.log(20), 0.2), LogNormal(math.log(45), 0.8)]
 

@@ -12,7 +12,7 @@ from support.virtual_time import virtual_time
 from prefect_docjobs.errors import JobFailed, JobTimeout, NotFound, Throttled, Unavailable
 from prefect_docjobs.models import JobState, JobStatus
 from prefect_docjobs.waiting import Waiter
-from prefect_docjobs.waiting.schedule import Durations
+from prefect_docjobs.waiting.durations import Durations
 
 Faults = Callable[[str, int], Exception | None]
 BROKEN = Unavailable("broke off")
@@ -175,7 +175,7 @@ async def test_a_push_ends_a_job_without_a_look() -> None:
     async with waiting(LookedAt(account), pushes=True) as waiter:
         refs = [account.add(str(n), 8.0) for n in range(20)]
         for job in refs:
-            asyncio.get_running_loop().call_later(8.0, waiter.tell, succeeded(job.job_id))
+            asyncio.get_running_loop().call_later(8.0, waiter.pending.observe_live, succeeded(job.job_id))
         delays = await all_done(waiter, account, refs)
     assert max(delays.values()) == 0.0
     assert account.looks.total() == 0
@@ -208,15 +208,15 @@ async def test_an_old_job_is_looked_at_immediately_though_pushes_are_expected(le
 
 
 @virtual_time
-async def test_what_a_push_tells_is_learned_as_the_time_of_the_end() -> None:
+async def test_a_push_is_learned_as_the_time_of_the_end() -> None:
     account = Account()
     async with waiting(LookedAt(account), pushes=True) as waiter:
         refs = [account.add(str(n), 20.0) for n in range(30)]
         for job in refs:
-            asyncio.get_running_loop().call_later(20.0, waiter.tell, succeeded(job.job_id))
+            asyncio.get_running_loop().call_later(20.0, waiter.pending.observe_live, succeeded(job.job_id))
         await all_done(waiter, account, refs)
-        waiter.schedule.refit(())
-        law = waiter.schedule.expected(None)
+        waiter.pending.schedule.refit(())
+        law = waiter.pending.schedule.expected(None)
         assert law
         assert law.median == pytest.approx(20.0, rel=0.02)
 
@@ -228,7 +228,7 @@ async def test_a_push_of_a_job_that_still_runs_does_not_put_off_its_looks() -> N
     async def chatter(waiter: Waiter) -> None:
         while True:
             await asyncio.sleep(1.0)
-            waiter.tell(succeeded("0").model_copy(update={"state": JobState.PROCESSING}))
+            waiter.pending.observe_live(succeeded("0").model_copy(update={"state": JobState.PROCESSING}))
 
     async with waiting(LookedAt(account), pushes=True) as waiter:
         talking = asyncio.create_task(chatter(waiter))

@@ -39,7 +39,7 @@ from prefect_docjobs.http import Http, Paces
 from prefect_docjobs.models import JobRef, JobState, JobStatus
 from prefect_docjobs.simulator.virtual_time import VirtualLoop
 from prefect_docjobs.waiting import Waiter, WaitLimits
-from prefect_docjobs.waiting.schedule import Durations
+from prefect_docjobs.waiting.durations import Durations
 
 Script = Callable[[str, float], httpx.Response | Exception]
 
@@ -354,8 +354,8 @@ async def test_old_jobs_do_not_spoil_what_is_known_of_durations() -> None:
         refs = [account.add(str(n), 0.0) for n in range(200)]
         await asyncio.gather(*[waiter.done(job, age=7_200.0) for job in refs])
         assert asyncio.get_running_loop().time() < 2.0  # none was made to wait
-        waiter.schedule.refit(())
-        law = waiter.schedule.expected(None)
+        waiter.pending.schedule.refit(())
+        law = waiter.pending.schedule.expected(None)
         assert law
         assert 7.0 < law.median < 9.0
 
@@ -366,8 +366,8 @@ async def test_old_jobs_alone_teach_nothing() -> None:
     async with toy.waiting(LookedAt(account)) as waiter:
         refs = [account.add(str(n), 0.0) for n in range(50)]
         await asyncio.gather(*[waiter.done(job, age=7_200.0) for job in refs])
-        waiter.schedule.refit(())
-        assert waiter.schedule.expected(None) is None
+        waiter.pending.schedule.refit(())
+        assert waiter.pending.schedule.expected(None) is None
 
 
 @virtual_time
@@ -379,8 +379,8 @@ async def test_what_looks_see_is_learned_without_a_bias_towards_the_first_look()
     account = Account()
     async with toy.waiting(LookedAt(account), durations=known) as waiter:
         await all_done(waiter, account, [account.add(str(n), 18.0 + 0.02 * n) for n in range(200)])
-        waiter.schedule.refit(())
-        law = waiter.schedule.expected(None)
+        waiter.pending.schedule.refit(())
+        law = waiter.pending.schedule.expected(None)
         assert law
         assert law.median == pytest.approx(20.0, rel=0.05)
         assert law.sigma < 0.15
@@ -432,10 +432,10 @@ async def test_a_push_settles_the_job_that_it_names_at_once_and_no_other() -> No
     async with waiting(service) as waiter:
         first, second = (asyncio.create_task(waiter.done(ref(job_id))) for job_id in ("1", "2"))
         await asyncio.sleep(0.5)
-        waiter.tell(pushed.model_copy(update={"ref": ref("of somebody else")}))
-        waiter.tell(pushed)
+        waiter.pending.observe_live(pushed.model_copy(update={"ref": ref("of somebody else")}))
+        waiter.pending.observe_live(pushed)
         assert await first == pushed
-        waiter.tell(pushed.model_copy(update={"ref": ref("2")}))
+        waiter.pending.observe_live(pushed.model_copy(update={"ref": ref("2")}))
         assert (await second).ref == ref("2")
         assert anyio.current_time() == pytest.approx(0.5)
     assert service.asked == []
@@ -523,7 +523,7 @@ def test_every_job_ends_in_exactly_one_true_outcome(
 
     def push(waiter: Waiter, job_id: str) -> None:
         provider.truth.setdefault(job_id, "succeeded")
-        waiter.tell(_told(ref(job_id), JobState.SUCCEEDED))
+        waiter.pending.observe_live(_told(ref(job_id), JobState.SUCCEEDED))
 
     async def play() -> dict[str, JobStatus | BaseException]:
         loop = asyncio.get_running_loop()
@@ -653,7 +653,7 @@ def test_no_job_is_lost_or_ends_before_its_time_whoever_tells_of_it(
         job = account.add(job_id, life.takes, life.state)
         wait = asyncio.create_task(waiter.done(job))
         if life.push is not None:
-            loop.call_later(life.takes + life.push, waiter.tell, _told(job, life.state))
+            loop.call_later(life.takes + life.push, waiter.pending.observe_live, _told(job, life.state))
         if life.cancel is not None:
             loop.call_later(life.cancel, wait.cancel)
         (end,) = await asyncio.gather(wait, return_exceptions=True)
@@ -663,7 +663,7 @@ def test_no_job_is_lost_or_ends_before_its_time_whoever_tells_of_it(
         async with toy.waiting(kind(account=account), document_timeout=1_000.0) as waiter:
             waits = [live(waiter, job_id, life) for job_id, life in account.lives.items()]
             ends = await asyncio.gather(*waits)
-            assert waiter.jobs == {}
+            assert waiter.pending.jobs == {}
             return ends
 
     for (end, age), life in zip(played(play), account.lives.values(), strict=True):

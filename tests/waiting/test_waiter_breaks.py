@@ -24,7 +24,7 @@ from prefect_docjobs.models import JobRef, JobState, JobStatus, Phase
 from prefect_docjobs.providers.base import JobPage
 from prefect_docjobs.telemetry import Operation, Telemetry
 from prefect_docjobs.waiting import Waiter
-from prefect_docjobs.waiting.schedule import Durations
+from prefect_docjobs.waiting.durations import Durations
 
 HANG = 1e5  # seconds of virtual time after which a test has hung
 
@@ -128,7 +128,7 @@ async def test_telemetry_that_breaks_costs_no_job() -> None:
         waiter.http.telemetry = BrokenTelemetry(get_tracer_provider(), get_meter_provider())
         end = await ends(waiter.done(account.add("0", 5.0)))
         assert isinstance(end, JobStatus)
-        assert waiter.jobs == {}
+        assert waiter.pending.jobs == {}
 
 
 # -- a status check that is no answer
@@ -166,7 +166,7 @@ ODD = [
 async def test_a_status_check_that_breaks_ends_in_a_typed_error_with_the_ref(odd: object) -> None:
     async with toy.waiting(Odd(does=[odd])) as waiter:
         assert is_timeout(await ends(waiter.done(ref())))
-        assert waiter.jobs == {}
+        assert waiter.pending.jobs == {}
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
@@ -249,7 +249,7 @@ async def test_when_the_loop_breaks_each_job_ends_in_a_typed_error_those_that_co
         found = await asyncio.gather(*pending)
         assert all(is_timeout(end, str(number)) for number, end in enumerate(found))
         assert all("broke" in str(end) for end in found)
-        assert waiter.jobs == {}
+        assert waiter.pending.jobs == {}
         later = account.add("later", 1.0)
         assert is_timeout(await ends(waiter.done(later)), "later")
         assert is_timeout(await ends(waiter.done(jobs[0])), "0")
@@ -326,7 +326,7 @@ async def test_a_time_limit_holds_while_the_account_pauses() -> None:
         paces["status"].refused(60.0)
         late = asyncio.create_task(ends(waiter.done(account.add("1", 1e4), deadline=12.0)))
         await asyncio.sleep(0.1)
-        waiter.put(waiter.jobs["0"], 0.0)
+        waiter.pending.poll_in(waiter.pending.jobs["0"], 0.0)
         assert is_timeout(await late, "1")
         assert anyio.current_time() < 14.0
         early.cancel()
