@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from prefect_docjobs.cli.prefect_api import QUIET
-from prefect_docjobs.http import pace
+from prefect_docjobs.http import rate_limits
 
 # A busy machine is no failing test; a red build is one that everybody can repeat.
 settings.register_profile("here", deadline=None)
@@ -41,6 +41,6 @@ def _messages_of_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_pace_of_another_test() -> None:
+def _no_rate_limits_of_another_test() -> None:
     """What one test's service refused must not slow down the next test's."""
-    pace._shared.clear()
+    rate_limits._shared.clear()

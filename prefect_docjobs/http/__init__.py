@@ -21,11 +21,12 @@ from prefect_docjobs.http.messages import (
     safe_file_name,
 )
 from prefect_docjobs.http.origin import InsecureTransport, normalize_base_url
-from prefect_docjobs.http.pace import OnRefused, Pace, Paces, shared_paces
+from prefect_docjobs.http.rate_limits import AccountLimits, OnThrottled, RateLimiter, shared_limits
 from prefect_docjobs.http.retries import Limits
 
 __all__ = [
     "MASK",
+    "AccountLimits",
     "Answer",
     "Attempt",
     "Http",
@@ -34,16 +35,15 @@ __all__ = [
     "Kind",
     "Lease",
     "Limits",
-    "OnRefused",
-    "Pace",
-    "Paces",
+    "OnThrottled",
     "Part",
+    "RateLimiter",
     "Refill",
     "Request",
     "error_for",
     "normalize_base_url",
     "parse_retry_after",
     "safe_file_name",
-    "shared_paces",
+    "shared_limits",
     "shared_ssl_context",
 ]

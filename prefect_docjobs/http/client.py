@@ -42,13 +42,13 @@ from prefect_docjobs.http.connections import headers_of, new_client, shared_ssl_
 from prefect_docjobs.http.leases import Kind
 from prefect_docjobs.http.messages import MASK, Answer, Request, common_headers, error_for, too_large
 from prefect_docjobs.http.origin import is_proxied, normalize_base_url, path_of, resolve
-from prefect_docjobs.http.pace import Pace, Paces
+from prefect_docjobs.http.rate_limits import AccountLimits, RateLimiter
 from prefect_docjobs.http.refusals import never_connected, redirected, surely_refused, uncertain
 from prefect_docjobs.http.retries import Budget, Limits, counted, kind_of, may_repeat_read, may_repeat_submit
 from prefect_docjobs.telemetry import STATUS, Telemetry, active
 
 if TYPE_CHECKING:
-    from prefect_docjobs.http.lean import LeanReads
+    from prefect_docjobs.http.fast_gets import FastGetClient
 
 _PIECE = 1 << 16
 _LARGEST_REFUSAL = 1 << 18  # bytes; of an answer that says no, the rest is left unread
@@ -76,7 +76,7 @@ class Http:
         secrets: Texts that must not appear in any error.
         read_error: Turns an answer outside 2xx into the service's typed error.
         transport: An httpx transport, for tests and for the simulator in process.
-        paces: How fast each kind of request may be sent; shared by all clients of an account.
+        account_limits: How fast each kind of request may be sent; shared by all clients of an account.
         sleep: Waits between two attempts.
         clock: Monotonic seconds; the event loop's by default.
         renew: Gives the headers and the key as they are saved now; asked when the key is refused.
@@ -94,7 +94,7 @@ class Http:
         read_error: Callable[[Answer], ServiceError] = error_for,
         limits: Limits | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
-        paces: Paces | None = None,
+        account_limits: AccountLimits | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] | None = None,
         renew: Renew | None = None,
@@ -114,7 +114,7 @@ class Http:
         self._transport = transport
         self._sleep = sleep
         self._clock = clock
-        self._given_paces = paces
+        self._given_limits = account_limits
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -123,8 +123,8 @@ class Http:
     async def __aenter__(self) -> Self:
         self._now = self._clock or asyncio.get_running_loop().time
         self._gate = anyio.Semaphore(self.limits.in_flight, fast_acquire=True)
-        self._paces = self._given_paces or Paces(clock=self._now)
-        self._lean = self._lean_reads()
+        self._account_limits = self._given_limits or AccountLimits(clock=self._now)
+        self._fast_gets = self._fast_get_client()
         opened, limits, transport = self._stack.enter_async_context, self.limits, self._transport
         self._reads = await opened(new_client(limits, transport, keepalive=30.0))
         # A POST on a connection that the server is about to close is a submit with an unknown end.
@@ -135,13 +135,15 @@ class Http:
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
 
-    def _lean_reads(self) -> LeanReads | None:
-        """The lean way for GETs; a given transport, or a proxy, takes all requests instead."""
+    def _fast_get_client(self) -> FastGetClient | None:
+        """The fast way for GETs; a given transport, or a proxy, takes all requests instead."""
         if self._transport is not None or is_proxied(self.base_url):
             return None
-        from prefect_docjobs.http.lean import LeanReads  # importing aiohttp takes 0.1 s
+        from prefect_docjobs.http.fast_gets import FastGetClient  # importing aiohttp takes 0.1 s
 
-        reads = LeanReads(common_headers() | self._headers, self.limits, shared_ssl_context(), self._answer)
+        reads = FastGetClient(
+            common_headers() | self._headers, self.limits, shared_ssl_context(), self._answer
+        )
         self._stack.push_async_callback(reads.aclose)
         return reads
 
@@ -166,25 +168,25 @@ class Http:
         usual = self.limits.result_attempts if kind == "result" else self.limits.attempts
         return await self._repeat(once, attempts or usual, may_repeat_read)
 
-    async def look(self, request: Request) -> Answer:
-        """Send the GET of a poll loop: one attempt, on the lean way, in a turn that the caller has taken.
+    async def poll(self, request: Request) -> Answer:
+        """Send the GET of a poll loop: one attempt, on the fast way, in a turn that the caller has taken.
 
         Raises:
             ServiceError: As for `send`; asking again is the caller's business.
         """
         return await self._with_the_newest_key(
-            partial(self._once, self._reads, request, "status", turn_taken=True)
+            partial(self._once, self._reads, request, "status", has_token=True)
         )
 
-    async def turn(self, kind: Kind) -> None:
+    async def wait_for_token(self, kind: Kind) -> None:
         """Wait for the account's next turn for this kind of request, and take it."""
-        pace = self._paces[kind]
-        while (wait := pace.take()) > 0:  # a refusal meanwhile makes it longer
+        limiter = self._account_limits[kind]
+        while (wait := limiter.take()) > 0:  # a refusal meanwhile makes it longer
             await self._sleep(wait)
 
-    def pace(self, kind: Kind) -> Pace:
+    def limiter(self, kind: Kind) -> RateLimiter:
         """How fast requests of this kind may be sent now."""
-        return self._paces[kind]
+        return self._account_limits[kind]
 
     async def submit(
         self, request: Request, *, in_doubt: InDoubt | None = None, attempt: Attempt = nullcontext
@@ -302,8 +304,8 @@ class Http:
                 return False
             self._secrets = (*self._secrets, *_checked([secret]))
             self._headers = dict(headers)
-            if self._lean:
-                self._lean.use(self._headers)
+            if self._fast_gets:
+                self._fast_gets.use(self._headers)
             _log.info("The key of %s was refused; the saved credentials have another one.", self.base_url)
             return True
 
@@ -313,28 +315,28 @@ class Http:
         request: Request,
         kind: Kind,
         *,
-        turn_taken: bool = False,
+        has_token: bool = False,
         attempt: Attempt = nullcontext,
         sent: Sent | None = None,
     ) -> Answer:
         url = self.own(request.path)
-        if not turn_taken:
-            await self.turn(kind)
+        if not has_token:
+            await self.wait_for_token(kind)
         async with self._gate, attempt():
             return await self._asked(client, url, request, kind, sent)
 
     async def _asked(
         self, client: httpx.AsyncClient, url: str, request: Request, kind: Kind, sent: Sent | None
     ) -> Answer:
-        with self.telemetry.request(kind, request.method, self.provider, self.base_url) as told:
+        with self.telemetry.request(kind, request.method, self.provider, self.base_url) as span:
             with self._translated(request, sent):
                 answer = await self._answered(client, url, request, sent)
-            told.note(STATUS, answer.status)
+            span.note(STATUS, answer.status)
             if not (200 <= answer.status < 300 or answer.status in request.accept):
                 self._refuse(self._masked(answer), kind, url, sent)
             if sent and not sent.complete:
                 raise uncertain("It came before the whole document was sent.", provider=self.provider)
-            self._paces[kind].answered()
+            self._account_limits[kind].answered()
             if kind != "submit" and answer.headers.get("content-type", "").lower().startswith("text/html"):
                 raise Unavailable("An HTML page came in place of an answer.", status=answer.status)
         return answer
@@ -342,8 +344,8 @@ class Http:
     async def _answered(
         self, client: httpx.AsyncClient, url: str, request: Request, sent: Sent | None
     ) -> Answer:
-        if request.method == "GET" and self._lean:
-            return await self._lean.get(url, request)
+        if request.method == "GET" and self._fast_gets:
+            return await self._fast_gets.get(url, request)
         return await self._exchange(client, url, request, sent)
 
     async def _exchange(
@@ -364,9 +366,9 @@ class Http:
         error = self._read_error(answer)
         error.provider = self.provider
         if isinstance(error, Throttled):
-            self._paces[kind].refused(error.retry_after)
+            self._account_limits[kind].throttled(error.retry_after)
         else:
-            self._paces[kind].answered()
+            self._account_limits[kind].answered()
         if sent is None:
             raise error
         if elsewhere := redirected(url, answer, provider=self.provider):

@@ -1,7 +1,7 @@
-"""Turns that are leased elsewhere, by the dozen: how several processes can share one account's budget.
+"""Tokens that are leased by the dozen from a source: how several processes share one account's budget.
 
-A pace is asked without waiting, and a shared database answers only later. So turns are fetched ahead, in the
-background, while some are left; whoever finds none asks again in a moment.
+A limiter answers at once, a shared database only later. So tokens are fetched ahead, in the background, while
+some are left.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Lease:
 
     Attributes:
         turns: How many; 0 when there are none now.
-        until: When they lapse, or, where there are none, when to ask again; on the pace's clock.
+        until: When they lapse, or, where there are none, when to ask again; on the limiter's clock.
     """
 
-    turns: int
+    tokens: int
     until: float
 
 
@@ -50,7 +50,7 @@ class Leases:
     """The turns of one kind that this process has leased. Safe to share between threads and event loops.
 
     Whoever asks for a turn does so on a running event loop, which fetches the next ones where they run out.
-    A source that fails is worse than none: then the process goes on at its own pace for a while.
+    A source that fails is worse than none: then the process goes on at its own limiter for a while.
 
     Args:
         kind: Of request.
@@ -83,14 +83,14 @@ class Leases:
             if (wait := self._wait()) > 0.0:
                 return wait
             lease = self._held.popleft()
-            self._held.appendleft(replace(lease, turns=lease.turns - 1))
+            self._held.appendleft(replace(lease, tokens=lease.tokens - 1))
             return 0.0
 
     def _wait(self) -> float:
         now = self._clock()
-        while self._held and (self._held[0].turns <= 0 or self._held[0].until <= now):
+        while self._held and (self._held[0].tokens <= 0 or self._held[0].until <= now):
             self._held.popleft()
-        left = sum(lease.turns for lease in self._held)
+        left = sum(lease.tokens for lease in self._held)
         if left <= _DOZEN * _AHEAD and now >= self._again_at:
             self._fetch(now)
         return 0.0 if left else max(_MOMENT, self._again_at - now)
@@ -112,12 +112,12 @@ class Leases:
             if not self._alone:
                 _log.warning("No shared turns for %s requests (%s): going on alone.", self._kind, problem)
             alone = True
-            lease = Lease(turns=_UNCOUNTED, until=self._clock() + _ALONE)
+            lease = Lease(tokens=_UNCOUNTED, until=self._clock() + _ALONE)
         with self._lock:
             self._alone = alone
-            if lease.turns > 0:
+            if lease.tokens > 0:
                 self._held.append(lease)
-            if lease.turns < _DOZEN:
+            if lease.tokens < _DOZEN:
                 # Not in step with other processes, or the same one would always come last.
                 soon = self._clock() + _SCARCE * random.uniform(0.5, 1.5)  # noqa: S311
-                self._again_at = soon if lease.turns > 0 else max(lease.until, soon)
+                self._again_at = soon if lease.tokens > 0 else max(lease.until, soon)

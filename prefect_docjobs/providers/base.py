@@ -401,9 +401,9 @@ class Provider(ABC):
         )
 
     async def status(self, http: Http, ref: JobRef, *, once: bool = False) -> JobStatus:
-        """Poll a job. `once` is for poll loops: one request, in a turn that the caller has taken."""
+        """Poll a job. `once` is for poll loops: one request, with a rate token that the caller has taken."""
         self.check_ref(http, ref)
-        send = http.look if once else http.send
+        send = http.poll if once else http.send
         answer = await send(self.request_for(self.status_request, ref))
         return await self.read(answer, self.read_status, ref, answer)
 

@@ -170,7 +170,7 @@ class ListPoller:
         self._proofs = 0 if ends else self._proofs
         self._prove_a_silent_list(running, now)
         gap = self._cadence.gap((expected(w.ref.document_size), w.age(now)) for w in running)
-        for_a_look = 1.5 / waiter.http.pace("status").rate if waiter.polls_wait else 0.0
+        for_a_look = 1.5 / waiter.http.limiter("status").rate if waiter.polls_wait else 0.0
         return max(gap - (now - started), for_a_look)
 
     def _prove_a_silent_list(self, running: list[PendingJob], now: float) -> None:
@@ -221,7 +221,7 @@ class ListPoller:
 
     async def _read(self, skip: int) -> tuple[JobPage, float]:
         waiter = self._waiter
-        await waiter.http.turn("status")
+        await waiter.http.wait_for_token("status")
         asked_at = waiter.now()
         page = await waiter.provider.list_jobs(waiter.http, skip=skip, limit=_PAGE, once=True)
         if page.total is not None:

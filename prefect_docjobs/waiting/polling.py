@@ -105,7 +105,7 @@ class JobPoller:
         now, limits, schedule = waiter.now(), waiter.limits, waiter.schedule
         delay = schedule.next(job.ref.document_size, job.age(now))
         if isinstance(error, Throttled):
-            # The pace holds everybody back; a day is no reason to forget a job until its deadline.
+            # The rate limiter holds all requests back; a day is no reason to forget a job until its deadline.
             delay = max(min(error.retry_after or 0.0, _LONGEST_PAUSE), delay)
         elif isinstance(error, (Unavailable, Unreadable)) and not isinstance(error, ForeignOrigin):
             job.errors += 1

@@ -97,7 +97,7 @@ class Streams:
 
     async def _hear(self, job: PendingJob) -> None:
         waiter = self._waiter
-        await waiter.http.turn("status")
+        await waiter.http.wait_for_token("status")
         stream = waiter.provider.stream(waiter.http, job.ref)
         try:
             async for status in stream:

@@ -240,7 +240,7 @@ class Waiter:
             self.guarded("forecast", lambda: told(self.forecast()))
 
     def _start_polls(self) -> float:
-        """Start what is due, within the gate and the account's pace; return when to come back."""
+        """Start what is due, within the gate and the account's rate limit; return when to come back."""
         now = self.now()
         while self._due and self._due[0][0] <= now:
             due, _, job = heapq.heappop(self._due)
@@ -248,12 +248,12 @@ class Waiter:
                 self._is_due(job, now)
         for job in self._ready.expired(now):
             self.time_out(job, "could not be looked at when its time ran out (no turn was free)")
-        pace = self.http.pace("status")
+        limiter = self.http.limiter("status")
         come_back = self._on_a_tick(self._due[0][0]) if self._due else math.inf
         while len(self._poller) < self.limits.polls and self._ready.has_due(now):
-            if (wait := pace.take()) > 0:  # other loops may take turns of this account, too
+            if (wait := limiter.take()) > 0:  # other loops may take turns of this account, too
                 return min(now + wait, self._ready.next_expiry, come_back)
-            self._poller.begin(self._ready.take(now, scarce=pace.rate < math.inf))
+            self._poller.begin(self._ready.take(now, scarce=limiter.rate < math.inf))
         if self._ready:  # the end of a look is news
             return min(self._ready.next_expiry, come_back)
         return come_back

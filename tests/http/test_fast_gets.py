@@ -1,4 +1,4 @@
-"""GETs over real connections: the lean way and httpx answer the same, and say the same when it goes wrong."""
+"""GETs over real connections: the fast way and httpx answer the same, and say the same when it goes wrong."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ KEY = "very-secret-key-123"
 TOKEN = "token-abc123"
 GET = Request("GET", "/job")
 SIGNED = Request("GET", f"/job?token={TOKEN}")
-WAYS = ["lean", "httpx"]
+WAYS = ["fast", "httpx"]
 LIMITS = Limits(idle=20.0, total=40.0, connect=10.0, answer_bytes=1_000_000, attempts=1)
 HASTY = Limits(idle=0.2, total=0.6, connect=1.0, answer_bytes=1_000_000, attempts=1)
 
 
 @asynccontextmanager
 async def asking(
-    reply: Reply, way: str = "lean", *, limits: Limits = LIMITS, **options: Any
+    reply: Reply, way: str = "fast", *, limits: Limits = LIMITS, **options: Any
 ) -> AsyncIterator[tuple[Http, RawServer]]:
     async with served(reply) as server, client(server.url, way, limits=limits, **options) as http:
         yield http, server
 
 
-def client(url: str, way: str = "lean", *, limits: Limits = LIMITS, **options: Any) -> Http:
+def client(url: str, way: str = "fast", *, limits: Limits = LIMITS, **options: Any) -> Http:
     known: dict[str, Any] = {"headers": {"Authorization": KEY}, "secrets": [KEY], **options}
     transport = httpx.AsyncHTTPTransport() if way == "httpx" else None
     return Http(provider="test", base_url=url, transport=transport, limits=limits, **known)
@@ -88,7 +88,7 @@ async def test_an_answer_comes_with_status_headers_and_body(way: str) -> None:
 )
 async def test_every_documented_way_to_send_a_body_is_read(way: str, raw: bytes) -> None:
     async with asking(sends(raw, close=True), way) as (http, _):
-        assert (await http.look(GET)).json() == {"a": 1}
+        assert (await http.poll(GET)).json() == {"a": 1}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -105,14 +105,14 @@ async def test_an_id_that_is_quoted_stays_quoted(way: str, path: str, params: di
 async def test_many_looks_go_over_one_connection() -> None:
     async with asking(answers()) as (http, server):
         for _ in range(50):
-            await http.look(GET)
+            await http.poll(GET)
         assert (len(server.heads), server.connections) == (50, 1)
 
 
 async def test_a_kept_connection_that_the_server_closed_is_replaced_without_a_failed_look() -> None:
     async with asking(answers(close=True)) as (http, server):
         for _ in range(5):
-            assert (await http.look(GET)).attempts == 1
+            assert (await http.poll(GET)).attempts == 1
             await asyncio.sleep(0.01)
         assert server.connections == 5
 
@@ -129,7 +129,7 @@ async def test_a_kept_connection_that_breaks_under_the_next_look_is_replaced() -
 
     async with asking(once_each) as (http, server):
         for _ in range(4):
-            assert (await http.look(GET)).status == 200
+            assert (await http.poll(GET)).status == 200
         assert len(server.heads) > 4
 
 
@@ -145,14 +145,14 @@ async def test_no_more_connections_are_open_than_the_gate_allows() -> None:
         await answers()(writer)
 
     async with asking(slow, limits=Limits(in_flight=3)) as (http, server):
-        await asyncio.gather(*[http.look(GET) for _ in range(20)])
+        await asyncio.gather(*[http.poll(GET) for _ in range(20)])
         assert most == server.connections == 3
 
 
 async def test_cookies_are_not_kept() -> None:
     async with asking(answers(headers="Set-Cookie: session=1; Path=/\r\n")) as (http, server):
-        await http.look(GET)
-        await http.look(GET)
+        await http.poll(GET)
+        await http.poll(GET)
         assert server.headers("cookie") == []
 
 
@@ -162,7 +162,7 @@ async def test_an_origin_that_nobody_listens_at_is_unavailable() -> None:
     for way in WAYS:
         async with client(url, way) as http:
             with pytest.raises(Unavailable, match="No connection"):
-                await http.look(GET)
+                await http.poll(GET)
 
 
 # What is wrong.
@@ -213,7 +213,7 @@ REFUSED: dict[str, tuple[Reply, type[ServiceError]]] = {
 async def test_an_answer_that_breaks_off_or_breaks_http_may_be_asked_for_again(way: str, fault: str) -> None:
     async with asking(BROKEN[fault], way, limits=HASTY) as (http, _):
         with pytest.raises(Unavailable) as caught:
-            await http.look(SIGNED)
+            await http.poll(SIGNED)
     check_telltale(caught.value)
     assert (caught.value.provider, caught.value.status) == ("test", None)
 
@@ -224,7 +224,7 @@ async def test_an_answer_that_says_no_is_typed_by_what_to_do(way: str, fault: st
     reply, kind = REFUSED[fault]
     async with asking(reply, way) as (http, server):
         with pytest.raises(kind) as caught:
-            await http.look(SIGNED)
+            await http.poll(SIGNED)
         assert type(caught.value) is kind
         assert len(server.heads) == 1
     check_telltale(caught.value)
@@ -235,7 +235,7 @@ async def test_a_page_of_html_in_place_of_an_answer_may_pass(way: str) -> None:
     page = answers(b"<html>login</html>", headers="Content-Type: text/html\r\n")
     async with asking(page, way) as (http, _):
         with pytest.raises(Unavailable, match="HTML"):
-            await http.look(GET)
+            await http.poll(GET)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -245,7 +245,7 @@ async def test_a_hanging_answer_ends_at_the_time_limits(way: str) -> None:
         async with asking(BROKEN[fault], way, limits=HASTY) as (http, _):
             started = loop.time()
             with pytest.raises(Unavailable):
-                await http.look(GET)
+                await http.poll(GET)
             assert least * 0.9 <= loop.time() - started <= most
 
 
@@ -256,13 +256,13 @@ async def test_a_look_that_is_cancelled_leaves_the_client_usable() -> None:
         await next(replies)(writer)
 
     async with asking(reply, limits=Limits(in_flight=1)) as (http, server):
-        look = asyncio.create_task(http.look(GET))
+        look = asyncio.create_task(http.poll(GET))
         while not server.heads:  # noqa: ASYNC110 (a server on a real connection)
             await asyncio.sleep(0.005)
         look.cancel()
         with pytest.raises(asyncio.CancelledError):
             await look
-        assert (await http.look(GET)).status == 200
+        assert (await http.poll(GET)).status == 200
 
 
 # What nobody may hear.
@@ -292,14 +292,14 @@ async def test_an_answer_that_tells_the_key_is_not_passed_on(way: str, reply: Re
 
     async with asking(reply, way, read_error=verbose) as (http, _):
         with pytest.raises(ServiceError) as caught:
-            await http.look(SIGNED)
+            await http.poll(SIGNED)
     check_telltale(caught.value)
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_only_a_result_is_left_as_it_came(way: str) -> None:
     async with asking(answers(KEY.encode()), way) as (http, _):
-        assert (await http.look(GET)).text == "**********"
+        assert (await http.poll(GET)).text == "**********"
         assert (await http.get("/job", verbatim=True)).text == KEY
 
 
@@ -308,7 +308,7 @@ async def test_only_a_result_is_left_as_it_came(way: str) -> None:
 async def test_nothing_is_sent_to_a_foreign_origin(way: str, url: str) -> None:
     async with asking(answers(), way) as (http, server):
         with pytest.raises(ForeignOrigin):
-            await http.look(Request("GET", url))
+            await http.poll(Request("GET", url))
         assert (server.connections, server.heads) == (0, [])
 
 
@@ -322,7 +322,7 @@ async def test_a_netrc_file_adds_no_credentials(
     netrc.write_text("default login somebody password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
     async with asking(answers(), headers=headers) as (http, server):
-        await http.look(GET)
+        await http.poll(GET)
         assert server.headers("authorization") == [
             value for name, value in headers.items() if name != "Api-Key"
         ]
@@ -334,12 +334,12 @@ async def test_a_proxy_of_the_environment_is_used_and_bypassed(monkeypatch: pyte
     async with served(answers()) as proxy, served(answers()) as service:
         monkeypatch.setenv("http_proxy", proxy.url)
         async with client(service.url) as http:
-            await http.look(GET)
+            await http.poll(GET)
         assert (proxy.targets, service.targets) == ([f"{service.url}/job"], [])
 
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         async with client(service.url) as http:
-            await http.look(GET)
+            await http.poll(GET)
         assert service.targets == ["/job"]
 
 

@@ -41,7 +41,7 @@ def many(value: bytes, mib: int = 63) -> bytes:
 @pytest.mark.parametrize("value", WIDE)
 def test_a_wide_answer_is_refused_before_objects_are_made_of_it(value: str) -> None:
     code = (
-        "import resource, sys; sys.path[:0] = ['tests']; import core.test_large_answers as t\n"
+        "import resource, sys; sys.path[:0] = ['tests', 'tests/http']; import test_large_answers as t\n"
         f"body = t.result(t.many(t.WIDE[{value!r}]))\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: t.answer(body).json(); print('read')\n"

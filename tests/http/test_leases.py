@@ -16,7 +16,7 @@ import pytest
 from support.toy import Account, LookedAt, all_done, waiting
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.http import Kind, Pace, Paces
+from prefect_docjobs.http import AccountLimits, Kind, RateLimiter
 from prefect_docjobs.http.leases import Lease, Leases
 
 
@@ -45,17 +45,17 @@ class Source:
         return Lease(granted, now + (self.lapse if granted else 1.0 / self.rate))
 
 
-def process(source: Source) -> Pace:
-    """The pace of one process for status requests."""
-    return Paces(clock=asyncio.get_running_loop().time, refill=source.refill)["status"]
+def process(source: Source) -> RateLimiter:
+    """The limiter of one process for status requests."""
+    return AccountLimits(clock=asyncio.get_running_loop().time, refill=source.refill)["status"]
 
 
-async def turns(pace: Pace, seconds: float) -> int:
+async def turns(limiter: RateLimiter, seconds: float) -> int:
     """How many turns somebody gets who always wants one."""
     loop = asyncio.get_running_loop()
     until, taken = loop.time() + seconds, 0
     while loop.time() < until:
-        if wait := pace.take():
+        if wait := limiter.take():
             await asyncio.sleep(min(wait, until - loop.time()))
         else:
             taken += 1
@@ -77,12 +77,12 @@ async def test_processes_that_lease_from_one_source_share_its_rate() -> None:
 @virtual_time
 async def test_turns_are_leased_by_the_dozen_and_ahead_of_need() -> None:
     source = Source(rate=1_000.0, takes=0.1)
-    pace = process(source)
-    assert pace.wait() > 0.0
+    limiter = process(source)
+    assert limiter.wait() > 0.0
     await asyncio.sleep(0.2)
     waits = []
     for _ in range(40):  # 50 a second
-        waits.append(pace.take())
+        waits.append(limiter.take())
         await asyncio.sleep(0.02)
 
     assert set(waits) == {0.0}
@@ -93,20 +93,20 @@ async def test_turns_are_leased_by_the_dozen_and_ahead_of_need() -> None:
 @virtual_time
 async def test_leased_turns_lapse() -> None:
     source = Source(rate=1_000.0, lapse=5.0)
-    pace = process(source)
-    pace.wait()
+    limiter = process(source)
+    limiter.wait()
     await asyncio.sleep(0.1)
-    assert pace.wait() == 0.0
+    assert limiter.wait() == 0.0
     await asyncio.sleep(6.0)
-    assert pace.wait() > 0.0
+    assert limiter.wait() > 0.0
     await asyncio.sleep(0.1)  # the next ones are on their way
 
 
 @virtual_time
 async def test_where_there_are_no_turns_nobody_asks_before_the_time_that_was_said() -> None:
     source = Source(rate=0.1)
-    pace = process(source)
-    assert await turns(pace, 100.0) == pytest.approx(10, abs=1)
+    limiter = process(source)
+    assert await turns(limiter, 100.0) == pytest.approx(10, abs=1)
     assert len(source.asked) <= 22
 
 
@@ -115,15 +115,15 @@ async def test_a_source_that_fails_leaves_a_process_to_its_own_pace_with_one_war
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     source = Source(rate=20.0, broken=True)
-    paces = Paces({"status": 5.0}, clock=asyncio.get_running_loop().time, refill=source.refill)
-    assert await turns(paces["status"], 60.0) == pytest.approx(5 * 60, rel=0.1)
+    limits = AccountLimits({"status": 5.0}, clock=asyncio.get_running_loop().time, refill=source.refill)
+    assert await turns(limits["status"], 60.0) == pytest.approx(5 * 60, rel=0.1)
     assert len(source.asked) <= 8
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
     source.broken = False
     await asyncio.sleep(11.0)
     asked_before = len(source.asked)
-    await turns(paces["status"], 30.0)
+    await turns(limits["status"], 30.0)
     assert len(source.asked) > asked_before + 5
 
 
@@ -148,15 +148,15 @@ async def test_a_fetch_that_never_ends_is_given_up() -> None:
 
 @virtual_time
 async def test_a_refusal_holds_back_leased_turns_as_well() -> None:
-    pace = process(Source(rate=1_000.0))
-    pace.wait()
+    limiter = process(Source(rate=1_000.0))
+    limiter.wait()
     await asyncio.sleep(0.1)
-    pace.refused(9.0)
-    assert pace.wait() == 9.0
+    limiter.throttled(9.0)
+    assert limiter.wait() == 9.0
 
 
 def test_without_a_source_no_event_loop_is_needed() -> None:
-    assert Paces()["status"].take() == 0.0
+    assert AccountLimits()["status"].take() == 0.0
 
 
 # ------------------------------------------------------------------------------- several loops, in threads
@@ -211,12 +211,12 @@ def test_loops_in_threads_share_leased_turns_and_none_is_taken_twice() -> None:
 @pytest.mark.usefixtures("hurried")
 def test_loops_in_threads_share_one_pace_with_leased_turns() -> None:
     source = Counting()
-    pace = Paces(refill=source.refill)["status"]
+    limiter = AccountLimits(refill=source.refill)["status"]
 
     async def take_turns() -> int:
         until, taken = time.monotonic() + 1.5, 0
         while time.monotonic() < until:
-            taken += pace.take() == 0.0
+            taken += limiter.take() == 0.0
             await asyncio.sleep(0)
         return taken
 
@@ -251,8 +251,8 @@ def test_a_fetch_on_a_loop_that_has_stopped_holds_nobody_up() -> None:
     stopped.close()
 
 
-class Contended(Pace):
-    """A pace of which other loops take most turns in the moment before this one does."""
+class Contended(RateLimiter):
+    """A limiter of which other loops take most turns in the moment before this one does."""
 
     asked = granted = 0
 
@@ -264,18 +264,18 @@ class Contended(Pace):
         return super().take()
 
 
-class ContendedPaces(Paces):
+class ContendedLimits(AccountLimits):
     def __init__(self) -> None:
         super().__init__()
-        self.pace = Contended(clock=asyncio.get_running_loop().time)
+        self.limiter = Contended(clock=asyncio.get_running_loop().time)
 
-    def __getitem__(self, kind: Kind) -> Pace:
-        return self.pace
+    def __getitem__(self, kind: Kind) -> RateLimiter:
+        return self.limiter
 
 
 @virtual_time
 async def test_a_waiter_looks_only_when_it_has_got_the_turn() -> None:
-    account, paces = Account(), ContendedPaces()
-    async with waiting(LookedAt(account), paces=paces) as waiter:
+    account, limits = Account(), ContendedLimits()
+    async with waiting(LookedAt(account), account_limits=limits) as waiter:
         await all_done(waiter, account, [account.add(str(number), 10.0) for number in range(10)])
-    assert account.looks.total() == paces.pace.granted
+    assert account.looks.total() == limits.limiter.granted

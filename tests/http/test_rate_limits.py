@@ -19,8 +19,8 @@ import pytest
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import Throttled
-from prefect_docjobs.http import Http, Kind, Pace, Paces, Request, shared_paces
-from prefect_docjobs.http.pace import _LATE, KINDS
+from prefect_docjobs.http import AccountLimits, Http, Kind, RateLimiter, Request, shared_limits
+from prefect_docjobs.http.rate_limits import _LATE, KINDS
 
 
 @dataclass
@@ -59,9 +59,9 @@ class Bucket:
 
 @dataclass
 class Account:
-    """Asks whenever its pace allows, at most 240 times per second: 12 requests in flight of 50 ms each."""
+    """Asks whenever its limiter allows, at most 240 times per second: 12 requests in flight of 50 ms each."""
 
-    pace: Pace
+    limiter: RateLimiter
     clock: Clock
     service: Service
     retry_after: float | None = None
@@ -71,27 +71,27 @@ class Account:
     def ask(self, seconds: float) -> None:
         until = self.clock.now + seconds
         while self.clock.now < until:
-            if (wait := self.pace.take()) > 0.0:
+            if (wait := self.limiter.take()) > 0.0:
                 self.clock.now += wait
                 continue
             if self.service.allows(self.clock.now):
                 self.answered.append(self.clock.now)
-                self.pace.answered()
+                self.limiter.answered()
             else:
                 self.refused.append(self.clock.now)
-                self.pace.refused(self.retry_after)
+                self.limiter.throttled(self.retry_after)
             self.clock.now += 1.0 / 240.0
 
 
 def account(rate: float | None = None, *, limit: float, burst: float = 1.0) -> Account:
     clock = Clock()
-    return Account(Pace(rate, clock=clock), clock, Bucket(limit, burst))
+    return Account(RateLimiter(rate, clock=clock), clock, Bucket(limit, burst))
 
 
-def asked(pace: Pace, clock: Clock, *, per_second: float, seconds: float) -> None:
+def asked(limiter: RateLimiter, clock: Clock, *, per_second: float, seconds: float) -> None:
     """Ask evenly, without an answer."""
     for _ in range(round(per_second * seconds)):
-        assert pace.take() == 0.0
+        assert limiter.take() == 0.0
         clock.now += 1.0 / per_second
 
 
@@ -118,21 +118,21 @@ def test_turns_that_nobody_took_are_not_saved_up_for_a_burst() -> None:
 
 def test_a_turn_is_taken_only_when_it_is_now() -> None:
     clock = Clock()
-    pace = Pace(1.0, clock=clock)
+    limiter = RateLimiter(1.0, clock=clock)
 
-    assert pace.take() == 0.0
-    wait = pace.take()
-    assert wait == pace.take() == pace.wait() > 0.9
+    assert limiter.take() == 0.0
+    wait = limiter.take()
+    assert wait == limiter.take() == limiter.wait() > 0.9
     clock.now += wait
-    assert pace.take() == 0.0
+    assert limiter.take() == 0.0
 
 
-async def taken(pace: Pace, seconds: float, late: Callable[[], float]) -> list[float]:
+async def taken(limiter: RateLimiter, seconds: float, late: Callable[[], float]) -> list[float]:
     """When somebody gets turns who always wants one, and wakes up so many seconds late."""
     now = asyncio.get_running_loop().time
     until, times = now() + seconds, []
     while now() < until:
-        if wait := pace.take():
+        if wait := limiter.take():
             await asyncio.sleep(wait + late())
         else:
             times.append(now())
@@ -146,8 +146,8 @@ def most_within(window: float, times: list[float]) -> int:
 
 @virtual_time
 async def test_turns_that_are_taken_a_little_late_cost_nothing_of_the_rate() -> None:
-    pace = Pace(100.0, clock=asyncio.get_running_loop().time)
-    times = await taken(pace, 60.0, lambda: 0.005)
+    limiter = RateLimiter(100.0, clock=asyncio.get_running_loop().time)
+    times = await taken(limiter, 60.0, lambda: 0.005)
     assert 0.95 * 100 * 60 <= len(times) <= 100 * 60
 
 
@@ -160,8 +160,8 @@ def test_however_late_turns_are_taken_no_second_has_more_than_the_set_rate(
 
     @virtual_time
     async def times() -> list[float]:
-        pace = Pace(rate, clock=asyncio.get_running_loop().time)
-        return await taken(pace, 60.0, lambda: late.uniform(0.0, latest))
+        limiter = RateLimiter(rate, clock=asyncio.get_running_loop().time)
+        return await taken(limiter, 60.0, lambda: late.uniform(0.0, latest))
 
     turns = times()
     assert most_within(1.0, turns) <= rate
@@ -170,90 +170,90 @@ def test_however_late_turns_are_taken_no_second_has_more_than_the_set_rate(
 
 @virtual_time
 async def test_a_turn_that_is_taken_much_later_moves_the_line() -> None:
-    pace = Pace(100.0, clock=asyncio.get_running_loop().time)
-    assert pace.take() == 0.0
+    limiter = RateLimiter(100.0, clock=asyncio.get_running_loop().time)
+    assert limiter.take() == 0.0
     await asyncio.sleep(1.0)
-    assert pace.take() == 0.0
-    assert pace.take() == pytest.approx(1 / 97)
+    assert limiter.take() == 0.0
+    assert limiter.take() == pytest.approx(1 / 97)
 
 
 @pytest.mark.parametrize("rate", [0.01, 10.0])
 def test_a_refusal_never_raises_a_set_rate_and_recovery_ends_at_it(rate: float) -> None:
     clock = Clock()
-    pace = Pace(rate, clock=clock)
-    most = pace.rate
-    pace.take()
-    pace.refused()
-    assert pace.rate <= most
-    assert rate < 1.0 or pace.rate <= 0.85 * most
+    limiter = RateLimiter(rate, clock=clock)
+    most = limiter.rate
+    limiter.take()
+    limiter.throttled()
+    assert limiter.rate <= most
+    assert rate < 1.0 or limiter.rate <= 0.85 * most
 
     clock.now += 3600.0
-    assert pace.rate == most <= rate
+    assert limiter.rate == most <= rate
 
 
 # Nothing is known, then a refusal.
 
 
 def test_without_a_refusal_nothing_is_held_back() -> None:
-    pace = Pace(clock=Clock())
+    limiter = RateLimiter(clock=Clock())
 
-    assert {pace.take() for _ in range(10_000)} == {0.0}
-    assert (pace.rate, pace.wait()) == (math.inf, 0.0)
+    assert {limiter.take() for _ in range(10_000)} == {0.0}
+    assert (limiter.rate, limiter.wait()) == (math.inf, 0.0)
 
 
 def test_the_first_refusal_leads_to_the_documented_rate() -> None:
     clock = Clock()
-    pace = Pace(documented=4.0, clock=clock)
-    asked(pace, clock, per_second=100.0, seconds=2.0)
-    pace.refused()
+    limiter = RateLimiter(documented=4.0, clock=clock)
+    asked(limiter, clock, per_second=100.0, seconds=2.0)
+    limiter.throttled()
 
-    assert pace.rate == pytest.approx(4.0)
+    assert limiter.rate == pytest.approx(4.0)
 
 
 def test_a_documented_rate_holds_nothing_back_before_a_refusal() -> None:
-    pace = Pace(documented=4.0, clock=Clock())
-    assert {pace.take() for _ in range(1_000)} == {0.0}
+    limiter = RateLimiter(documented=4.0, clock=Clock())
+    assert {limiter.take() for _ in range(1_000)} == {0.0}
 
 
 def test_without_documentation_the_first_refusal_leads_to_below_what_was_just_asked() -> None:
     clock = Clock()
-    pace = Pace(clock=clock)
-    asked(pace, clock, per_second=10.0, seconds=20.0)
-    pace.refused()
+    limiter = RateLimiter(clock=clock)
+    asked(limiter, clock, per_second=10.0, seconds=20.0)
+    limiter.throttled()
 
-    assert 7.0 < pace.rate < 10.0
+    assert 7.0 < limiter.rate < 10.0
 
 
 def test_a_refusal_before_any_turn_still_gives_a_rate() -> None:
-    pace = Pace(clock=Clock())
-    pace.refused()
-    assert 0.0 < pace.rate <= 1.0
+    limiter = RateLimiter(clock=Clock())
+    limiter.throttled()
+    assert 0.0 < limiter.rate <= 1.0
 
 
 def test_however_often_it_is_refused_an_account_still_gets_a_turn() -> None:
     clock = Clock()
-    pace = Pace(clock=clock)
+    limiter = RateLimiter(clock=clock)
     for _ in range(500):
-        clock.now += pace.take() or 0.01
-        pace.refused()
+        clock.now += limiter.take() or 0.01
+        limiter.throttled()
     clock.now += 60.0
 
-    assert pace.rate >= 0.05
-    assert pace.take() == 0.0
+    assert limiter.rate >= 0.05
+    assert limiter.take() == 0.0
 
 
 def test_retry_after_holds_back_every_turn_until_it_has_passed() -> None:
     clock = Clock(100.0)
-    pace = Pace(clock=clock)
-    pace.take()
-    pace.refused(17.0)
-    pace.refused(3.0)  # a shorter one does not shorten it
+    limiter = RateLimiter(clock=clock)
+    limiter.take()
+    limiter.throttled(17.0)
+    limiter.throttled(3.0)  # a shorter one does not shorten it
 
-    assert pace.wait() == pace.take() == pytest.approx(17.0)
+    assert limiter.wait() == limiter.take() == pytest.approx(17.0)
     clock.now += 16.9
-    assert pace.take() > 0.0
+    assert limiter.take() > 0.0
     clock.now += 0.2
-    assert pace.take() == 0.0
+    assert limiter.take() == 0.0
 
 
 def test_of_a_retry_after_of_a_day_a_minute_is_obeyed_at_a_time() -> None:
@@ -266,19 +266,19 @@ def test_of_a_retry_after_of_a_day_a_minute_is_obeyed_at_a_time() -> None:
 
 def test_refusals_of_requests_that_were_under_way_lower_the_rate_only_once() -> None:
     clock = Clock()
-    pace = Pace(clock=clock)
-    asked(pace, clock, per_second=10.0, seconds=20.0)
-    pace.refused(2.0)
-    once = pace.rate
+    limiter = RateLimiter(clock=clock)
+    asked(limiter, clock, per_second=10.0, seconds=20.0)
+    limiter.throttled(2.0)
+    once = limiter.rate
     for _ in range(11):
         clock.now += 0.1
-        pace.refused(2.0)
-    assert pace.rate == pytest.approx(once, rel=0.02)
+        limiter.throttled(2.0)
+    assert limiter.rate == pytest.approx(once, rel=0.02)
 
-    clock.now += pace.wait()
-    pace.take()
-    pace.refused(2.0)
-    assert pace.rate < 0.9 * once
+    clock.now += limiter.wait()
+    limiter.take()
+    limiter.throttled(2.0)
+    assert limiter.rate < 0.9 * once
 
 
 # Recovery.
@@ -286,14 +286,14 @@ def test_refusals_of_requests_that_were_under_way_lower_the_rate_only_once() -> 
 
 def test_recovery_is_quick_up_to_the_refused_rate_and_slow_past_it() -> None:
     clock = Clock()
-    pace = Pace(documented=8.5, clock=clock)
-    asked(pace, clock, per_second=10.0, seconds=60.0)
-    pace.refused()
-    refused_at = pace.rate / 0.85
+    limiter = RateLimiter(documented=8.5, clock=clock)
+    asked(limiter, clock, per_second=10.0, seconds=60.0)
+    limiter.throttled()
+    refused_at = limiter.rate / 0.85
     rates = []
     for _ in range(30):
         clock.now += 10.0
-        rates.append(pace.rate / refused_at)
+        rates.append(limiter.rate / refused_at)
 
     assert rates == sorted(rates)
     assert 0.98 < rates[5] < 1.0  # after 60 s
@@ -304,9 +304,9 @@ def test_recovery_is_quick_up_to_the_refused_rate_and_slow_past_it() -> None:
 
 def test_a_refusal_by_chance_far_below_the_limit_does_not_hold_an_account_down() -> None:
     asking = account(limit=50.0)
-    asked(asking.pace, asking.clock, per_second=1.0, seconds=20.0)
-    asking.pace.refused()
-    assert asking.pace.rate < 1.0
+    asked(asking.limiter, asking.clock, per_second=1.0, seconds=20.0)
+    asking.limiter.throttled()
+    assert asking.limiter.rate < 1.0
     asking.ask(120.0)
 
     lately = [when for when in asking.answered if when > asking.clock.now - 10.0]
@@ -316,16 +316,16 @@ def test_a_refusal_by_chance_far_below_the_limit_does_not_hold_an_account_down()
 
 def test_a_limit_is_not_sought_by_an_account_that_does_not_need_it() -> None:
     clock = Clock()
-    pace = Pace(clock=clock)
-    asked(pace, clock, per_second=10.0, seconds=20.0)
-    pace.refused()
+    limiter = RateLimiter(clock=clock)
+    asked(limiter, clock, per_second=10.0, seconds=20.0)
+    limiter.throttled()
     clock.now += 60.0
-    before = pace.rate
+    before = limiter.rate
     for _ in range(100):  # slower than it might ask
         clock.now += 2.0 / before
-        assert pace.take() == 0.0
-        pace.answered()
-    assert pace.rate == before
+        assert limiter.take() == 0.0
+        limiter.answered()
+    assert limiter.rate == before
 
 
 @pytest.mark.parametrize("limit", [0.5, 2.0, 20.0])
@@ -364,7 +364,7 @@ def test_a_limit_that_counts_by_the_minute_is_used_though_it_refuses_for_most_of
     most: int, documented: float | None, retry_after: float | None
 ) -> None:
     clock = Clock()
-    asking = Account(Pace(documented=documented, clock=clock), clock, Minutes(most), retry_after)
+    asking = Account(RateLimiter(documented=documented, clock=clock), clock, Minutes(most), retry_after)
     asking.ask(1800.0)
 
     assert len(asking.answered) >= 0.8 * most * 30
@@ -373,19 +373,19 @@ def test_a_limit_that_counts_by_the_minute_is_used_though_it_refuses_for_most_of
 
 def test_refusals_without_an_answer_in_between_make_ever_longer_pauses() -> None:
     clock = Clock()
-    pace = Pace(2.0, clock=clock)
+    limiter = RateLimiter(2.0, clock=clock)
     pauses = []
     for _ in range(4):
-        clock.now += pace.wait() + 0.001
-        pace.take()
-        pace.refused()
-        pauses.append(pace.wait())
+        clock.now += limiter.wait() + 0.001
+        limiter.take()
+        limiter.throttled()
+        pauses.append(limiter.wait())
     assert all(later >= 2 * earlier for earlier, later in pairwise(pauses))
 
-    clock.now += pace.wait()
-    pace.answered()
-    pace.refused()
-    assert pace.wait() < pauses[-1]
+    clock.now += limiter.wait()
+    limiter.answered()
+    limiter.throttled()
+    assert limiter.wait() < pauses[-1]
 
 
 # One account, many clients.
@@ -393,40 +393,41 @@ def test_refusals_without_an_answer_in_between_make_ever_longer_pauses() -> None
 
 def test_every_kind_of_request_has_a_pace_of_its_own() -> None:
     clock = Clock()
-    paces = Paces({"submit": 1.0}, documented={"status": 5.0}, clock=clock)
-    paces["status"].refused(30.0)
+    limits = AccountLimits({"submit": 1.0}, documented={"status": 5.0}, clock=clock)
+    limits["status"].throttled(30.0)
 
-    assert paces["status"].wait() == 30.0
-    assert paces["submit"].wait() == paces["result"].wait() == 0.0
-    assert [paces[kind].rate < math.inf for kind in KINDS] == [True, True, False]
+    assert limits["status"].wait() == 30.0
+    assert limits["submit"].wait() == limits["result"].wait() == 0.0
+    assert [limits[kind].rate < math.inf for kind in KINDS] == [True, True, False]
 
 
 def test_who_has_to_know_hears_of_each_refusal_how_long_the_pause_is_by_now() -> None:
     clock = Clock()
     heard: list[tuple[Kind, float, float]] = []
-    paces = Paces(
-        clock=clock, on_refused=lambda kind, seconds: heard.append((kind, seconds, paces[kind].wait()))
+    limits = AccountLimits(
+        clock=clock,
+        on_throttled=lambda kind, seconds: heard.append((kind, seconds, limits[kind].wait())),
     )
-    paces["status"].refused(30.0)
+    limits["status"].throttled(30.0)
     clock.now += 10.0
-    paces["status"].refused(5.0)
-    paces["submit"].refused(7.0)
+    limits["status"].throttled(5.0)
+    limits["submit"].throttled(7.0)
 
     assert heard == [("status", 30.0, 30.0), ("status", 20.0, 20.0), ("submit", 7.0, 7.0)]
 
 
 def test_paces_are_shared_by_account_and_by_nobody_else() -> None:
-    first = shared_paces("https://a.test", "acme")
-    assert shared_paces("https://a.test", "acme") is first
-    others = [shared_paces("https://b.test", "acme"), shared_paces("https://a.test", "globex")]
-    assert len({id(paces["status"]) for paces in (first, *others)}) == 3
+    first = shared_limits("https://a.test", "acme")
+    assert shared_limits("https://a.test", "acme") is first
+    others = [shared_limits("https://b.test", "acme"), shared_limits("https://a.test", "globex")]
+    assert len({id(limits["status"]) for limits in (first, *others)}) == 3
 
 
 def test_clients_of_one_account_with_different_set_rates_share_one_budget_and_the_lower_rate_counts() -> None:
-    free = shared_paces("https://c.test", "acme")
-    quick = shared_paces("https://c.test", "acme", {"status": 10.0})
-    slow = shared_paces("https://c.test", "acme", {"status": 2.0, "submit": 3.0})
-    quicker = shared_paces("https://c.test", "acme", {"status": 50.0})
+    free = shared_limits("https://c.test", "acme")
+    quick = shared_limits("https://c.test", "acme", {"status": 10.0})
+    slow = shared_limits("https://c.test", "acme", {"status": 2.0, "submit": 3.0})
+    quicker = shared_limits("https://c.test", "acme", {"status": 50.0})
 
     assert free["status"] is quick["status"] is slow["status"] is quicker["status"]
     assert quick["status"].rate == pytest.approx(2.0, rel=0.05)
@@ -435,9 +436,9 @@ def test_clients_of_one_account_with_different_set_rates_share_one_budget_and_th
 
 
 def test_a_set_rate_counts_as_long_as_a_client_uses_it() -> None:
-    free = shared_paces("https://d.test", "acme")
-    slow = shared_paces("https://d.test", "acme", {"status": 2.0})
-    assert shared_paces("https://d.test", "acme", {"status": 2.0}) is slow
+    free = shared_limits("https://d.test", "acme")
+    slow = shared_limits("https://d.test", "acme", {"status": 2.0})
+    assert shared_limits("https://d.test", "acme", {"status": 2.0}) is slow
     assert free["status"].rate < 2.0
 
     del slow
@@ -447,34 +448,34 @@ def test_a_set_rate_counts_as_long_as_a_client_uses_it() -> None:
 
 @virtual_time
 async def test_a_429_for_one_client_holds_back_the_others_of_its_account() -> None:
-    def client(answer: httpx.Response, paces: Paces) -> Http:
+    def client(answer: httpx.Response, limits: AccountLimits) -> Http:
         return Http(
             provider="test",
             base_url="https://service.test",
             headers={},
             transport=httpx.MockTransport(lambda request: answer),
-            paces=paces,
+            account_limits=limits,
         )
 
     loop = asyncio.get_running_loop()
-    paces = Paces(clock=loop.time)
-    refused = client(httpx.Response(429, headers={"Retry-After": "9"}), paces)
-    other = client(httpx.Response(200, json={}), paces)
+    limits = AccountLimits(clock=loop.time)
+    refused = client(httpx.Response(429, headers={"Retry-After": "9"}), limits)
+    other = client(httpx.Response(200, json={}), limits)
     async with refused, other:
         with pytest.raises(Throttled):
-            await refused.look(Request("GET", "/job"))
+            await refused.poll(Request("GET", "/job"))
         await other.send(Request("GET", "/job"))
         assert loop.time() >= 9.0
 
 
 def test_threads_share_a_rate_and_none_slips_through() -> None:
-    pace = Pace(400.0)
+    limiter = RateLimiter(400.0)
     taken: list[float] = []
     until = time.monotonic() + 0.25
 
     def take() -> None:
         while (now := time.monotonic()) < until:
-            if pace.take() == 0.0:
+            if limiter.take() == 0.0:
                 taken.append(now)
 
     started = time.monotonic()

@@ -26,7 +26,7 @@ from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.http.leases import Kind, Leases, Refill
 from prefect_docjobs.http.rate import Rate
 
-OnRefused: TypeAlias = Callable[[Kind, float], None]
+OnThrottled: TypeAlias = Callable[[Kind, float], None]
 """Told of each 429: the kind of request, and the seconds for which everybody pauses now."""
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class _Window:
         return self.count * math.exp((self.at - now) / self.seconds)
 
 
-class Pace:
+class RateLimiter:
     """Turns for one kind of request of one account. Safe to share between threads.
 
     Args:
@@ -65,7 +65,7 @@ class Pace:
         documented: Requests per second that the service documents; where a first refusal leads to.
         clock: Monotonic seconds.
         leases: Turns that are shared with other processes; then one of them is needed, too.
-        on_refused: Called with the seconds of the pause after each `refused`, in its thread.
+        on_throttled: Called with the seconds of the pause after each `refused`, in its thread.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class Pace:
         documented: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         leases: Leases | None = None,
-        on_refused: Callable[[float], None] | None = None,
+        on_throttled: Callable[[float], None] | None = None,
     ) -> None:
         self._own_limit = math.inf if rate is None else rate * _MARGIN
         self._rate = Rate(self._own_limit, documented)
-        self._limits: WeakKeyDictionary[Paces, float] = WeakKeyDictionary()
-        self._sharing: WeakKeyDictionary[Paces, str] = WeakKeyDictionary()
+        self._limits: WeakKeyDictionary[AccountLimits, float] = WeakKeyDictionary()
+        self._sharing: WeakKeyDictionary[AccountLimits, str] = WeakKeyDictionary()
         self._source: str | None = None
         self._clock = clock
         self._leases = leases
-        self._on_refused = on_refused
+        self._on_refused = on_throttled
         self._lock = threading.Lock()
         self._refusals = 0  # since the last answer
         self._free_at = -math.inf
@@ -102,7 +102,7 @@ class Pace:
             self._limit()
             return self._rate.at(self._clock())
 
-    def hold(self, holder: Paces, rate: float) -> None:
+    def hold(self, holder: AccountLimits, rate: float) -> None:
         """Never exceed this rate, either, as long as `holder` is in use."""
         with self._lock:
             self._limits[holder] = rate * _MARGIN
@@ -112,7 +112,7 @@ class Pace:
         return any(other != source for other in self._sharing.values())
 
     def share(
-        self, holder: Paces, source: str, leases: Leases, on_refused: Callable[[float], None] | None
+        self, holder: AccountLimits, source: str, leases: Leases, on_throttled: Callable[[float], None] | None
     ) -> None:
         """Lease turns from now on; who leases is the newest `holder` of a source."""
         with self._lock:
@@ -121,7 +121,7 @@ class Pace:
                 self._leases.refill = leases.refill  # the turns in hand stay good
             else:
                 self._leases, self._source = leases, source
-            self._on_refused = on_refused
+            self._on_refused = on_throttled
 
     def wait(self) -> float:
         """Seconds until the next turn; 0.0 when it is now."""
@@ -149,7 +149,7 @@ class Pace:
             if self._was_held_back:
                 self._rate.answered()
 
-    def refused(self, retry_after: float | None = None) -> None:
+    def throttled(self, retry_after: float | None = None) -> None:
         """Note a 429: everybody of this account pauses and goes on more slowly.
 
         Args:
@@ -213,15 +213,15 @@ class Pace:
         return self._asked.until(now) / (_PRESENT * full)
 
 
-class Paces:
-    """The paces of one account, one for each kind of request.
+class AccountLimits:
+    """The account_limits of one account, one for each kind of request.
 
     Args:
         rates: Requests per second of each kind that are never exceeded.
         documented: Those that the service documents.
         clock: Monotonic seconds.
         refill: Where turns come from that several processes share; without, this process has its own.
-        on_refused: Told of each refusal, as other processes may have to be.
+        on_throttled: Told of each refusal, as other processes may have to be.
     """
 
     def __init__(
@@ -231,33 +231,33 @@ class Paces:
         documented: Mapping[Kind, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
         refill: Refill | None = None,
-        on_refused: OnRefused | None = None,
+        on_throttled: OnThrottled | None = None,
     ) -> None:
         rates, documented = rates or {}, documented or {}
         self._clock = clock
-        self._held: WeakValueDictionary[_Terms, Paces] = WeakValueDictionary()
-        self._paces = {
-            kind: Pace(
+        self._held: WeakValueDictionary[_Terms, AccountLimits] = WeakValueDictionary()
+        self._account_limits = {
+            kind: RateLimiter(
                 rates.get(kind),
                 documented=documented.get(kind),
                 clock=clock,
                 leases=Leases(kind, refill, clock) if refill else None,
-                on_refused=partial(on_refused, kind) if on_refused else None,
+                on_throttled=partial(on_throttled, kind) if on_throttled else None,
             )
             for kind in KINDS
         }
 
-    def __getitem__(self, kind: Kind) -> Pace:
-        return self._paces[kind]
+    def __getitem__(self, kind: Kind) -> RateLimiter:
+        return self._account_limits[kind]
 
-    def held_to(self, rates: Mapping[Kind, float]) -> Paces:
-        """The same paces, which do not exceed these rates as long as what is returned is in use."""
+    def held_to(self, rates: Mapping[Kind, float]) -> AccountLimits:
+        """The same account_limits, which do not exceed these rates as long as what is returned is in use."""
         return self._held_to((tuple(sorted(rates.items())), None))
 
     def shared(
-        self, rates: Mapping[Kind, float], source: str, refill: Refill, on_refused: OnRefused | None
-    ) -> Paces:
-        """The same paces, held to these rates, of which turns are leased from a source.
+        self, rates: Mapping[Kind, float], source: str, refill: Refill, on_throttled: OnThrottled | None
+    ) -> AccountLimits:
+        """The same account_limits, held to these rates, of which turns are leased from a source.
 
         Raises:
             ConfigurationError: Somebody who is still in use leases them from another source.
@@ -272,28 +272,30 @@ class Paces:
         held = self._held_to((tuple(sorted(rates.items())), source))
         for kind in rates:
             leases = Leases(kind, refill, self._clock)
-            self._paces[kind].share(held, source, leases, partial(on_refused, kind) if on_refused else None)
+            self._account_limits[kind].share(
+                held, source, leases, partial(on_throttled, kind) if on_throttled else None
+            )
         return held
 
     def _is_shared_by_other_than(self, source: str, kinds: Iterable[Kind]) -> bool:
-        return any(self._paces[kind].is_shared_by_other_than(source) for kind in kinds)
+        return any(self._account_limits[kind].is_shared_by_other_than(source) for kind in kinds)
 
-    def _held_to(self, terms: _Terms) -> Paces:
+    def _held_to(self, terms: _Terms) -> AccountLimits:
         if (known := self._held.get(terms)) is not None:
             return known
         held = copy.copy(self)
         for kind, rate in terms[0]:
-            self._paces[kind].hold(held, rate)
+            self._account_limits[kind].hold(held, rate)
         self._held[terms] = held
         return held
 
 
 _Terms: TypeAlias = "tuple[tuple[tuple[Kind, float], ...], str | None]"  # rates, and who shares them
-_shared: dict[tuple[str, str], Paces] = {}
+_shared: dict[tuple[str, str], AccountLimits] = {}
 _sharing = threading.Lock()
 
 
-def shared_paces(
+def shared_limits(
     base_url: str,
     tenant: str,
     rates: Mapping[Kind, float] | None = None,
@@ -301,9 +303,9 @@ def shared_paces(
     documented: Mapping[Kind, float] | None = None,
     source: str = "",
     refill: Refill | None = None,
-    on_refused: OnRefused | None = None,
-) -> Paces:
-    """The paces that all clients of one account share in this process.
+    on_throttled: OnThrottled | None = None,
+) -> AccountLimits:
+    """The account_limits that all clients of one account share in this process.
 
     Args:
         base_url: The service.
@@ -314,15 +316,15 @@ def shared_paces(
         source: Names where `refill` leases, such as a ledger.
         refill: Where turns of the kinds in `rates` come from that several processes share. From then on all
             clients of the account take them, those that came first as well.
-        on_refused: Told of each refusal of these kinds; the newest client's counts.
+        on_throttled: Told of each refusal of these kinds; the newest client's counts.
 
     Raises:
         ConfigurationError: A client that is in use leases turns from another source.
     """
     with _sharing:
         if (base_url, tenant) not in _shared:
-            _shared[base_url, tenant] = Paces(documented=documented)
-        paces = _shared[base_url, tenant]
+            _shared[base_url, tenant] = AccountLimits(documented=documented)
+        account_limits = _shared[base_url, tenant]
         if refill is None:
-            return paces.held_to(rates) if rates else paces
-        return paces.shared(rates or {}, source, refill, on_refused)
+            return account_limits.held_to(rates) if rates else account_limits
+        return account_limits.shared(rates or {}, source, refill, on_throttled)
