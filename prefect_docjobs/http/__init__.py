@@ -7,13 +7,12 @@ same question again until the answer changes (`waiter`).
 
 from __future__ import annotations
 
-from prefect_docjobs.http.bodies import InDoubt
 from prefect_docjobs.http.client import Attempt, Http
-from prefect_docjobs.http.connections import shared_ssl_context
-from prefect_docjobs.http.leases import Kind, Lease, Refill
+from prefect_docjobs.http.connections import Limits, shared_ssl_context
 from prefect_docjobs.http.messages import (
     MASK,
     Answer,
+    InDoubt,
     Part,
     Request,
     error_for,
@@ -21,8 +20,15 @@ from prefect_docjobs.http.messages import (
     safe_file_name,
 )
 from prefect_docjobs.http.origin import InsecureTransport, normalize_base_url
-from prefect_docjobs.http.rate_limits import AccountLimits, OnThrottled, RateLimiter, shared_limits
-from prefect_docjobs.http.retries import Limits
+from prefect_docjobs.http.rate_limits import (
+    AccountLimits,
+    Kind,
+    Lease,
+    OnThrottled,
+    RateLimiter,
+    Refill,
+    shared_limits,
+)
 
 __all__ = [
     "MASK",

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import httpx
-import tenacity
 from typing_extensions import Self
 
 from prefect_docjobs.errors import (
@@ -37,20 +36,36 @@ from prefect_docjobs.errors import (
     Unavailable,
     Unreadable,
 )
-from prefect_docjobs.http.bodies import InDoubt, Sent, encoded, held_back, noted
-from prefect_docjobs.http.connections import headers_of, new_client, shared_ssl_context
-from prefect_docjobs.http.leases import Kind
-from prefect_docjobs.http.messages import MASK, Answer, Request, common_headers, error_for, too_large
+from prefect_docjobs.http.connections import Limits, headers_of, new_client, shared_ssl_context
+from prefect_docjobs.http.messages import (
+    MASK,
+    PIECE,
+    Answer,
+    InDoubt,
+    Request,
+    Upload,
+    common_headers,
+    encoded,
+    error_for,
+    held_back,
+    too_large,
+    tracked,
+)
 from prefect_docjobs.http.origin import is_proxied, normalize_base_url, path_of, resolve
-from prefect_docjobs.http.rate_limits import AccountLimits, RateLimiter
-from prefect_docjobs.http.refusals import never_connected, redirected, surely_refused, uncertain
-from prefect_docjobs.http.retries import Budget, Limits, counted, kind_of, may_repeat_read, may_repeat_submit
+from prefect_docjobs.http.rate_limits import AccountLimits, Kind, RateLimiter
+from prefect_docjobs.http.retry import (
+    may_repeat_read,
+    may_repeat_submit,
+    repeat,
+    submit_error,
+    transport_error,
+    uncertain,
+)
 from prefect_docjobs.telemetry import STATUS, Telemetry, active
 
 if TYPE_CHECKING:
     from prefect_docjobs.http.fast_gets import FastGetClient
 
-_PIECE = 1 << 16
 _LARGEST_REFUSAL = 1 << 18  # bytes; of an answer that says no, the rest is left unread
 _BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError)
 
@@ -71,7 +86,7 @@ class Http:
     Args:
         provider: Registry name of the service, for errors.
         base_url: Where credentials may go; every other origin is refused.
-        headers: Sent with each request, credentials among them.
+        headers: Upload with each request, credentials among them.
         tenant: Whose account it is.
         secrets: Texts that must not appear in any error.
         read_error: Turns an answer outside 2xx into the service's typed error.
@@ -211,7 +226,7 @@ class Http:
         async def once() -> Answer:
             try:
                 return await self._once(
-                    self._submits, request, "submit", attempt=attempt, sent=Sent(in_doubt)
+                    self._submits, request, "submit", attempt=attempt, upload=Upload(in_doubt)
                 )
             except SubmitUncertain:
                 raise
@@ -261,21 +276,12 @@ class Http:
         self,
         once: Callable[[], Awaitable[Answer]],
         attempts: int,
-        may_repeat: Callable[[BaseException], bool],
+        may_repeat: Callable[[ServiceError], bool],
     ) -> Answer:
-        budget = Budget(self.limits, attempts, self._now)
-        retrying = tenacity.AsyncRetrying(
-            stop=budget.is_spent,
-            wait=budget.pause,
-            retry=tenacity.retry_if_exception(may_repeat),
-            sleep=self._sleep,
-            reraise=True,
+        current_key = partial(self._with_the_newest_key, once)
+        return await repeat(
+            current_key, may_repeat, attempts, self.limits, clock=self._now, sleep=self._sleep
         )
-        async for attempt in retrying:
-            number = attempt.retry_state.attempt_number
-            with attempt, counted(number):
-                answer = await self._with_the_newest_key(once)
-        return replace(answer, attempts=number)
 
     async def _with_the_newest_key(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
         """Ask; where the key is refused and has been exchanged meanwhile, ask again with the new one."""
@@ -317,69 +323,62 @@ class Http:
         *,
         has_token: bool = False,
         attempt: Attempt = nullcontext,
-        sent: Sent | None = None,
+        upload: Upload | None = None,
     ) -> Answer:
         url = self.own(request.path)
         if not has_token:
             await self.wait_for_token(kind)
         async with self._gate, attempt():
-            return await self._asked(client, url, request, kind, sent)
+            return await self._asked(client, url, request, kind, upload)
 
     async def _asked(
-        self, client: httpx.AsyncClient, url: str, request: Request, kind: Kind, sent: Sent | None
+        self, client: httpx.AsyncClient, url: str, request: Request, kind: Kind, upload: Upload | None
     ) -> Answer:
         with self.telemetry.request(kind, request.method, self.provider, self.base_url) as span:
-            with self._translated(request, sent):
-                answer = await self._answered(client, url, request, sent)
+            with self._translated(request, upload):
+                answer = await self._answered(client, url, request, upload)
             span.note(STATUS, answer.status)
             if not (200 <= answer.status < 300 or answer.status in request.accept):
-                self._refuse(self._masked(answer), kind, url, sent)
-            if sent and not sent.complete:
-                raise uncertain("It came before the whole document was sent.", provider=self.provider)
+                self._refuse(self._masked(answer), kind, url, upload)
+            if upload and not upload.complete:
+                raise uncertain("It came before the whole document was upload.", provider=self.provider)
             self._account_limits[kind].answered()
             if kind != "submit" and answer.headers.get("content-type", "").lower().startswith("text/html"):
                 raise Unavailable("An HTML page came in place of an answer.", status=answer.status)
         return answer
 
     async def _answered(
-        self, client: httpx.AsyncClient, url: str, request: Request, sent: Sent | None
+        self, client: httpx.AsyncClient, url: str, request: Request, upload: Upload | None
     ) -> Answer:
         if request.method == "GET" and self._fast_gets:
             return await self._fast_gets.get(url, request)
-        return await self._exchange(client, url, request, sent)
+        return await self._exchange(client, url, request, upload)
 
     async def _exchange(
-        self, client: httpx.AsyncClient, url: str, request: Request, sent: Sent | None
+        self, client: httpx.AsyncClient, url: str, request: Request, upload: Upload | None
     ) -> Answer:
         with ExitStack() as opened:
             built = await self._build(client, url, request, opened)
             with anyio.fail_after(self.limits.total):
-                response = await client.send(noted(built, sent) if sent else built, stream=True)
-                if sent:
-                    sent.answered()
+                response = await client.send(tracked(built, upload) if upload else built, stream=True)
+                if upload:
+                    upload.answered()
                 try:
                     return await self._read(response, request)
                 finally:
                     await response.aclose()
 
-    def _refuse(self, answer: Answer, kind: Kind, url: str, sent: Sent | None) -> NoReturn:
+    def _refuse(self, answer: Answer, kind: Kind, url: str, upload: Upload | None) -> NoReturn:
         error = self._read_error(answer)
         error.provider = self.provider
         if isinstance(error, Throttled):
             self._account_limits[kind].throttled(error.retry_after)
         else:
             self._account_limits[kind].answered()
-        if sent is None:
-            raise error
-        if elsewhere := redirected(url, answer, provider=self.provider):
-            raise elsewhere
-        if sent.complete and not surely_refused(answer, error):
-            facts = {"status": answer.status, "request_id": answer.request_id}
-            raise uncertain(str(error), provider=self.provider, **facts)
-        raise error
+        raise submit_error(answer, error, url, upload) if upload else error
 
     @contextmanager
-    def _translated(self, request: Request, sent: Sent | None) -> Iterator[None]:
+    def _translated(self, request: Request, upload: Upload | None) -> Iterator[None]:
         """Turn what a transport raises into our errors; a submit's by whether its last piece had left.
 
         `from None`: an httpx error carries the request, and so the key.
@@ -387,24 +386,24 @@ class Http:
         try:
             yield
         except _BROKEN as problem:
-            raise self._broken_off(request, problem, sent) from None
+            raise self._broken_off(request, problem, upload) from None
         except Unreadable as problem:
             problem.provider = self.provider
-            if sent and sent.complete:
+            if upload and upload.complete:
                 raise uncertain(str(problem), provider=self.provider) from None
             raise
 
-    def _broken_off(self, request: Request, problem: Exception, sent: Sent | None) -> ServiceError:
-        kind = self.redacted(kind_of(problem).encode()).decode()
-        if never_connected(problem, sent):
-            return Unavailable(f"No connection to {self.base_url}: {kind}.", provider=self.provider)
-        why = f"{request.method} {path_of(request.path)} was broken off: {kind}."
-        if sent is None:
-            return Unavailable(why, provider=self.provider)
-        if sent.complete:
-            return uncertain(why, provider=self.provider)
-        return Unavailable(
-            f"{why} The document was not sent completely, so it was not accepted.", provider=self.provider
+    def _broken_off(self, request: Request, problem: Exception, upload: Upload | None) -> ServiceError:
+        text = str(problem)  # some of httpx's errors have none
+        name = type(problem).__name__
+        described = self.redacted((f"{name} ({text})" if text else name).encode()).decode()
+        return transport_error(
+            problem,
+            described,
+            upload,
+            request=f"{request.method} {path_of(request.path)}",
+            base_url=self.base_url,
+            provider=self.provider,
         )
 
     # -- one request
@@ -421,7 +420,7 @@ class Http:
         status, limit, received = response.status_code, self.limits.largest(request), io.BytesIO()
         if not (response.is_success or status in request.accept):
             return await self._read_refusal(response, request)
-        async for piece in response.aiter_bytes(_PIECE):
+        async for piece in response.aiter_bytes(PIECE):
             if received.tell() + len(piece) > limit:
                 raise too_large(limit, status)
             received.write(piece)
@@ -431,7 +430,7 @@ class Http:
         """An answer that says no: its status counts, also when its body is too large, damaged or cut off."""
         body = b""
         with suppress(*_BROKEN), anyio.move_on_after(self.limits.idle):
-            async for piece in response.aiter_bytes(_PIECE):
+            async for piece in response.aiter_bytes(PIECE):
                 body += piece[: _LARGEST_REFUSAL - len(body)]
                 if len(body) >= _LARGEST_REFUSAL:
                     break

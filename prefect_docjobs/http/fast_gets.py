@@ -16,8 +16,8 @@ import anyio
 import httpx
 from yarl import URL
 
+from prefect_docjobs.http.connections import Limits
 from prefect_docjobs.http.messages import Answer, Request, too_large
-from prefect_docjobs.http.retries import Limits
 
 _NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _LATE = (asyncio.TimeoutError, TimeoutError)  # the two are one from Python 3.11 on

@@ -1,33 +1,38 @@
-"""How fast one account may ask: turns for its requests, and a pause for all when one is refused.
+"""How fast one account may send requests: rate limiters, one for each kind of request, and what a 429 does.
 
-Without a refusal and without a set rate nothing is held back; from the first refusal on turns are spaced
-evenly, at a rate that is found out (see `rate`).
+Without a refusal and without a set rate nothing is held back. From the first 429 on, tokens come evenly, at a
+rate that is found out (`_Rate`). A `Retry-After` holds back every request of the kind, for a minute at most.
+Then one request is sent, and another refusal means another minute: a wrong header, or a quota that is raised
+meanwhile, costs one request a minute and not the batch.
 
-A `Retry-After` is obeyed by everybody for up to a minute. Then one request asks again, and if that is
-refused, too, all wait for another minute: a wrong header, or a quota that is raised meanwhile, costs one
-request a minute and not the batch.
+Several processes share a rate by leasing tokens from a common source, by the dozen. A limiter answers at once
+and a database only later, so tokens are fetched ahead, in the background, while some are left.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
 import logging
 import math
+import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.http.leases import Kind, Leases, Refill
-from prefect_docjobs.http.rate import Rate
+
+Kind = Literal["submit", "status", "result"]
+"""The kinds of request that services limit apart."""
 
 OnThrottled: TypeAlias = Callable[[Kind, float], None]
-"""Told of each 429: the kind of request, and the seconds for which everybody pauses now."""
+"""Called after each 429 with the kind of request and the seconds of the pause."""
 
 _log = logging.getLogger(__name__)
 KINDS: tuple[Kind, ...] = ("submit", "status", "result")
@@ -40,6 +45,109 @@ _MARGIN = 0.97  # of a set rate: two clocks never agree to the millisecond
 _LATE = 0.03
 _SHORTEST_PAUSE = 0.5  # so that what was under way is answered before the pause ends
 _LONGEST_PAUSE = 60.0
+_DOZEN = 12
+_FETCH_BELOW = 0.5  # of a dozen: when fewer are left, the next ones are fetched
+_SCARCE = 0.2  # seconds between two fetches where fewer are granted than wanted
+_MOMENT = 0.02  # seconds until somebody who found no turn asks again
+_OVERDUE = 5.0  # seconds after which a fetch is given up; its event loop may be gone
+_UNCOUNTED = 1 << 30
+_ALONE = 10.0  # seconds for which a process goes on by itself when the source fails
+_SLOWEST = 0.05  # requests per second
+_DOUBLED_AFTER = 16  # answers, while the limit is sought
+_DROP = 0.15  # of the refused rate
+_SMALL_DROP = 0.08  # of a limit that is known
+_DEEP_DROP = 0.5  # of a rate that was refused again at once: it is nowhere near the limit
+_AT_ONCE = 10, 15.0  # turns, seconds
+_BELOW = 0.97  # of the rate at which a known limit was hit: there it is not hit again soon
+_SAME = 0.1  # two refused rates that differ by a smaller part are one limit, which stands still
+_RECOVERY = 90.0  # seconds until a lowered rate is back at the one that was refused,
+_RECOVERY_TURNS = 240  # and at least so many turns: each probe past the limit costs a refused request
+_LONGEST_RECOVERY = 300.0
+
+
+# -- the rate
+
+
+class _Rate:
+    """Requests per second that are allowed at a time; infinite before the first refusal.
+
+    Args:
+        most: A rate that is set, and never exceeded; infinite for none.
+        documented: The rate that the service documents; where a first refusal leads to.
+    """
+
+    def __init__(self, most: float = math.inf, documented: float | None = None) -> None:
+        self.most = most
+        self._documented = documented
+        self._refused = math.inf
+        self._sought: float | None = None  # the rate while the limit is sought
+        self._lowered_at = -math.inf
+        self._drop = _DROP
+        self._turns = 0
+
+    def at(self, now: float) -> float:
+        """The rate at a time."""
+        if self._sought is not None:
+            return min(self.most, self._sought)
+        if self._refused == math.inf:
+            return self.most
+        past = (now - self._lowered_at) / self._recovery() - 1.0
+        curve = (self._drop if past < 0.0 else _DROP) * past**3
+        return min(self.most, max(_SLOWEST, self._refused * (1.0 + curve)))
+
+    def taken(self) -> None:
+        """Note a turn."""
+        self._turns += 1
+
+    def answered(self) -> None:
+        """Note an answer to a request that had to wait for its turn: more of them might be answered."""
+        if self._sought is not None:
+            self._sought *= 2.0 ** (1.0 / _DOUBLED_AFTER)
+
+    def lower(self, now: float, *, asked: float, answered: float) -> None:
+        """Note a refusal.
+
+        Args:
+            now: When.
+            asked: Requests per second that were just sent.
+            answered: Those that were answered on average in the last minute.
+        """
+        rate, again = self.at(now), self._is_again(now)
+        refused = max(min(rate, asked), answered, _SLOWEST)
+        if self._refused == math.inf and rate == math.inf:
+            self._begin(refused, answered)
+        elif self._sought is not None and self._turns < _AT_ONCE[0]:
+            self._sought = max((1.0 - _DEEP_DROP) * refused, answered, _SLOWEST)
+        elif again and self._sought is None:
+            self._refused, self._drop = refused, _DEEP_DROP
+        elif self._sought is not None:  # all turns were as near together as this rate says
+            self._refused, self._drop, self._sought = _BELOW * max(rate, answered), _SMALL_DROP, None
+        elif abs(refused / self._refused - 1.0) < _SAME:
+            self._refused, self._drop = max(_BELOW * refused, _SLOWEST), _SMALL_DROP
+        else:
+            self._refused, self._drop = refused, _DROP
+        self._lowered_at, self._turns = now, 0
+
+    def _recovery(self) -> float:
+        """Seconds until the rate is back at the one that was refused."""
+        if self._drop == _DEEP_DROP:  # that was no limit to be careful about
+            return _RECOVERY
+        return min(max(_RECOVERY, _RECOVERY_TURNS / self._refused), _LONGEST_RECOVERY)
+
+    def _begin(self, refused: float, answered: float) -> None:
+        """The first refusal, where no rate is set."""
+        if self._documented is None:
+            self._refused, self._sought = refused, max((1.0 - _DROP) * refused, answered, _SLOWEST)
+        else:
+            self._refused = max(min(refused, self._documented / (1.0 - _DROP)), answered)
+            self._drop = _DROP
+
+    def _is_again(self, now: float) -> bool:
+        turns, seconds = _AT_ONCE
+        return self._refused < math.inf and (self._turns < turns or now - self._lowered_at < seconds)
+
+
+# -- limiters
 
 
 @dataclass(slots=True)
@@ -78,7 +186,7 @@ class RateLimiter:
         on_throttled: Callable[[float], None] | None = None,
     ) -> None:
         self._own_limit = math.inf if rate is None else rate * _MARGIN
-        self._rate = Rate(self._own_limit, documented)
+        self._rate = _Rate(self._own_limit, documented)
         self._limits: WeakKeyDictionary[AccountLimits, float] = WeakKeyDictionary()
         self._sharing: WeakKeyDictionary[AccountLimits, str] = WeakKeyDictionary()
         self._source: str | None = None
@@ -328,3 +436,100 @@ def shared_limits(
         if refill is None:
             return account_limits.held_to(rates) if rates else account_limits
         return account_limits.shared(rates or {}, source, refill, on_throttled)
+
+
+# -- shared by several processes
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Turns that one process may take.
+
+    Attributes:
+        turns: How many; 0 when there are none now.
+        until: When they lapse, or, where there are none, when to ask again; on the limiter's clock.
+    """
+
+    tokens: int
+    until: float
+
+
+Refill: TypeAlias = Callable[[Kind, int], Awaitable[Lease]]
+"""Leases turns: called with the kind of request and the number that is wanted; may grant fewer."""
+
+
+class Leases:
+    """The turns of one kind that this process has leased. Safe to share between threads and event loops.
+
+    Whoever asks for a turn does so on a running event loop, which fetches the next ones where they run out.
+    A source that fails is worse than none: then the process goes on at its own limiter for a while.
+
+    Args:
+        kind: Of request.
+        refill: Where turns come from.
+        clock: Monotonic seconds.
+
+    Attributes:
+        refill: May be replaced by another for the same turns.
+    """
+
+    def __init__(self, kind: Kind, refill: Refill, clock: Callable[[], float]) -> None:
+        self.refill = refill
+        self._kind = kind
+        self._clock = clock
+        self._lock = threading.Lock()  # of all that follows: several loops ask, and any of them fetches
+        self._held: deque[Lease] = deque()  # what is used up first stands first
+        self._again_at = -math.inf
+        self._task: asyncio.Task[None] | None = None
+        self._asked_at = -math.inf
+        self._alone = False
+
+    def wait(self) -> float:
+        """Seconds until it is worth while to ask for a turn; 0.0 when one is left."""
+        with self._lock:
+            return self._wait()
+
+    def take(self) -> float:
+        """Use up a turn and return 0.0; where none is left, the seconds as `wait` says them."""
+        with self._lock:
+            if (wait := self._wait()) > 0.0:
+                return wait
+            lease = self._held.popleft()
+            self._held.appendleft(replace(lease, tokens=lease.tokens - 1))
+            return 0.0
+
+    def _wait(self) -> float:
+        now = self._clock()
+        while self._held and (self._held[0].tokens <= 0 or self._held[0].until <= now):
+            self._held.popleft()
+        left = sum(lease.tokens for lease in self._held)
+        if left <= _DOZEN * _FETCH_BELOW and now >= self._again_at:
+            self._fetch(now)
+        return 0.0 if left else max(_MOMENT, self._again_at - now)
+
+    def _fetch(self, now: float) -> None:
+        # A loop that has stopped, in this thread or another, never ends what it has begun.
+        task = self._task
+        under_way = task is not None and not task.done() and task.get_loop().is_running()
+        if under_way and now - self._asked_at < _OVERDUE:
+            return
+        self._asked_at = now
+        self._task = asyncio.get_running_loop().create_task(self._fetched(), name="docjobs-leases")
+
+    async def _fetched(self) -> None:
+        try:
+            lease = await self.refill(self._kind, _DOZEN)
+            alone = False
+        except Exception as problem:  # noqa: BLE001 (whatever a source does, the work goes on)
+            if not self._alone:
+                _log.warning("No shared turns for %s requests (%s): going on alone.", self._kind, problem)
+            alone = True
+            lease = Lease(tokens=_UNCOUNTED, until=self._clock() + _ALONE)
+        with self._lock:
+            self._alone = alone
+            if lease.tokens > 0:
+                self._held.append(lease)
+            if lease.tokens < _DOZEN:
+                # Not in step with other processes, or the same one would always come last.
+                soon = self._clock() + _SCARCE * random.uniform(0.5, 1.5)  # noqa: S311
+                self._again_at = soon if lease.tokens > 0 else max(lease.until, soon)

@@ -17,7 +17,7 @@ from support.toy import Account, LookedAt, all_done, waiting
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.http import AccountLimits, Kind, RateLimiter
-from prefect_docjobs.http.leases import Lease, Leases
+from prefect_docjobs.http.rate_limits import Lease, Leases
 
 
 @dataclass
