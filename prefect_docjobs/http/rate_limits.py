@@ -36,7 +36,6 @@ OnThrottled: TypeAlias = Callable[[Kind, float], None]
 
 _log = logging.getLogger(__name__)
 KINDS: tuple[Kind, ...] = ("submit", "status", "result")
-_PRESENT = 5.0  # seconds over which the present rate is measured
 _INSTANT = 0.25  # of requests within it nobody can say how fast they came
 _MINUTE = 60.0
 _MARGIN = 0.97  # of a set rate: two clocks never agree to the millisecond
@@ -53,116 +52,93 @@ _OVERDUE = 5.0  # seconds after which a fetch is given up; its event loop may be
 _UNCOUNTED = 1 << 30
 _ALONE = 10.0  # seconds for which a process goes on by itself when the source fails
 _SLOWEST = 0.05  # requests per second
-_DOUBLED_AFTER = 16  # answers, while the limit is sought
-_DROP = 0.15  # of the refused rate
-_SMALL_DROP = 0.08  # of a limit that is known
-_DEEP_DROP = 0.5  # of a rate that was refused again at once: it is nowhere near the limit
-_AT_ONCE = 10, 15.0  # turns, seconds
-_BELOW = 0.97  # of the rate at which a known limit was hit: there it is not hit again soon
-_SAME = 0.1  # two refused rates that differ by a smaller part are one limit, which stands still
-_RECOVERY = 90.0  # seconds until a lowered rate is back at the one that was refused,
-_RECOVERY_TURNS = 240  # and at least so many turns: each probe past the limit costs a refused request
-_LONGEST_RECOVERY = 300.0
+_DOUBLED_AFTER = 16  # answers, up to the rate at which the limit was hit
+_BELOW = 0.97  # of that rate: there it is not hit again soon
+_GROWTH = 0.03  # beyond it, in so many seconds
+_GROWTH_SECONDS = 90.0
+_GROWTH_TOKENS = 360  # and at least so many tokens: each probe past the limit costs a refused request
+_MOVED = 1.1  # times that rate without a refusal: the limit is another one by now
 
 
 # -- the rate
 
 
 class _Rate:
-    """Requests per second that are allowed at a time; infinite before the first refusal.
+    """Requests per second that are allowed; infinite before the first refusal.
+
+    A refusal halves it, but not below what was answered on average in the last minute: many services count by
+    the minute, and refuse everything in the rest of one that began with a burst. It then grows with the
+    answers to requests that had to wait, as TCP's window does (RFC 5681): it doubles with every few of them
+    up to the rate that was refused, and is careful beyond it. A first refusal is no limit yet: requests that
+    happen to come together are refused at any rate.
 
     Args:
         most: A rate that is set, and never exceeded; infinite for none.
         documented: The rate that the service documents; where a first refusal leads to.
     """
 
-    def __init__(self, most: float = math.inf, documented: float | None = None) -> None:
+    def __init__(self, most: float, documented: float | None) -> None:
         self.most = most
         self._documented = documented
-        self._refused = math.inf
-        self._sought: float | None = None  # the rate while the limit is sought
-        self._lowered_at = -math.inf
-        self._drop = _DROP
-        self._turns = 0
+        self._rate = self._limit = math.inf
 
-    def at(self, now: float) -> float:
-        """The rate at a time."""
-        if self._sought is not None:
-            return min(self.most, self._sought)
-        if self._refused == math.inf:
-            return self.most
-        past = (now - self._lowered_at) / self._recovery() - 1.0
-        curve = (self._drop if past < 0.0 else _DROP) * past**3
-        return min(self.most, max(_SLOWEST, self._refused * (1.0 + curve)))
+    @property
+    def now(self) -> float:
+        """The rate at present."""
+        return min(self.most, self._rate)
 
-    def taken(self) -> None:
-        """Note a turn."""
-        self._turns += 1
+    def raise_a_little(self) -> None:
+        """Note an answer to a request that had to wait for its token."""
+        if self._rate < self._limit:
+            self._rate = min(self._limit, self._rate * 2.0 ** (1.0 / _DOUBLED_AFTER))
+        elif self._rate < math.inf:
+            self._rate *= 1.0 + _GROWTH / max(_GROWTH_TOKENS, _GROWTH_SECONDS * self._rate)
+        if self._rate > _MOVED * self._limit:
+            self._limit = math.inf
+        self._rate = min(self._rate, max(self.most, _SLOWEST))
 
-    def answered(self) -> None:
-        """Note an answer to a request that had to wait for its turn: more of them might be answered."""
-        if self._sought is not None:
-            self._sought *= 2.0 ** (1.0 / _DOUBLED_AFTER)
-
-    def lower(self, now: float, *, asked: float, answered: float) -> None:
+    def halve(self, *, sent: float, answered: float) -> None:
         """Note a refusal.
 
         Args:
-            now: When.
-            asked: Requests per second that were just sent.
+            sent: Requests per second that were sent lately.
             answered: Those that were answered on average in the last minute.
         """
-        rate, again = self.at(now), self._is_again(now)
-        refused = max(min(rate, asked), answered, _SLOWEST)
-        if self._refused == math.inf and rate == math.inf:
-            self._begin(refused, answered)
-        elif self._sought is not None and self._turns < _AT_ONCE[0]:
-            self._sought = max((1.0 - _DEEP_DROP) * refused, answered, _SLOWEST)
-        elif again and self._sought is None:
-            self._refused, self._drop = refused, _DEEP_DROP
-        elif self._sought is not None:  # all turns were as near together as this rate says
-            self._refused, self._drop, self._sought = _BELOW * max(rate, answered), _SMALL_DROP, None
-        elif abs(refused / self._refused - 1.0) < _SAME:
-            self._refused, self._drop = max(_BELOW * refused, _SLOWEST), _SMALL_DROP
-        else:
-            self._refused, self._drop = refused, _DROP
-        self._lowered_at, self._turns = now, 0
-
-    def _recovery(self) -> float:
-        """Seconds until the rate is back at the one that was refused."""
-        if self._drop == _DEEP_DROP:  # that was no limit to be careful about
-            return _RECOVERY
-        return min(max(_RECOVERY, _RECOVERY_TURNS / self._refused), _LONGEST_RECOVERY)
-
-    def _begin(self, refused: float, answered: float) -> None:
-        """The first refusal, where no rate is set."""
-        if self._documented is None:
-            self._refused, self._sought = refused, max((1.0 - _DROP) * refused, answered, _SLOWEST)
-        else:
-            self._refused = max(min(refused, self._documented / (1.0 - _DROP)), answered)
-            self._drop = _DROP
-
-    def _is_again(self, now: float) -> bool:
-        turns, seconds = _AT_ONCE
-        return self._refused < math.inf and (self._turns < turns or now - self._lowered_at < seconds)
+        is_first = self._rate == math.inf
+        refused = max(min(self.now, sent) if is_first else self.now, answered, _SLOWEST)
+        if not is_first:
+            self._limit = max(_BELOW * refused, _SLOWEST)
+        elif self._documented is not None:
+            self._rate = self._limit = max(min(refused, self._documented), answered)
+            return
+        self._rate = max(refused / 2.0, answered, _SLOWEST)
 
 
 # -- limiters
 
 
-@dataclass(slots=True)
 class _Window:
-    """How many there were lately; the past fades exponentially."""
+    """How many there were in the last minute; the past fades exponentially."""
 
-    seconds: float
-    at: float
-    count: float = 0.0
+    def __init__(self) -> None:
+        self._count = 0.0
+        self._at = self._first_at = math.inf
 
     def add(self, now: float) -> None:
-        self.count, self.at = self.until(now) + 1.0, now
+        self._first_at = min(self._first_at, now)
+        self._count, self._at = self._until(now) + 1.0, now
 
-    def until(self, now: float) -> float:
-        return self.count * math.exp((self.at - now) / self.seconds)
+    def average(self, now: float) -> float:
+        """Per second of the minute."""
+        return self._until(now) / _MINUTE
+
+    def rate(self, now: float) -> float:
+        """Per second since the first one, where that is less than a minute ago."""
+        age = max(now - self._first_at, _INSTANT)
+        return self._until(now) / (_MINUTE * (1.0 - math.exp(-age / _MINUTE)))
+
+    def _until(self, now: float) -> float:
+        return self._count * math.exp(min(self._at - now, 0.0) / _MINUTE)
 
 
 class RateLimiter:
@@ -197,18 +173,17 @@ class RateLimiter:
         self._refusals = 0  # since the last answer
         self._free_at = -math.inf
         self._paused_until = -math.inf
-        self._asked = _Window(_PRESENT, clock())
-        self._answered = _Window(_MINUTE, clock())
-        self._first_at: float | None = None
-        self._held_back = False  # somebody had to wait for the next turn,
-        self._was_held_back = False  # and for the last one
+        self._sent, self._answered = _Window(), _Window()
+        self._answered_before = 0.0  # requests per second, at the first of several refusals in a row
+        self._is_awaited = False  # a caller had to wait for the next token,
+        self._was_awaited = False  # and for the last one
 
     @property
     def rate(self) -> float:
         """Requests per second that are allowed now; infinite where nothing is known."""
         with self._lock:
             self._limit()
-            return self._rate.at(self._clock())
+            return self._rate.now
 
     def hold(self, holder: AccountLimits, rate: float) -> None:
         """Never exceed this rate, either, as long as `holder` is in use."""
@@ -245,8 +220,9 @@ class RateLimiter:
                 return wait
             now = self._clock()
             late = now - self._free_at
-            self._free_at = (self._free_at if late <= _LATE else now) + 1.0 / self._rate.at(now)
-            self._count(now)
+            self._free_at = (self._free_at if late <= _LATE else now) + 1.0 / self._rate.now
+            self._sent.add(now)
+            self._was_awaited, self._is_awaited = self._is_awaited, False
             return 0.0
 
     def answered(self) -> None:
@@ -254,8 +230,8 @@ class RateLimiter:
         with self._lock:
             self._answered.add(self._clock())
             self._refusals = 0
-            if self._was_held_back:
-                self._rate.answered()
+            if self._was_awaited:
+                self._rate.raise_a_little()
 
     def throttled(self, retry_after: float | None = None) -> None:
         """Note a 429: everybody of this account pauses and goes on more slowly.
@@ -276,22 +252,14 @@ class RateLimiter:
                 _log.exception("Others are not told of a refusal")
 
     def _slow_down(self, now: float) -> None:
-        answered = self._answered.until(now) / _MINUTE
-        self._rate.lower(now, asked=self._asked_rate(now), answered=answered)
-        rate = self._rate.at(now)
-        self._pause(now, max(_SHORTEST_PAUSE, 2.0 ** min(self._refusals, 10) / rate))
+        if not self._refusals:
+            self._answered_before = self._answered.average(now)
+        self._rate.halve(sent=self._sent.rate(now) or 1.0, answered=self._answered_before)
+        self._pause(now, max(_SHORTEST_PAUSE, 2.0 ** min(self._refusals, 10) / self._rate.now))
         self._refusals += 1
 
     def _pause(self, now: float, seconds: float) -> None:
-        """Hold everybody back. A pause is no part of the measured rate: nobody could ask."""
-        until = now + min(seconds, _LONGEST_PAUSE)
-        longer = until - max(self._paused_until, now)
-        if longer <= 0.0:
-            return
-        self._paused_until = until
-        self._asked.at += longer
-        if self._first_at is not None:
-            self._first_at += longer
+        self._paused_until = max(self._paused_until, now + min(seconds, _LONGEST_PAUSE))
 
     def _limit(self) -> None:
         """The lowest of the set rates that are still in use counts."""
@@ -302,23 +270,8 @@ class RateLimiter:
         self._limit()
         now = self._clock()
         wait = max(0.0, self._free_at - now, self._paused_until - now)
-        self._held_back = self._held_back or wait > 0.0
+        self._is_awaited = self._is_awaited or wait > 0.0
         return self._leases.wait() if self._leases and wait == 0.0 else wait
-
-    def _count(self, now: float) -> None:
-        self._asked.add(now)
-        self._rate.taken()
-        self._was_held_back, self._held_back = self._held_back, False
-        if self._first_at is None:
-            self._first_at = now
-
-    def _asked_rate(self, now: float) -> float:
-        if self._first_at is None:
-            return min(self._rate.at(now), 1.0)
-        # An exponential window that began `age` ago has seen only this part of its weight.
-        age = max(now - self._first_at, _INSTANT)
-        full = 1.0 - math.exp(-age / _PRESENT)
-        return self._asked.until(now) / (_PRESENT * full)
 
 
 class AccountLimits:
