@@ -1,8 +1,8 @@
-"""The only room that talks HTTP: one request at a time, answered or refused with a typed error.
+"""The only room that talks HTTP: one request at a time, with an answer or a typed error.
 
-What is in: credentials bound to their origin, retries per request, Retry-After, a gate on requests in
-flight, time and size limits, redaction. What is out: what a request means (`providers`), and asking the
-same question again until the answer changes (`waiter`).
+In this room: credentials bound to their origin, retries of a request, rate limits, a gate on requests in
+flight, time and size limits, redaction. Elsewhere: what a request means (`providers`), and polling until a
+job ends (`waiting`).
 """
 
 from __future__ import annotations

@@ -66,11 +66,11 @@ from prefect_docjobs.telemetry import STATUS, Telemetry, active
 if TYPE_CHECKING:
     from prefect_docjobs.http.fast_gets import FastGetClient
 
-_LARGEST_REFUSAL = 1 << 18  # bytes; of an answer that says no, the rest is left unread
+_LARGEST_REFUSAL = 1 << 18  # bytes; of a refusal, the rest is left unread
 _BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError)
 
 Attempt = Callable[[], AbstractAsyncContextManager[None]]
-"""Entered when a submit has its turn and is about to be sent; left with what became of it."""
+"""Entered when a submit has its token and is about to be sent; left with its outcome."""
 
 Renew = Callable[[], Awaitable[tuple[Mapping[str, str], str]]]
 """Gives the headers that carry the key, and the key itself."""
@@ -81,12 +81,12 @@ _RENEW_SOON = 2.0
 
 
 class Http:
-    """Asks one service as one tenant. Use it as an async context manager, on one event loop.
+    """Sends requests to one service as one tenant. Use it as an async context manager, on one event loop.
 
     Args:
         provider: Registry name of the service, for errors.
         base_url: Where credentials may go; every other origin is refused.
-        headers: Upload with each request, credentials among them.
+        headers: Sent with each request, credentials among them.
         tenant: Whose account it is.
         secrets: Texts that must not appear in any error.
         read_error: Turns an answer outside 2xx into the service's typed error.
@@ -94,8 +94,8 @@ class Http:
         account_limits: How fast each kind of request may be sent; shared by all clients of an account.
         sleep: Waits between two attempts.
         clock: Monotonic seconds; the event loop's by default.
-        renew: Gives the headers and the key as they are saved now; asked when the key is refused.
-        telemetry: Where requests, waits and documents are told of; as the process exports it by default.
+        renew: Gives the headers and the key as they are saved now; called when the key is refused.
+        telemetry: Records requests, waits and documents; as the process exports it by default.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Http:
         await self._stack.aclose()
 
     def _fast_get_client(self) -> FastGetClient | None:
-        """The fast way for GETs; a given transport, or a proxy, takes all requests instead."""
+        """The client for GETs; None where a given transport, or a proxy, takes all requests."""
         if self._transport is not None or is_proxied(self.base_url):
             return None
         from prefect_docjobs.http.fast_gets import FastGetClient  # importing aiohttp takes 0.1 s
@@ -172,8 +172,8 @@ class Http:
         """Send a request that may be repeated: a GET, or a POST that changes nothing when sent twice.
 
         Args:
-            request: What to ask.
-            attempts: Requests at most, as `Limits` say by default; a poll loop says 1 and asks again itself.
+            request: What to send.
+            attempts: Requests at most; by default as `Limits` say.
 
         Raises:
             ServiceError: Of the kind that says what to do.
@@ -184,23 +184,23 @@ class Http:
         return await self._repeat(once, attempts or usual, may_repeat_read)
 
     async def poll(self, request: Request) -> Answer:
-        """Send the GET of a poll loop: one attempt, on the fast way, in a turn that the caller has taken.
+        """Send the GET of a poll loop: one attempt, for which the caller has taken a token.
 
         Raises:
-            ServiceError: As for `send`; asking again is the caller's business.
+            ServiceError: As for `send`; sending it again is up to the caller.
         """
         return await self._with_the_newest_key(
             partial(self._once, self._reads, request, "status", has_token=True)
         )
 
     async def wait_for_token(self, kind: Kind) -> None:
-        """Wait for the account's next turn for this kind of request, and take it."""
+        """Wait for a rate token of the account for this kind of request, and take it."""
         limiter = self._account_limits[kind]
         while (wait := limiter.take()) > 0:  # a refusal meanwhile makes it longer
             await self._sleep(wait)
 
     def limiter(self, kind: Kind) -> RateLimiter:
-        """How fast requests of this kind may be sent now."""
+        """The rate limiter for this kind of request."""
         return self._account_limits[kind]
 
     async def submit(
@@ -215,7 +215,7 @@ class Http:
             request: What to send.
             in_doubt: Called with True each time the last piece of the request is about to be sent, and with
                 False when that was surely refused. What it raises breaks the request off before that piece.
-            attempt: Entered for each time that it is sent, after its turn has come.
+            attempt: Entered each time that it is sent, after a token was taken.
 
         Raises:
             InvalidDocument: A document is not what it was; the request was broken off before its last piece.
@@ -241,8 +241,8 @@ class Http:
     async def stream(self, request: Request) -> AsyncIterator[httpx.Response]:
         """A response whose body arrives piece by piece (server-sent events); never repeated.
 
-        It has a connection of its own outside the gate, so that listening never holds up asking. What
-        is read from it must go through `redacted` before it is told to anybody.
+        It has a connection of its own outside the gate, so that a stream never holds up requests. What
+        is read from it must go through `redacted` before it is shown.
         """
         url = self.own(request.path)
         with self._translated(request, None), ExitStack() as opened:
@@ -284,7 +284,7 @@ class Http:
         )
 
     async def _with_the_newest_key(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask; where the key is refused and has been exchanged meanwhile, ask again with the new one."""
+        """Call `once`, and again where the key was refused and has been exchanged meanwhile."""
         known = self._headers
         try:
             return await once()
@@ -302,7 +302,7 @@ class Http:
             self._renew_at = self._now() + _RENEW_EVERY
             try:
                 headers, secret = await self._renew()
-            except Exception as problem:  # noqa: BLE001 (wherever it comes from, the refusal says what is wrong)
+            except Exception as problem:  # noqa: BLE001 (the refusal of the key says what is wrong)
                 _log.warning("The credentials cannot be loaded again: %s", type(problem).__name__)
                 return False
             if headers == known:
@@ -329,9 +329,9 @@ class Http:
         if not has_token:
             await self.wait_for_token(kind)
         async with self._gate, attempt():
-            return await self._asked(client, url, request, kind, upload)
+            return await self._send_once(client, url, request, kind, upload)
 
-    async def _asked(
+    async def _send_once(
         self, client: httpx.AsyncClient, url: str, request: Request, kind: Kind, upload: Upload | None
     ) -> Answer:
         with self.telemetry.request(kind, request.method, self.provider, self.base_url) as span:
@@ -427,7 +427,7 @@ class Http:
         return self._answer(request, status, headers_of(response), received.getvalue())
 
     async def _read_refusal(self, response: httpx.Response, request: Request) -> Answer:
-        """An answer that says no: its status counts, also when its body is too large, damaged or cut off."""
+        """A refusal: its status counts, also when its body is too large, damaged or cut off."""
         body = b""
         with suppress(*_BROKEN), anyio.move_on_after(self.limits.idle):
             async for piece in response.aiter_bytes(PIECE):
@@ -437,10 +437,10 @@ class Http:
         return self._answer(request, response.status_code, headers_of(response), body)
 
     def _answer(self, request: Request, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-        """What came, as it may be told of; a result is kept as it is."""
+        """What came, with secrets masked; a result is kept as it is."""
         secrets = () if request.verbatim else self._secrets
-        told = self.redacted(body) if secrets else body
-        return Answer(status, headers, told, path_of(request.path), secrets=secrets)
+        shown = self.redacted(body) if secrets else body
+        return Answer(status, headers, shown, path_of(request.path), secrets=secrets)
 
     def _masked(self, answer: Answer) -> Answer:
         body = self.redacted(answer.body[:_LARGEST_REFUSAL])

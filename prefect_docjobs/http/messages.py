@@ -105,7 +105,7 @@ class Upload:
     """How far a submit has got.
 
     Attributes:
-        begun: The transport has asked for the body.
+        begun: The transport has begun to read the body.
         complete: Its last piece was handed over to the transport.
     """
 
@@ -120,12 +120,12 @@ class Upload:
         self.complete = True
 
     def answered(self) -> None:
-        """Note an answer. One to a body that was never asked for comes from a transport that needs none."""
+        """Note an answer. One to a body that was never read comes from a transport that reads none."""
         if not self.begun and not self.complete:
             self.last_piece()
 
     async def watched(self, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        """The same pieces, noting when the first one is asked for."""
+        """The same pieces, noting when the first one is read."""
         self.begun = True
         async for piece in pieces:
             yield piece
@@ -246,7 +246,7 @@ class Answer:
         url: Path of the request that it answers, without query.
         received_at: When its last byte arrived (UTC).
         attempts: How many requests it took.
-        secrets: What must not be told of it; none for a result, which is kept as it is.
+        secrets: What must not be shown of it; none for a result, which is kept as it is.
     """
 
     status: int

@@ -36,21 +36,21 @@ OnThrottled: TypeAlias = Callable[[Kind, float], None]
 
 _log = logging.getLogger(__name__)
 KINDS: tuple[Kind, ...] = ("submit", "status", "result")
-_INSTANT = 0.25  # of requests within it nobody can say how fast they came
+_INSTANT = 0.25  # requests within it came together, and have no rate
 _MINUTE = 60.0
 _MARGIN = 0.97  # of a set rate: two clocks never agree to the millisecond
-# Seconds by which a turn may be taken late, as any wake-up is, and the line behind it does not move. In no
-# second there are more turns than the set rate for that: 1 + _LATE is below 1 / _MARGIN.
+# Seconds by which a token may be taken late, as any wake-up is, without moving the next ones. A second still
+# has no more tokens than the set rate allows: 1 + _LATE is below 1 / _MARGIN.
 _LATE = 0.03
 _SHORTEST_PAUSE = 0.5  # so that what was under way is answered before the pause ends
 _LONGEST_PAUSE = 60.0
 _DOZEN = 12
 _FETCH_BELOW = 0.5  # of a dozen: when fewer are left, the next ones are fetched
 _SCARCE = 0.2  # seconds between two fetches where fewer are granted than wanted
-_MOMENT = 0.02  # seconds until somebody who found no turn asks again
+_MOMENT = 0.02  # seconds to the next try where no token was left
 _OVERDUE = 5.0  # seconds after which a fetch is given up; its event loop may be gone
 _UNCOUNTED = 1 << 30
-_ALONE = 10.0  # seconds for which a process goes on by itself when the source fails
+_ALONE = 10.0  # seconds without the source after it has failed
 _SLOWEST = 0.05  # requests per second
 _DOUBLED_AFTER = 16  # answers, up to the rate at which the limit was hit
 _BELOW = 0.97  # of that rate: there it is not hit again soon
@@ -142,14 +142,14 @@ class _Window:
 
 
 class RateLimiter:
-    """Turns for one kind of request of one account. Safe to share between threads.
+    """Tokens for one kind of request of one account. Safe to share between threads.
 
     Args:
         rate: Requests per second that are never exceeded, or None.
         documented: Requests per second that the service documents; where a first refusal leads to.
         clock: Monotonic seconds.
-        leases: Turns that are shared with other processes; then one of them is needed, too.
-        on_throttled: Called with the seconds of the pause after each `refused`, in its thread.
+        leases: Tokens that are shared with other processes; each request then needs one of them, too.
+        on_throttled: Called in `throttled` with the seconds of the pause.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class RateLimiter:
         self._source: str | None = None
         self._clock = clock
         self._leases = leases
-        self._on_refused = on_throttled
+        self._on_throttled = on_throttled
         self._lock = threading.Lock()
         self._refusals = 0  # since the last answer
         self._free_at = -math.inf
@@ -191,28 +191,28 @@ class RateLimiter:
             self._limits[holder] = rate * _MARGIN
 
     def is_shared_by_other_than(self, source: str) -> bool:
-        """Whether somebody who is still in use has turns leased from another source."""
+        """Whether limits that are still in use lease their tokens from another source."""
         return any(other != source for other in self._sharing.values())
 
     def share(
         self, holder: AccountLimits, source: str, leases: Leases, on_throttled: Callable[[float], None] | None
     ) -> None:
-        """Lease turns from now on; who leases is the newest `holder` of a source."""
+        """Lease tokens from now on as long as `holder` is in use; of one source, by the newest `leases`."""
         with self._lock:
             self._sharing[holder] = source
             if self._leases is not None and self._source == source:
-                self._leases.refill = leases.refill  # the turns in hand stay good
+                self._leases.refill = leases.refill  # tokens that were leased stay valid
             else:
                 self._leases, self._source = leases, source
-            self._on_refused = on_throttled
+            self._on_throttled = on_throttled
 
     def wait(self) -> float:
-        """Seconds until the next turn; 0.0 when it is now."""
+        """Seconds until there is a token; 0.0 when there is one."""
         with self._lock:
             return self._wait()
 
     def take(self) -> float:
-        """Take a turn if it is now, and return 0.0; else the seconds to wait before asking again."""
+        """Take a token and return 0.0; where there is none, the seconds until the next try."""
         with self._lock:
             if (wait := self._wait()) > 0.0:
                 return wait
@@ -234,10 +234,10 @@ class RateLimiter:
                 self._rate.raise_a_little()
 
     def throttled(self, retry_after: float | None = None) -> None:
-        """Note a 429: everybody of this account pauses and goes on more slowly.
+        """Note a 429: all requests of this kind pause, and then go on more slowly.
 
         Args:
-            retry_after: Seconds that the service asks for; a minute of them is obeyed at a time.
+            retry_after: Seconds that the service demands; at most a minute of them is waited at a time.
         """
         with self._lock:
             now = self._clock()
@@ -245,11 +245,11 @@ class RateLimiter:
                 self._slow_down(now)
             self._pause(now, retry_after or 0.0)
             seconds = self._paused_until - now
-        if self._on_refused:
+        if self._on_throttled:
             try:
-                self._on_refused(seconds)
-            except Exception:  # noqa: BLE001 (whatever is done about it, a refusal is an answer like others)
-                _log.exception("Others are not told of a refusal")
+                self._on_throttled(seconds)
+            except Exception:  # noqa: BLE001 (a callback that breaks must not lose the answer)
+                _log.exception("The callback for a refusal failed")
 
     def _slow_down(self, now: float) -> None:
         if not self._refusals:
@@ -275,14 +275,14 @@ class RateLimiter:
 
 
 class AccountLimits:
-    """The account_limits of one account, one for each kind of request.
+    """The rate limiters of one account, one for each kind of request.
 
     Args:
         rates: Requests per second of each kind that are never exceeded.
         documented: Those that the service documents.
         clock: Monotonic seconds.
-        refill: Where turns come from that several processes share; without, this process has its own.
-        on_throttled: Told of each refusal, as other processes may have to be.
+        refill: Leases tokens that several processes share; without it this process has its own.
+        on_throttled: Called after each 429, to pause other processes as well.
     """
 
     def __init__(
@@ -297,7 +297,7 @@ class AccountLimits:
         rates, documented = rates or {}, documented or {}
         self._clock = clock
         self._held: WeakValueDictionary[_Terms, AccountLimits] = WeakValueDictionary()
-        self._account_limits = {
+        self._limiters = {
             kind: RateLimiter(
                 rates.get(kind),
                 documented=documented.get(kind),
@@ -309,19 +309,19 @@ class AccountLimits:
         }
 
     def __getitem__(self, kind: Kind) -> RateLimiter:
-        return self._account_limits[kind]
+        return self._limiters[kind]
 
     def held_to(self, rates: Mapping[Kind, float]) -> AccountLimits:
-        """The same account_limits, which do not exceed these rates as long as what is returned is in use."""
+        """The same limiters, which do not exceed these rates as long as what is returned is in use."""
         return self._held_to((tuple(sorted(rates.items())), None))
 
     def shared(
         self, rates: Mapping[Kind, float], source: str, refill: Refill, on_throttled: OnThrottled | None
     ) -> AccountLimits:
-        """The same account_limits, held to these rates, of which turns are leased from a source.
+        """The same limiters, held to these rates, with tokens that are leased from a source.
 
         Raises:
-            ConfigurationError: Somebody who is still in use leases them from another source.
+            ConfigurationError: Limits that are still in use lease them from another source.
         """
         if self._is_shared_by_other_than(source, rates):
             gc.collect()  # a client that was closed may lie in a cycle, and is not in use any more
@@ -333,25 +333,25 @@ class AccountLimits:
         held = self._held_to((tuple(sorted(rates.items())), source))
         for kind in rates:
             leases = Leases(kind, refill, self._clock)
-            self._account_limits[kind].share(
+            self._limiters[kind].share(
                 held, source, leases, partial(on_throttled, kind) if on_throttled else None
             )
         return held
 
     def _is_shared_by_other_than(self, source: str, kinds: Iterable[Kind]) -> bool:
-        return any(self._account_limits[kind].is_shared_by_other_than(source) for kind in kinds)
+        return any(self._limiters[kind].is_shared_by_other_than(source) for kind in kinds)
 
     def _held_to(self, terms: _Terms) -> AccountLimits:
         if (known := self._held.get(terms)) is not None:
             return known
         held = copy.copy(self)
         for kind, rate in terms[0]:
-            self._account_limits[kind].hold(held, rate)
+            self._limiters[kind].hold(held, rate)
         self._held[terms] = held
         return held
 
 
-_Terms: TypeAlias = "tuple[tuple[tuple[Kind, float], ...], str | None]"  # rates, and who shares them
+_Terms: TypeAlias = "tuple[tuple[tuple[Kind, float], ...], str | None]"  # rates, and the source
 _shared: dict[tuple[str, str], AccountLimits] = {}
 _sharing = threading.Lock()
 
@@ -366,7 +366,7 @@ def shared_limits(
     refill: Refill | None = None,
     on_throttled: OnThrottled | None = None,
 ) -> AccountLimits:
-    """The account_limits that all clients of one account share in this process.
+    """The limits that all clients of one account share in this process.
 
     Args:
         base_url: The service.
@@ -375,20 +375,20 @@ def shared_limits(
             one account set different ones, the lowest counts for all.
         documented: Requests per second that the service documents; the first client's count.
         source: Names where `refill` leases, such as a ledger.
-        refill: Where turns of the kinds in `rates` come from that several processes share. From then on all
-            clients of the account take them, those that came first as well.
-        on_throttled: Told of each refusal of these kinds; the newest client's counts.
+        refill: Leases tokens of the kinds in `rates`, which several processes share. From then on all clients
+            of the account need them, those that were made earlier as well.
+        on_throttled: Called after each 429 of these kinds; the newest client's counts.
 
     Raises:
-        ConfigurationError: A client that is in use leases turns from another source.
+        ConfigurationError: A client that is in use leases tokens from another source.
     """
     with _sharing:
         if (base_url, tenant) not in _shared:
             _shared[base_url, tenant] = AccountLimits(documented=documented)
-        account_limits = _shared[base_url, tenant]
+        limits = _shared[base_url, tenant]
         if refill is None:
-            return account_limits.held_to(rates) if rates else account_limits
-        return account_limits.shared(rates or {}, source, refill, on_throttled)
+            return limits.held_to(rates) if rates else limits
+        return limits.shared(rates or {}, source, refill, on_throttled)
 
 
 # -- shared by several processes
@@ -396,11 +396,11 @@ def shared_limits(
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Turns that one process may take.
+    """Tokens that one process may take.
 
     Attributes:
-        turns: How many; 0 when there are none now.
-        until: When they lapse, or, where there are none, when to ask again; on the limiter's clock.
+        tokens: How many; 0 when there are none now.
+        until: When they lapse, or, where there are none, when to try again; on the limiter's clock.
     """
 
     tokens: int
@@ -408,42 +408,44 @@ class Lease:
 
 
 Refill: TypeAlias = Callable[[Kind, int], Awaitable[Lease]]
-"""Leases turns: called with the kind of request and the number that is wanted; may grant fewer."""
+"""Leases tokens: called with the kind of request and the number that is wanted; may grant fewer."""
 
 
 class Leases:
-    """The turns of one kind that this process has leased. Safe to share between threads and event loops.
+    """The tokens of one kind that this process has leased. Safe to share between threads and event loops.
 
-    Whoever asks for a turn does so on a running event loop, which fetches the next ones where they run out.
-    A source that fails is worse than none: then the process goes on at its own limiter for a while.
+    It is called on a running event loop, which fetches the next tokens before they run out. After a failure
+    of the source the process goes on without it for a while, at the limiter's own rate.
 
     Args:
         kind: Of request.
-        refill: Where turns come from.
+        refill: Leases tokens.
         clock: Monotonic seconds.
 
     Attributes:
-        refill: May be replaced by another for the same turns.
+        refill: May be replaced by another for the same source.
     """
 
     def __init__(self, kind: Kind, refill: Refill, clock: Callable[[], float]) -> None:
         self.refill = refill
         self._kind = kind
         self._clock = clock
-        self._lock = threading.Lock()  # of all that follows: several loops ask, and any of them fetches
+        self._lock = (
+            threading.Lock()
+        )  # of all that follows: several loops take tokens, and any of them fetches
         self._held: deque[Lease] = deque()  # what is used up first stands first
         self._again_at = -math.inf
         self._task: asyncio.Task[None] | None = None
-        self._asked_at = -math.inf
+        self._fetched_at = -math.inf
         self._alone = False
 
     def wait(self) -> float:
-        """Seconds until it is worth while to ask for a turn; 0.0 when one is left."""
+        """Seconds until a token may be there; 0.0 when one is left."""
         with self._lock:
             return self._wait()
 
     def take(self) -> float:
-        """Use up a turn and return 0.0; where none is left, the seconds as `wait` says them."""
+        """Use up a token and return 0.0; where none is left, the seconds as from `wait`."""
         with self._lock:
             if (wait := self._wait()) > 0.0:
                 return wait
@@ -464,18 +466,22 @@ class Leases:
         # A loop that has stopped, in this thread or another, never ends what it has begun.
         task = self._task
         under_way = task is not None and not task.done() and task.get_loop().is_running()
-        if under_way and now - self._asked_at < _OVERDUE:
+        if under_way and now - self._fetched_at < _OVERDUE:
             return
-        self._asked_at = now
+        self._fetched_at = now
         self._task = asyncio.get_running_loop().create_task(self._fetched(), name="docjobs-leases")
 
     async def _fetched(self) -> None:
         try:
             lease = await self.refill(self._kind, _DOZEN)
             alone = False
-        except Exception as problem:  # noqa: BLE001 (whatever a source does, the work goes on)
+        except Exception as problem:  # noqa: BLE001 (a source that fails must not stop the work)
             if not self._alone:
-                _log.warning("No shared turns for %s requests (%s): going on alone.", self._kind, problem)
+                _log.warning(
+                    "No shared rate for %s requests (%s): this process goes on with its own.",
+                    self._kind,
+                    problem,
+                )
             alone = True
             lease = Lease(tokens=_UNCOUNTED, until=self._clock() + _ALONE)
         with self._lock:

@@ -1,4 +1,4 @@
-"""Turns leased from a source that several processes share: by the dozen, ahead of need, not relied upon."""
+"""Tokens leased from a source that several processes share: by the dozen, ahead of need, not relied upon."""
 
 from __future__ import annotations
 
