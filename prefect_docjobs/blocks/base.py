@@ -224,7 +224,7 @@ class DocJobsCredentials(Account, ABC):
         default=False,
         title="Share the rates among all workers",
         description=(
-            "The two rates above hold for all processes of the account together, which take turns through "
+            "The two rates above hold for all processes of the account together, which lease tokens from "
             "the ledger they share (PostgreSQL for several machines, SQLite for one), and pause together "
             "when one is refused. All must set the same rates. Without it each process has them for itself."
         ),

@@ -1,4 +1,4 @@
-"""How fast one account may ask: a set rate is kept, a refusal is obeyed by all, a limit is found and used."""
+"""Rate limits of one account: a set rate is kept, a 429 pauses all requests, a limit is found and used."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Clock:
 
 
 class Service(Protocol):
-    """Whatever limits how often it may be asked."""
+    """A service that limits its requests."""
 
     def allows(self, now: float) -> bool: ...
 
@@ -59,7 +59,7 @@ class Bucket:
 
 @dataclass
 class Account:
-    """Asks whenever its limiter allows, at most 240 times per second: 12 requests in flight of 50 ms each."""
+    """Sends whenever its limiter allows, at most 240 times a second: 12 requests in flight of 50 ms each."""
 
     limiter: RateLimiter
     clock: Clock
@@ -68,7 +68,7 @@ class Account:
     answered: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
 
-    def ask(self, seconds: float) -> None:
+    def send(self, seconds: float) -> None:
         until = self.clock.now + seconds
         while self.clock.now < until:
             if (wait := self.limiter.take()) > 0.0:
@@ -108,23 +108,23 @@ def answered(limiter: RateLimiter, clock: Clock, number: int) -> None:
 
 @pytest.mark.parametrize("rate", [0.25, 2.0, 7.3, 50.0])
 def test_a_set_rate_is_used_and_never_exceeded(rate: float) -> None:
-    asking = account(rate, limit=rate)
-    asking.ask(300.0)
+    sending = account(rate, limit=rate)
+    sending.send(300.0)
 
-    assert asking.refused == []
-    assert 0.95 * rate * 300 <= len(asking.answered) <= rate * 300
-
-
-def test_turns_that_nobody_took_are_not_saved_up_for_a_burst() -> None:
-    asking = account(2.0, limit=2.0)
-    asking.ask(10.0)
-    asking.clock.now += 3600.0
-    asking.ask(10.0)
-
-    assert asking.refused == []
+    assert sending.refused == []
+    assert 0.95 * rate * 300 <= len(sending.answered) <= rate * 300
 
 
-def test_a_turn_is_taken_only_when_it_is_now() -> None:
+def test_tokens_that_are_not_taken_are_not_saved_up_for_a_burst() -> None:
+    sending = account(2.0, limit=2.0)
+    sending.send(10.0)
+    sending.clock.now += 3600.0
+    sending.send(10.0)
+
+    assert sending.refused == []
+
+
+def test_a_token_is_taken_only_when_there_is_one() -> None:
     clock = Clock()
     limiter = RateLimiter(1.0, clock=clock)
 
@@ -136,7 +136,7 @@ def test_a_turn_is_taken_only_when_it_is_now() -> None:
 
 
 async def taken(limiter: RateLimiter, seconds: float, late: Callable[[], float]) -> list[float]:
-    """When somebody gets turns who always wants one, and wakes up so many seconds late."""
+    """When tokens are taken by a caller that always wants one, and wakes up so many seconds late."""
     now = asyncio.get_running_loop().time
     until, times = now() + seconds, []
     while now() < until:
@@ -148,12 +148,12 @@ async def taken(limiter: RateLimiter, seconds: float, late: Callable[[], float])
 
 
 def most_within(window: float, times: list[float]) -> int:
-    """The most turns in any stretch of time that is shorter than `window`."""
+    """The most tokens in any stretch of time that is shorter than `window`."""
     return max(bisect.bisect_left(times, first + window) - place for place, first in enumerate(times))
 
 
 @virtual_time
-async def test_turns_that_are_taken_a_little_late_cost_nothing_of_the_rate() -> None:
+async def test_tokens_that_are_taken_a_little_late_cost_nothing_of_the_rate() -> None:
     limiter = RateLimiter(100.0, clock=asyncio.get_running_loop().time)
     times = await taken(limiter, 60.0, lambda: 0.005)
     assert 0.95 * 100 * 60 <= len(times) <= 100 * 60
@@ -161,7 +161,7 @@ async def test_turns_that_are_taken_a_little_late_cost_nothing_of_the_rate() -> 
 
 @pytest.mark.parametrize("rate", [1.0, 10.0, 33.0, 100.0, 400.0])
 @pytest.mark.parametrize("latest", [0.005, 0.03, 0.2])
-def test_however_late_turns_are_taken_no_second_has_more_than_the_set_rate(
+def test_however_late_tokens_are_taken_no_second_has_more_than_the_set_rate(
     rate: float, latest: float
 ) -> None:
     late = random.Random(7)
@@ -171,13 +171,13 @@ def test_however_late_turns_are_taken_no_second_has_more_than_the_set_rate(
         limiter = RateLimiter(rate, clock=asyncio.get_running_loop().time)
         return await taken(limiter, 60.0, lambda: late.uniform(0.0, latest))
 
-    turns = times()
-    assert most_within(1.0, turns) <= rate
-    assert most_within(0.1, turns) <= math.ceil((0.1 + _LATE) * rate)
+    tokens = times()
+    assert most_within(1.0, tokens) <= rate
+    assert most_within(0.1, tokens) <= math.ceil((0.1 + _LATE) * rate)
 
 
 @virtual_time
-async def test_a_turn_that_is_taken_much_later_moves_the_line() -> None:
+async def test_a_token_that_is_taken_much_later_moves_the_next_ones() -> None:
     limiter = RateLimiter(100.0, clock=asyncio.get_running_loop().time)
     assert limiter.take() == 0.0
     await asyncio.sleep(1.0)
@@ -232,13 +232,13 @@ def test_without_documentation_the_first_refusal_halves_what_was_just_sent() -> 
     assert limiter.rate == pytest.approx(5.0, rel=0.02)
 
 
-def test_a_refusal_before_any_turn_still_gives_a_rate() -> None:
+def test_a_refusal_before_any_token_still_gives_a_rate() -> None:
     limiter = RateLimiter(clock=Clock())
     limiter.throttled()
     assert 0.0 < limiter.rate <= 1.0
 
 
-def test_however_often_it_is_refused_an_account_still_gets_a_turn() -> None:
+def test_however_often_it_is_refused_an_account_still_gets_a_token() -> None:
     clock = Clock()
     limiter = RateLimiter(clock=clock)
     for _ in range(500):
@@ -250,7 +250,7 @@ def test_however_often_it_is_refused_an_account_still_gets_a_turn() -> None:
     assert limiter.take() == 0.0
 
 
-def test_retry_after_holds_back_every_turn_until_it_has_passed() -> None:
+def test_retry_after_holds_back_every_token_until_it_has_passed() -> None:
     clock = Clock(100.0)
     limiter = RateLimiter(clock=clock)
     limiter.take()
@@ -265,11 +265,11 @@ def test_retry_after_holds_back_every_turn_until_it_has_passed() -> None:
 
 
 def test_of_a_retry_after_of_a_day_a_minute_is_obeyed_at_a_time() -> None:
-    asking = account(limit=1e-9)
-    asking.retry_after = 86_400.0
-    asking.ask(3_600.0)
-    assert 55 <= len(asking.refused) <= 61
-    assert all(later - earlier > 59.9 for earlier, later in pairwise(asking.refused))
+    sending = account(limit=1e-9)
+    sending.retry_after = 86_400.0
+    sending.send(3_600.0)
+    assert 55 <= len(sending.refused) <= 61
+    assert all(later - earlier > 59.9 for earlier, later in pairwise(sending.refused))
 
 
 def test_refusals_of_requests_that_were_under_way_lower_the_rate_only_once() -> None:
@@ -314,15 +314,15 @@ def test_recovery_is_quick_up_to_the_refused_rate_and_slow_past_it() -> None:
 
 
 def test_a_refusal_by_chance_far_below_the_limit_does_not_hold_an_account_down() -> None:
-    asking = account(limit=50.0)
-    sent(asking.limiter, asking.clock, per_second=1.0, seconds=20.0)
-    asking.limiter.throttled()
-    assert asking.limiter.rate < 1.0
-    asking.ask(120.0)
+    sending = account(limit=50.0)
+    sent(sending.limiter, sending.clock, per_second=1.0, seconds=20.0)
+    sending.limiter.throttled()
+    assert sending.limiter.rate < 1.0
+    sending.send(120.0)
 
-    lately = [when for when in asking.answered if when > asking.clock.now - 10.0]
+    lately = [when for when in sending.answered if when > sending.clock.now - 10.0]
     assert len(lately) >= 0.9 * 50.0 * 10.0
-    assert len(asking.refused) <= 3
+    assert len(sending.refused) <= 3
 
 
 def test_a_limit_is_not_sought_by_an_account_that_does_not_need_it() -> None:
@@ -332,7 +332,7 @@ def test_a_limit_is_not_sought_by_an_account_that_does_not_need_it() -> None:
     limiter.throttled()
     clock.now += 60.0
     before = limiter.rate
-    for _ in range(100):  # slower than it might ask
+    for _ in range(100):  # slower than it might send
         clock.now += 2.0 / before
         assert limiter.take() == 0.0
         limiter.answered()
@@ -341,16 +341,16 @@ def test_a_limit_is_not_sought_by_an_account_that_does_not_need_it() -> None:
 
 @pytest.mark.parametrize("limit", [0.5, 2.0, 20.0])
 @pytest.mark.parametrize("retry_after", [None, 1.0])
-def test_a_limit_that_nobody_told_is_found_used_and_hardly_ever_hit(
+def test_a_limit_that_is_not_documented_is_found_used_and_hardly_ever_hit(
     limit: float, retry_after: float | None
 ) -> None:
-    asking = account(limit=limit)
-    asking.retry_after = retry_after
-    asking.ask(600.0)
+    sending = account(limit=limit)
+    sending.retry_after = retry_after
+    sending.send(600.0)
 
-    settled = sum(when > 20.0 for when in asking.refused)
-    requests = settled + sum(when > 20.0 for when in asking.answered)
-    assert len(asking.answered) >= 0.9 * limit * 600
+    settled = sum(when > 20.0 for when in sending.refused)
+    requests = settled + sum(when > 20.0 for when in sending.answered)
+    assert len(sending.answered) >= 0.9 * limit * 600
     assert settled < 0.015 * requests
 
 
@@ -360,13 +360,13 @@ class Minutes:
 
     most: int
     _minute: float = -1.0
-    _asked: int = 0
+    _requests: int = 0
 
     def allows(self, now: float) -> bool:
         if now // 60 != self._minute:
-            self._minute, self._asked = now // 60, 0
-        self._asked += 1
-        return self._asked <= self.most
+            self._minute, self._requests = now // 60, 0
+        self._requests += 1
+        return self._requests <= self.most
 
 
 @pytest.mark.parametrize("retry_after", [None, 5.0])
@@ -375,11 +375,11 @@ def test_a_limit_that_counts_by_the_minute_is_used_though_it_refuses_for_most_of
     most: int, documented: float | None, retry_after: float | None
 ) -> None:
     clock = Clock()
-    asking = Account(RateLimiter(documented=documented, clock=clock), clock, Minutes(most), retry_after)
-    asking.ask(1800.0)
+    sending = Account(RateLimiter(documented=documented, clock=clock), clock, Minutes(most), retry_after)
+    sending.send(1800.0)
 
-    assert len(asking.answered) >= 0.8 * most * 30
-    assert len(asking.refused) < 0.015 * len(asking.answered)
+    assert len(sending.answered) >= 0.8 * most * 30
+    assert len(sending.refused) < 0.015 * len(sending.answered)
 
 
 def test_refusals_without_an_answer_in_between_make_ever_longer_pauses() -> None:
@@ -402,7 +402,7 @@ def test_refusals_without_an_answer_in_between_make_ever_longer_pauses() -> None
 # One account, many clients.
 
 
-def test_every_kind_of_request_has_a_pace_of_its_own() -> None:
+def test_every_kind_of_request_has_a_limiter_of_its_own() -> None:
     clock = Clock()
     limits = AccountLimits({"submit": 1.0}, documented={"status": 5.0}, clock=clock)
     limits["status"].throttled(30.0)
@@ -412,7 +412,7 @@ def test_every_kind_of_request_has_a_pace_of_its_own() -> None:
     assert [limits[kind].rate < math.inf for kind in KINDS] == [True, True, False]
 
 
-def test_who_has_to_know_hears_of_each_refusal_how_long_the_pause_is_by_now() -> None:
+def test_the_callback_gets_the_pause_after_each_refusal() -> None:
     clock = Clock()
     heard: list[tuple[Kind, float, float]] = []
     limits = AccountLimits(
@@ -427,7 +427,7 @@ def test_who_has_to_know_hears_of_each_refusal_how_long_the_pause_is_by_now() ->
     assert heard == [("status", 30.0, 30.0), ("status", 20.0, 20.0), ("submit", 7.0, 7.0)]
 
 
-def test_paces_are_shared_by_account_and_by_nobody_else() -> None:
+def test_limits_are_shared_by_the_clients_of_one_account_only() -> None:
     first = shared_limits("https://a.test", "acme")
     assert shared_limits("https://a.test", "acme") is first
     others = [shared_limits("https://b.test", "acme"), shared_limits("https://a.test", "globex")]
