@@ -7,7 +7,7 @@ job ends (`waiting`).
 
 from __future__ import annotations
 
-from prefect_docjobs.http.client import Attempt, Http
+from prefect_docjobs.http.client import Http, SendContext
 from prefect_docjobs.http.connections import Limits, shared_ssl_context
 from prefect_docjobs.http.messages import (
     MASK,
@@ -34,7 +34,6 @@ __all__ = [
     "MASK",
     "AccountLimits",
     "Answer",
-    "Attempt",
     "Http",
     "InDoubt",
     "InsecureTransport",
@@ -46,6 +45,7 @@ __all__ = [
     "RateLimiter",
     "Refill",
     "Request",
+    "SendContext",
     "error_for",
     "normalize_base_url",
     "parse_retry_after",

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 _LARGEST_REFUSAL = 1 << 18  # bytes; of a refusal, the rest is left unread
 _BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError)
 
-Attempt = Callable[[], AbstractAsyncContextManager[None]]
+SendContext = Callable[[], AbstractAsyncContextManager[None]]
 """Entered when a submit has its token and is about to be sent; left with its outcome."""
 
 Renew = Callable[[], Awaitable[tuple[Mapping[str, str], str]]]
@@ -204,7 +204,7 @@ class Http:
         return self._account_limits[kind]
 
     async def submit(
-        self, request: Request, *, in_doubt: InDoubt | None = None, attempt: Attempt = nullcontext
+        self, request: Request, *, in_doubt: InDoubt | None = None, context: SendContext = nullcontext
     ) -> Answer:
         """Send a request that costs money. Repeated only when it surely was not accepted.
 
@@ -215,7 +215,7 @@ class Http:
             request: What to send.
             in_doubt: Called with True each time the last piece of the request is about to be sent, and with
                 False when that was surely refused. What it raises breaks the request off before that piece.
-            attempt: Entered each time that it is sent, after a token was taken.
+            context: Entered each time that it is sent, after a token was taken.
 
         Raises:
             InvalidDocument: A document is not what it was; the request was broken off before its last piece.
@@ -226,7 +226,7 @@ class Http:
         async def once() -> Answer:
             try:
                 return await self._once(
-                    self._submits, request, "submit", attempt=attempt, upload=Upload(in_doubt)
+                    self._submits, request, "submit", context=context, upload=Upload(in_doubt)
                 )
             except SubmitUncertain:
                 raise
@@ -322,13 +322,13 @@ class Http:
         kind: Kind,
         *,
         has_token: bool = False,
-        attempt: Attempt = nullcontext,
+        context: SendContext = nullcontext,
         upload: Upload | None = None,
     ) -> Answer:
         url = self.own(request.path)
         if not has_token:
             await self.wait_for_token(kind)
-        async with self._gate, attempt():
+        async with self._gate, context():
             return await self._send_once(client, url, request, kind, upload)
 
     async def _send_once(

@@ -296,7 +296,7 @@ class AccountLimits:
     ) -> None:
         rates, documented = rates or {}, documented or {}
         self._clock = clock
-        self._held: WeakValueDictionary[_Terms, AccountLimits] = WeakValueDictionary()
+        self._in_use: WeakValueDictionary[_Terms, AccountLimits] = WeakValueDictionary()
         self._limiters = {
             kind: RateLimiter(
                 rates.get(kind),
@@ -311,44 +311,38 @@ class AccountLimits:
     def __getitem__(self, kind: Kind) -> RateLimiter:
         return self._limiters[kind]
 
-    def held_to(self, rates: Mapping[Kind, float]) -> AccountLimits:
-        """The same limiters, which do not exceed these rates as long as what is returned is in use."""
-        return self._held_to((tuple(sorted(rates.items())), None))
-
-    def shared(
-        self, rates: Mapping[Kind, float], source: str, refill: Refill, on_throttled: OnThrottled | None
+    def limited_to(
+        self,
+        rates: Mapping[Kind, float],
+        source: str = "",
+        refill: Refill | None = None,
+        on_throttled: OnThrottled | None = None,
     ) -> AccountLimits:
-        """The same limiters, held to these rates, with tokens that are leased from a source.
+        """The same limiters, which do not exceed these rates as long as what is returned is in use.
 
         Raises:
-            ConfigurationError: Limits that are still in use lease them from another source.
+            ConfigurationError: Limits that are still in use lease tokens from another source.
         """
-        if self._is_shared_by_other_than(source, rates):
+        if refill and self._is_shared_by_other_than(source, rates):
             gc.collect()  # a client that was closed may lie in a cycle, and is not in use any more
-        if self._is_shared_by_other_than(source, rates):
-            raise ConfigurationError(
-                "share_rates: this process shares the rates of the account through another ledger already. "
-                "All clients of an account need the same ledger (PREFECT_DOCJOBS_LEDGER)."
-            )
-        held = self._held_to((tuple(sorted(rates.items())), source))
-        for kind in rates:
-            leases = Leases(kind, refill, self._clock)
-            self._limiters[kind].share(
-                held, source, leases, partial(on_throttled, kind) if on_throttled else None
-            )
-        return held
+            if self._is_shared_by_other_than(source, rates):
+                raise ConfigurationError(
+                    "share_rates: this process shares the rates of the account through another ledger "
+                    "already. All clients of an account need the same ledger (PREFECT_DOCJOBS_LEDGER)."
+                )
+        terms = tuple(sorted(rates.items())), source if refill else None
+        if (limits := self._in_use.get(terms)) is None:
+            limits = self._in_use[terms] = copy.copy(self)
+            for kind, rate in rates.items():
+                self._limiters[kind].hold(limits, rate)
+        if refill:
+            for kind in rates:
+                notify = partial(on_throttled, kind) if on_throttled else None
+                self._limiters[kind].share(limits, source, Leases(kind, refill, self._clock), notify)
+        return limits
 
     def _is_shared_by_other_than(self, source: str, kinds: Iterable[Kind]) -> bool:
         return any(self._limiters[kind].is_shared_by_other_than(source) for kind in kinds)
-
-    def _held_to(self, terms: _Terms) -> AccountLimits:
-        if (known := self._held.get(terms)) is not None:
-            return known
-        held = copy.copy(self)
-        for kind, rate in terms[0]:
-            self._limiters[kind].hold(held, rate)
-        self._held[terms] = held
-        return held
 
 
 _Terms: TypeAlias = "tuple[tuple[tuple[Kind, float], ...], str | None]"  # rates, and the source
@@ -386,9 +380,9 @@ def shared_limits(
         if (base_url, tenant) not in _shared:
             _shared[base_url, tenant] = AccountLimits(documented=documented)
         limits = _shared[base_url, tenant]
-        if refill is None:
-            return limits.held_to(rates) if rates else limits
-        return limits.shared(rates or {}, source, refill, on_throttled)
+        if not rates and refill is None:
+            return limits
+        return limits.limited_to(rates or {}, source, refill, on_throttled)
 
 
 # -- shared by several processes
