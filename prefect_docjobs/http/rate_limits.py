@@ -171,6 +171,7 @@ class RateLimiter:
         self._on_throttled = on_throttled
         self._lock = threading.Lock()
         self._refusals = 0  # since the last answer
+        self._answers = 0  # since the last refusal
         self._free_at = -math.inf
         self._paused_until = -math.inf
         self._sent, self._answered = _Window(), _Window()
@@ -229,7 +230,7 @@ class RateLimiter:
         """Note an answer that is no 429."""
         with self._lock:
             self._answered.add(self._clock())
-            self._refusals = 0
+            self._refusals, self._answers = 0, self._answers + 1
             if self._was_awaited:
                 self._rate.raise_a_little()
 
@@ -253,7 +254,10 @@ class RateLimiter:
 
     def _slow_down(self, now: float) -> None:
         if not self._refusals:
-            self._answered_before = self._answered.average(now)
+            # With a few answers between two refusals the limit is lower than it was in the last minute.
+            is_steady = self._answers >= _DOUBLED_AFTER
+            self._answered_before = self._answered.average(now) if is_steady else 0.0
+        self._answers = 0
         self._rate.halve(sent=self._sent.rate(now) or 1.0, answered=self._answered_before)
         self._pause(now, max(_SHORTEST_PAUSE, 2.0 ** min(self._refusals, 10) / self._rate.now))
         self._refusals += 1

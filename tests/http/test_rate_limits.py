@@ -354,6 +354,18 @@ def test_a_limit_that_is_not_documented_is_found_used_and_hardly_ever_hit(
     assert settled < 0.015 * requests
 
 
+@pytest.mark.parametrize("limit", [5.0, 50.0])
+def test_a_limit_that_is_lowered_to_a_quarter_is_found_again(limit: float) -> None:
+    sending = account(limit=limit)
+    sending.send(300.0)
+    sending.service = Bucket(limit / 4)
+    sending.answered, sending.refused = [], []
+    sending.send(300.0)
+
+    assert len(sending.answered) >= 0.75 * limit / 4 * 300
+    assert len(sending.refused) < 0.1 * len(sending.answered)
+
+
 @dataclass
 class Minutes:
     """A service's limit that counts by the minute and refuses all that is left of a full one."""
