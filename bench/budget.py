@@ -14,7 +14,7 @@ from bench.laws import LAWS, SHORT
 from bench.services import polled, provider
 from bench.virtual import in_virtual_time, simulated
 from bench.ways import fair_limiter, ours, own_loop, run_batch
-from prefect_docjobs.http import Paces
+from prefect_docjobs.http import AccountLimits
 from prefect_docjobs.simulator.settings import RateLimit, RateLimits, Settings
 
 DOCUMENTS = 1000
@@ -23,7 +23,7 @@ RATES = (2.0, 20.0)
 
 LISTED = "ours: list and streams"
 POLLED = "ours: polls"
-UNTOLD = "ours: polls, not told the rate"
+UNKNOWN = "ours: polls, rate not set"
 FAIR = "fair limiter, round-robin"
 OWN_LOOPS = "own loop, every 1.5 s (as SDKs do)"
 
@@ -47,7 +47,7 @@ def measure(*, slow_ones: bool) -> Iterator[Row]:
     Args:
         slow_ones: Loops of their own under the lower rate, too: some 200,000 requests, two minutes of CPU.
     """
-    ways = (OWN_LOOPS, LISTED, POLLED, UNTOLD, FAIR)
+    ways = (OWN_LOOPS, LISTED, POLLED, UNKNOWN, FAIR)
     runs = [Run(rate, way) for rate in RATES for way in ways]
     if not slow_ones:
         runs.remove(Run(RATES[0], OWN_LOOPS))
@@ -65,8 +65,8 @@ async def _batch(run: Run) -> Figures:
     settings = Settings(duration=LAWS[SHORT], rates=limits)
     ways = {OWN_LOOPS: own_loop(1.5, 1.5), FAIR: fair_limiter(run.rate)}
     service = provider(SERVICE) if run.way == LISTED else polled(SERVICE)
-    paces = _told(run.rate) if run.way in {LISTED, POLLED} else _untold
-    async with simulated(SERVICE, settings, paces) as (http, backend):
+    account_limits = _with_rate(run.rate) if run.way in {LISTED, POLLED} else _without_rates
+    async with simulated(SERVICE, settings, account_limits) as (http, backend):
         way = ways.get(run.way) or ours()
         await run_batch(service, http, invoices(DOCUMENTS), way, per_second=SUBMITS_PER_SECOND)
         requests = backend.stats.requests["status"]
@@ -74,9 +74,9 @@ async def _batch(run: Run) -> Figures:
         return {**seen(backend), "status requests": requests, REFUSED: refused}
 
 
-def _told(rate: float) -> Callable[[Callable[[], float]], Paces]:
-    return lambda clock: Paces({"status": rate}, clock=clock)
+def _with_rate(rate: float) -> Callable[[Callable[[], float]], AccountLimits]:
+    return lambda clock: AccountLimits({"status": rate}, clock=clock)
 
 
-def _untold(clock: Callable[[], float]) -> Paces:
-    return Paces(clock=clock)
+def _without_rates(clock: Callable[[], float]) -> AccountLimits:
+    return AccountLimits(clock=clock)

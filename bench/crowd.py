@@ -23,7 +23,7 @@ _SUBMITS_AT_A_TIME = 16
 
 def case_of(waiters: int) -> str:
     """The case of so many waiters."""
-    return f"{waiters:,} waiters, a look every {EVERY:g} s each"
+    return f"{waiters:,} waiters, a poll every {EVERY:g} s each"
 
 
 def measure(waiters: int, seconds: float, of_httpx: int) -> Iterator[Row]:
@@ -40,22 +40,22 @@ def measure(waiters: int, seconds: float, of_httpx: int) -> Iterator[Row]:
         simulator.reset(Settings(duration=lasting))
         refs = Path(folder) / "refs.jsonl"
         refs.write_text("\n".join(asyncio.run(_submitted(simulator, waiters))), "utf-8")
-        for number, lean in ((waiters, True), (of_httpx, True), (of_httpx, False)):
+        for number, fast in ((waiters, True), (of_httpx, True), (of_httpx, False)):
             question = {
                 "base_url": simulator.base_url,
                 "refs": str(refs),
                 "waiters": number,
                 "every": EVERY,
                 "seconds": seconds,
-                "lean": lean,
+                "fast": fast,
             }
             told = measured_apart("crowd_process", question)
-            yield Row("c", case_of(number), way_of(lean=lean), told)
+            yield Row("c", case_of(number), way_of(fast=fast), told)
 
 
-def way_of(*, lean: bool) -> str:
+def way_of(*, fast: bool) -> str:
     """What is measured: our way for GETs, or httpx."""
-    return "ours" if lean else "ours, looking through httpx"
+    return "ours" if fast else "ours, polling via httpx"
 
 
 async def _submitted(simulator: Simulator, count: int) -> list[str]:

@@ -23,10 +23,10 @@ from prefect_docjobs.waiting import Waiter, WaitLimits
 
 
 def measure(
-    *, base_url: str, refs: str, waiters: int, every: float, seconds: float, lean: bool
+    *, base_url: str, refs: str, waiters: int, every: float, seconds: float, fast: bool
 ) -> Mapping[str, Any]:
     """CPU, memory and lag of waiting; see `crowd.measure`."""
-    transport = None if lean else httpx.AsyncHTTPTransport(verify=shared_ssl_context())
+    transport = None if fast else httpx.AsyncHTTPTransport(verify=shared_ssl_context())
 
     async def measured() -> Mapping[str, Any]:
         async with client(SERVICE, base_url, transport=transport) as http:

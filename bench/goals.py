@@ -85,13 +85,13 @@ def _budget(rows: Sequence[Row]) -> Iterator[Verdict]:
         if fair is not None:
             most = 1.1 * (fair.number(MEAN) or 0.0)
             limits = (_Limit(MEAN, most, "s mean"), _Limit(REFUSED, 1.0, "% refused"))
-            for way in (budget.POLLED, budget.UNTOLD):
+            for way in (budget.POLLED, budget.UNKNOWN):
                 yield _held(rows, "b", budget.case_of(rate), way, limits)
 
 
 def _crowd(rows: Sequence[Row]) -> Iterator[Verdict]:
     limits = (_Limit(crowd.CPU, 35.0, "% of a core"), _Limit(crowd.MEMORY, 60.0, "MiB"))
-    yield _held(rows, "c", crowd.case_of(WAITERS), crowd.way_of(lean=True), limits)
+    yield _held(rows, "c", crowd.case_of(WAITERS), crowd.way_of(fast=True), limits)
 
 
 def _extraction(rows: Sequence[Row]) -> Iterator[Verdict]:

@@ -38,7 +38,7 @@ async def _measured(
         fetches = [Request("GET", f"/api/structured-extraction/jobs/{job}", verbatim=True) for job in refs]
         page = Request("GET", "/api/jobs", params={"skip": 0, "perPage": 100})
         singles = (Request("GET", f"/api/jobs/{job}/status") for job in refs)
-        await _all(http.look, islice(cycle([page] if listed else singles), looks))
+        await _all(http.poll, islice(cycle([page] if listed else singles), looks))
         await _all(http.send, fetches)
         return {"cpu": 1e3 * (time.process_time() - cpu) / len(documents)}
 

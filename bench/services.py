@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from prefect_docjobs.http import Http, Paces
+from prefect_docjobs.http import AccountLimits, Http
 from prefect_docjobs.models import JobRef, JobStatus
 from prefect_docjobs.providers import Provider, provider_class
 from prefect_docjobs.providers.base import Polling
@@ -69,7 +69,7 @@ def client(
     base_url: str,
     *,
     transport: httpx.AsyncBaseTransport | None = None,
-    paces: Paces | None = None,
+    account_limits: AccountLimits | None = None,
 ) -> Http:
     """A client of the simulated account, to be opened with `async with`.
 
@@ -77,7 +77,7 @@ def client(
         name: Registry name of the service.
         base_url: Where the simulator is.
         transport: Takes all requests instead of the client's own ways.
-        paces: How fast requests may be sent; no limit by default.
+        account_limits: How fast requests may be sent; no limit by default.
     """
     kind = provider_class(name)
     return Http(
@@ -88,5 +88,5 @@ def client(
         secrets=[KEY],
         read_error=kind.read_error,
         transport=transport,
-        paces=paces,
+        account_limits=account_limits,
     )

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from bench.services import client
-from prefect_docjobs.http import Http, Paces
+from prefect_docjobs.http import AccountLimits, Http
 from prefect_docjobs.simulator.backend import Backend
 from prefect_docjobs.simulator.server import SimulatorTransport, create_app
 from prefect_docjobs.simulator.settings import Settings
@@ -39,17 +39,19 @@ def in_virtual_time(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, str]
 async def simulated(
     name: str,
     settings: Settings,
-    paces: Callable[[Callable[[], float]], Paces] = lambda clock: Paces(clock=clock),
+    account_limits: Callable[[Callable[[], float]], AccountLimits] = lambda clock: AccountLimits(clock=clock),
 ) -> AsyncIterator[tuple[Http, Backend]]:
     """A client of one service, and the backend that answers it, on the running loop's clock.
 
     Args:
         name: Registry name of the service.
         settings: How the simulator behaves.
-        paces: Makes the client's paces for a clock; without limits by default.
+        account_limits: Makes the client's rate limits for a clock; without limits by default.
     """
     clock = asyncio.get_running_loop().time
     app = create_app(settings, clock=clock)
     backend: Backend = app.state.backend
-    async with client(name, _ORIGIN, transport=SimulatorTransport(app), paces=paces(clock)) as http:
+    async with client(
+        name, _ORIGIN, transport=SimulatorTransport(app), account_limits=account_limits(clock)
+    ) as http:
         yield http, backend

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from prefect_docjobs.cli.prefect_api import QUIET
-from prefect_docjobs.http import pace
+from prefect_docjobs.http import rate_limits
 from prefect_docjobs.waiting import pending
 
 # A busy machine is no failing test; a red build is one that everybody can repeat.
@@ -48,6 +48,6 @@ def _lists_are_believed() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_pace_of_another_test() -> None:
+def _no_rate_limits_of_another_test() -> None:
     """What one test's service refused must not slow down the next test's."""
-    pace._shared.clear()
+    rate_limits._shared.clear()

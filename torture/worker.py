@@ -15,7 +15,7 @@ from typing import Any
 from bench.documents import invoices, name_of
 from bench.services import client, provider
 from prefect_docjobs.extraction import OnUncertain, Terms, extract_many, reconcile
-from prefect_docjobs.http import Kind, Paces
+from prefect_docjobs.http import AccountLimits, Kind
 from prefect_docjobs.ledger import Ledger
 from prefect_docjobs.models import Document, Outcome
 from torture.steps import STEPS, Trap
@@ -68,7 +68,7 @@ async def outcomes(work: Work) -> AsyncIterator[Outcome]:
     terms = Terms(on_uncertain=work.on_uncertain)
     rates: dict[Kind, float] = {"submit": work.submits_per_second} if work.submits_per_second else {}
     async with (
-        client(work.service, work.base_url, paces=Paces(rates)) as http,
+        client(work.service, work.base_url, account_limits=AccountLimits(rates)) as http,
         Ledger(work.ledger, lease=work.lease) as ledger,
         aclosing(
             extract_many(

@@ -37,7 +37,7 @@ from prefect_docjobs.blocks.sync_api import sync_form
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction import submit_one
 from prefect_docjobs.extraction.options import Options, SubmitOptions
-from prefect_docjobs.http import Http, Kind, Limits, Paces, normalize_base_url, shared_paces
+from prefect_docjobs.http import AccountLimits, Http, Kind, Limits, normalize_base_url, shared_limits
 from prefect_docjobs.models import Document, JobRef, Result
 from prefect_docjobs.providers import Provider, provider_class
 
@@ -224,7 +224,7 @@ class DocJobsCredentials(Account, ABC):
         default=False,
         title="Share the rates among all workers",
         description=(
-            "The two rates above hold for all processes of the account together, which take turns through "
+            "The two rates above hold for all processes of the account together, which lease tokens from "
             "the ledger they share (PostgreSQL for several machines, SQLite for one), and pause together "
             "when one is refused. All must set the same rates. Without it each process has them for itself."
         ),
@@ -274,7 +274,7 @@ class DocJobsCredentials(Account, ABC):
             api_key=self.api_key.get_secret_value() if self.api_key else None,
             tenant=self.tenant_id,
             limits=limits or self._limits(),
-            paces=self._paces(service),
+            account_limits=self._account_limits(service),
             renew=self._saved_key if self._block_document_id else None,
         )
 
@@ -296,18 +296,18 @@ class DocJobsCredentials(Account, ABC):
             result_bytes=result,
         )
 
-    def _paces(self, service: type[Provider]) -> Paces:
+    def _account_limits(self, service: type[Provider]) -> AccountLimits:
         account, rates = (self.base_url, self.tenant_id), self._rates()
         if not self.share_rates:
-            return shared_paces(*account, rates, documented=service.rates)
+            return shared_limits(*account, rates, documented=service.rates)
         shared = SharedRates.of(service.name, *account, rates)
-        return shared_paces(
+        return shared_limits(
             *account,
             rates,
             documented=service.rates,
             source=ledger_name(shared.ledger),
             refill=shared.refill,
-            on_refused=shared.refused,
+            on_throttled=shared.refused,
         )
 
     def _rates(self) -> dict[Kind, float]:

@@ -1,7 +1,7 @@
-"""One request budget for all workers of an account: turns are leased from the ledger that they share.
+"""One request budget for all workers of an account: tokens are leased from the ledger that they share.
 
-The paces of an account live as long as the process, an opened ledger as long as a call. So turns are leased
-through the ledger where it is open on the running loop, and it is opened for the purpose where it is not.
+The rate limits of an account live as long as the process, an opened ledger as long as a call. So tokens are
+leased through the ledger where it is open on the running loop; where it is not, it is opened for that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _STRETCH = (
     1.2  # seconds of the line that one lease takes: long beside an answer of the database, short to wait
 )
-_AHEAD = 3.0  # seconds ahead of which no turns are leased: others may need them sooner
+_AHEAD = 3.0  # seconds ahead of which no tokens are leased: others may need them sooner
 _ACCOUNT = 512  # characters that the table takes
 _UNCOUNTED = 1 << 30
 
@@ -50,7 +50,7 @@ class _Source:
 
     def ask(self, question: _Question[_T]) -> asyncio.Task[_T]:
         """Begin to ask; the ledger stays open until there is an answer."""
-        task = asyncio.create_task(question(self.tokens), name="docjobs-turns")
+        task = asyncio.create_task(question(self.tokens), name="docjobs-tokens")
         self.asking.add(task)
         task.add_done_callback(self._answered)
         return task
@@ -73,7 +73,7 @@ def _here() -> list[_Source]:
 
 @asynccontextmanager
 async def lending(ledger: Ledger) -> AsyncIterator[None]:
-    """Let paces lease turns from an opened ledger while the context is open."""
+    """Let rate limiters lease tokens from an opened ledger while the context is open."""
     source, sources = _Source(ledger.tokens, ledger_name(address())), _here()
     sources.append(source)
     try:
@@ -112,8 +112,8 @@ class SharedRates:
     Attributes:
         account: Whose budget.
         rates: Requests per second of each kind; kinds without a rate are not shared.
-        clock: The clock of the paces.
-        ledger: Whose line of turns it is; its address may hold a password.
+        clock: The clock of the rate limiters.
+        ledger: Whose tokens they are; its address may hold a password.
     """
 
     account: str
@@ -128,7 +128,7 @@ class SharedRates:
         return cls(f"{provider} {base_url} {tenant}"[:_ACCOUNT], rates)
 
     async def refill(self, kind: Kind, wanted: int) -> Lease:  # noqa: ARG002 (a lease is a time, whatever the rate)
-        """Lease turns, and return when the first of them has come; see `http.Refill`."""
+        """Lease tokens, and return when the first of them is valid; see `http.Refill`."""
         rate = self.rates.get(kind)
         if rate is None:
             return Lease(_UNCOUNTED, math.inf)

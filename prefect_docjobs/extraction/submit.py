@@ -279,7 +279,7 @@ class Submission:
             self._document,
             sha256=self._entry.document_sha256,
             in_doubt=self._last_piece,
-            attempt=self._attempt,
+            context=self._attempt,
         )
         try:
             return await call.refusals.counted(submit)

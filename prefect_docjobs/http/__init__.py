@@ -1,19 +1,18 @@
-"""The only room that talks HTTP: one request at a time, answered or refused with a typed error.
+"""The only room that talks HTTP: one request at a time, with an answer or a typed error.
 
-What is in: credentials bound to their origin, retries per request, Retry-After, a gate on requests in
-flight, time and size limits, redaction. What is out: what a request means (`providers`), and asking the
-same question again until the answer changes (`waiter`).
+In this room: credentials bound to their origin, retries of a request, rate limits, a gate on requests in
+flight, time and size limits, redaction. Elsewhere: what a request means (`providers`), and polling until a
+job ends (`waiting`).
 """
 
 from __future__ import annotations
 
-from prefect_docjobs.http.bodies import InDoubt
-from prefect_docjobs.http.client import Attempt, Http
-from prefect_docjobs.http.connections import shared_ssl_context
-from prefect_docjobs.http.leases import Kind, Lease, Refill
+from prefect_docjobs.http.client import Http, SendContext
+from prefect_docjobs.http.connections import Limits, shared_ssl_context
 from prefect_docjobs.http.messages import (
     MASK,
     Answer,
+    InDoubt,
     Part,
     Request,
     error_for,
@@ -21,29 +20,36 @@ from prefect_docjobs.http.messages import (
     safe_file_name,
 )
 from prefect_docjobs.http.origin import InsecureTransport, normalize_base_url
-from prefect_docjobs.http.pace import OnRefused, Pace, Paces, shared_paces
-from prefect_docjobs.http.retries import Limits
+from prefect_docjobs.http.rate_limits import (
+    AccountLimits,
+    Kind,
+    Lease,
+    OnThrottled,
+    RateLimiter,
+    Refill,
+    shared_limits,
+)
 
 __all__ = [
     "MASK",
+    "AccountLimits",
     "Answer",
-    "Attempt",
     "Http",
     "InDoubt",
     "InsecureTransport",
     "Kind",
     "Lease",
     "Limits",
-    "OnRefused",
-    "Pace",
-    "Paces",
+    "OnThrottled",
     "Part",
+    "RateLimiter",
     "Refill",
     "Request",
+    "SendContext",
     "error_for",
     "normalize_base_url",
     "parse_retry_after",
     "safe_file_name",
-    "shared_paces",
+    "shared_limits",
     "shared_ssl_context",
 ]

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import httpx
-import tenacity
 from typing_extensions import Self
 
 from prefect_docjobs.errors import (
@@ -37,25 +36,41 @@ from prefect_docjobs.errors import (
     Unavailable,
     Unreadable,
 )
-from prefect_docjobs.http.bodies import InDoubt, Sent, encoded, held_back, noted
-from prefect_docjobs.http.connections import headers_of, new_client, shared_ssl_context
-from prefect_docjobs.http.leases import Kind
-from prefect_docjobs.http.messages import MASK, Answer, Request, common_headers, error_for, too_large
+from prefect_docjobs.http.connections import Limits, headers_of, new_client, shared_ssl_context
+from prefect_docjobs.http.messages import (
+    MASK,
+    PIECE,
+    Answer,
+    InDoubt,
+    Request,
+    Upload,
+    common_headers,
+    encoded,
+    error_for,
+    held_back,
+    too_large,
+    tracked,
+)
 from prefect_docjobs.http.origin import is_proxied, normalize_base_url, path_of, resolve
-from prefect_docjobs.http.pace import Pace, Paces
-from prefect_docjobs.http.refusals import never_connected, redirected, surely_refused, uncertain
-from prefect_docjobs.http.retries import Budget, Limits, counted, kind_of, may_repeat_read, may_repeat_submit
+from prefect_docjobs.http.rate_limits import AccountLimits, Kind, RateLimiter
+from prefect_docjobs.http.retry import (
+    may_repeat_read,
+    may_repeat_submit,
+    repeat,
+    submit_error,
+    transport_error,
+    uncertain,
+)
 from prefect_docjobs.telemetry import STATUS, Telemetry, active
 
 if TYPE_CHECKING:
-    from prefect_docjobs.http.lean import LeanReads
+    from prefect_docjobs.http.fast_gets import FastGetClient
 
-_PIECE = 1 << 16
-_LARGEST_REFUSAL = 1 << 18  # bytes; of an answer that says no, the rest is left unread
+_LARGEST_REFUSAL = 1 << 18  # bytes; of a refusal, the rest is left unread
 _BROKEN = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError)
 
-Attempt = Callable[[], AbstractAsyncContextManager[None]]
-"""Entered when a submit has its turn and is about to be sent; left with what became of it."""
+SendContext = Callable[[], AbstractAsyncContextManager[None]]
+"""Entered when a submit has its token and is about to be sent; left with its outcome."""
 
 Renew = Callable[[], Awaitable[tuple[Mapping[str, str], str]]]
 """Gives the headers that carry the key, and the key itself."""
@@ -66,7 +81,7 @@ _RENEW_SOON = 2.0
 
 
 class Http:
-    """Asks one service as one tenant. Use it as an async context manager, on one event loop.
+    """Sends requests to one service as one tenant. Use it as an async context manager, on one event loop.
 
     Args:
         provider: Registry name of the service, for errors.
@@ -76,11 +91,11 @@ class Http:
         secrets: Texts that must not appear in any error.
         read_error: Turns an answer outside 2xx into the service's typed error.
         transport: An httpx transport, for tests and for the simulator in process.
-        paces: How fast each kind of request may be sent; shared by all clients of an account.
+        account_limits: How fast each kind of request may be sent; shared by all clients of an account.
         sleep: Waits between two attempts.
         clock: Monotonic seconds; the event loop's by default.
-        renew: Gives the headers and the key as they are saved now; asked when the key is refused.
-        telemetry: Where requests, waits and documents are told of; as the process exports it by default.
+        renew: Gives the headers and the key as they are saved now; called when the key is refused.
+        telemetry: Records requests, waits and documents; as the process exports it by default.
     """
 
     def __init__(
@@ -94,7 +109,7 @@ class Http:
         read_error: Callable[[Answer], ServiceError] = error_for,
         limits: Limits | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
-        paces: Paces | None = None,
+        account_limits: AccountLimits | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] | None = None,
         renew: Renew | None = None,
@@ -114,7 +129,7 @@ class Http:
         self._transport = transport
         self._sleep = sleep
         self._clock = clock
-        self._given_paces = paces
+        self._given_limits = account_limits
         self._stack = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -123,8 +138,8 @@ class Http:
     async def __aenter__(self) -> Self:
         self._now = self._clock or asyncio.get_running_loop().time
         self._gate = anyio.Semaphore(self.limits.in_flight, fast_acquire=True)
-        self._paces = self._given_paces or Paces(clock=self._now)
-        self._lean = self._lean_reads()
+        self._account_limits = self._given_limits or AccountLimits(clock=self._now)
+        self._fast_gets = self._fast_get_client()
         opened, limits, transport = self._stack.enter_async_context, self.limits, self._transport
         self._reads = await opened(new_client(limits, transport, keepalive=30.0))
         # A POST on a connection that the server is about to close is a submit with an unknown end.
@@ -135,13 +150,15 @@ class Http:
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
 
-    def _lean_reads(self) -> LeanReads | None:
-        """The lean way for GETs; a given transport, or a proxy, takes all requests instead."""
+    def _fast_get_client(self) -> FastGetClient | None:
+        """The client for GETs; None where a given transport, or a proxy, takes all requests."""
         if self._transport is not None or is_proxied(self.base_url):
             return None
-        from prefect_docjobs.http.lean import LeanReads  # importing aiohttp takes 0.1 s
+        from prefect_docjobs.http.fast_gets import FastGetClient  # importing aiohttp takes 0.1 s
 
-        reads = LeanReads(common_headers() | self._headers, self.limits, shared_ssl_context(), self._answer)
+        reads = FastGetClient(
+            common_headers() | self._headers, self.limits, shared_ssl_context(), self._answer
+        )
         self._stack.push_async_callback(reads.aclose)
         return reads
 
@@ -155,8 +172,8 @@ class Http:
         """Send a request that may be repeated: a GET, or a POST that changes nothing when sent twice.
 
         Args:
-            request: What to ask.
-            attempts: Requests at most, as `Limits` say by default; a poll loop says 1 and asks again itself.
+            request: What to send.
+            attempts: Requests at most; by default as `Limits` say.
 
         Raises:
             ServiceError: Of the kind that says what to do.
@@ -166,28 +183,28 @@ class Http:
         usual = self.limits.result_attempts if kind == "result" else self.limits.attempts
         return await self._repeat(once, attempts or usual, may_repeat_read)
 
-    async def look(self, request: Request) -> Answer:
-        """Send the GET of a poll loop: one attempt, on the lean way, in a turn that the caller has taken.
+    async def poll(self, request: Request) -> Answer:
+        """Send the GET of a poll loop: one attempt, for which the caller has taken a token.
 
         Raises:
-            ServiceError: As for `send`; asking again is the caller's business.
+            ServiceError: As for `send`; sending it again is up to the caller.
         """
         return await self._with_the_newest_key(
-            partial(self._once, self._reads, request, "status", turn_taken=True)
+            partial(self._once, self._reads, request, "status", has_token=True)
         )
 
-    async def turn(self, kind: Kind) -> None:
-        """Wait for the account's next turn for this kind of request, and take it."""
-        pace = self._paces[kind]
-        while (wait := pace.take()) > 0:  # a refusal meanwhile makes it longer
+    async def wait_for_token(self, kind: Kind) -> None:
+        """Wait for a rate token of the account for this kind of request, and take it."""
+        limiter = self._account_limits[kind]
+        while (wait := limiter.take()) > 0:  # a refusal meanwhile makes it longer
             await self._sleep(wait)
 
-    def pace(self, kind: Kind) -> Pace:
-        """How fast requests of this kind may be sent now."""
-        return self._paces[kind]
+    def limiter(self, kind: Kind) -> RateLimiter:
+        """The rate limiter for this kind of request."""
+        return self._account_limits[kind]
 
     async def submit(
-        self, request: Request, *, in_doubt: InDoubt | None = None, attempt: Attempt = nullcontext
+        self, request: Request, *, in_doubt: InDoubt | None = None, context: SendContext = nullcontext
     ) -> Answer:
         """Send a request that costs money. Repeated only when it surely was not accepted.
 
@@ -198,7 +215,7 @@ class Http:
             request: What to send.
             in_doubt: Called with True each time the last piece of the request is about to be sent, and with
                 False when that was surely refused. What it raises breaks the request off before that piece.
-            attempt: Entered for each time that it is sent, after its turn has come.
+            context: Entered each time that it is sent, after a token was taken.
 
         Raises:
             InvalidDocument: A document is not what it was; the request was broken off before its last piece.
@@ -209,7 +226,7 @@ class Http:
         async def once() -> Answer:
             try:
                 return await self._once(
-                    self._submits, request, "submit", attempt=attempt, sent=Sent(in_doubt)
+                    self._submits, request, "submit", context=context, upload=Upload(in_doubt)
                 )
             except SubmitUncertain:
                 raise
@@ -224,8 +241,8 @@ class Http:
     async def stream(self, request: Request) -> AsyncIterator[httpx.Response]:
         """A response whose body arrives piece by piece (server-sent events); never repeated.
 
-        It has a connection of its own outside the gate, so that listening never holds up asking. What
-        is read from it must go through `redacted` before it is told to anybody.
+        It has a connection of its own outside the gate, so that a stream never holds up requests. What
+        is read from it must go through `redacted` before it is shown.
         """
         url = self.own(request.path)
         with self._translated(request, None), ExitStack() as opened:
@@ -259,24 +276,15 @@ class Http:
         self,
         once: Callable[[], Awaitable[Answer]],
         attempts: int,
-        may_repeat: Callable[[BaseException], bool],
+        may_repeat: Callable[[ServiceError], bool],
     ) -> Answer:
-        budget = Budget(self.limits, attempts, self._now)
-        retrying = tenacity.AsyncRetrying(
-            stop=budget.is_spent,
-            wait=budget.pause,
-            retry=tenacity.retry_if_exception(may_repeat),
-            sleep=self._sleep,
-            reraise=True,
+        current_key = partial(self._with_the_newest_key, once)
+        return await repeat(
+            current_key, may_repeat, attempts, self.limits, clock=self._now, sleep=self._sleep
         )
-        async for attempt in retrying:
-            number = attempt.retry_state.attempt_number
-            with attempt, counted(number):
-                answer = await self._with_the_newest_key(once)
-        return replace(answer, attempts=number)
 
     async def _with_the_newest_key(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask; where the key is refused and has been exchanged meanwhile, ask again with the new one."""
+        """Call `once`, and again where the key was refused and has been exchanged meanwhile."""
         known = self._headers
         try:
             return await once()
@@ -294,7 +302,7 @@ class Http:
             self._renew_at = self._now() + _RENEW_EVERY
             try:
                 headers, secret = await self._renew()
-            except Exception as problem:  # noqa: BLE001 (wherever it comes from, the refusal says what is wrong)
+            except Exception as problem:  # noqa: BLE001 (the refusal of the key says what is wrong)
                 _log.warning("The credentials cannot be loaded again: %s", type(problem).__name__)
                 return False
             if headers == known:
@@ -302,8 +310,8 @@ class Http:
                 return False
             self._secrets = (*self._secrets, *_checked([secret]))
             self._headers = dict(headers)
-            if self._lean:
-                self._lean.use(self._headers)
+            if self._fast_gets:
+                self._fast_gets.use(self._headers)
             _log.info("The key of %s was refused; the saved credentials have another one.", self.base_url)
             return True
 
@@ -313,71 +321,64 @@ class Http:
         request: Request,
         kind: Kind,
         *,
-        turn_taken: bool = False,
-        attempt: Attempt = nullcontext,
-        sent: Sent | None = None,
+        has_token: bool = False,
+        context: SendContext = nullcontext,
+        upload: Upload | None = None,
     ) -> Answer:
         url = self.own(request.path)
-        if not turn_taken:
-            await self.turn(kind)
-        async with self._gate, attempt():
-            return await self._asked(client, url, request, kind, sent)
+        if not has_token:
+            await self.wait_for_token(kind)
+        async with self._gate, context():
+            return await self._send_once(client, url, request, kind, upload)
 
-    async def _asked(
-        self, client: httpx.AsyncClient, url: str, request: Request, kind: Kind, sent: Sent | None
+    async def _send_once(
+        self, client: httpx.AsyncClient, url: str, request: Request, kind: Kind, upload: Upload | None
     ) -> Answer:
-        with self.telemetry.request(kind, request.method, self.provider, self.base_url) as told:
-            with self._translated(request, sent):
-                answer = await self._answered(client, url, request, sent)
-            told.note(STATUS, answer.status)
+        with self.telemetry.request(kind, request.method, self.provider, self.base_url) as span:
+            with self._translated(request, upload):
+                answer = await self._answered(client, url, request, upload)
+            span.note(STATUS, answer.status)
             if not (200 <= answer.status < 300 or answer.status in request.accept):
-                self._refuse(self._masked(answer), kind, url, sent)
-            if sent and not sent.complete:
-                raise uncertain("It came before the whole document was sent.", provider=self.provider)
-            self._paces[kind].answered()
+                self._refuse(self._masked(answer), kind, url, upload)
+            if upload and not upload.complete:
+                raise uncertain("It came before the whole document was upload.", provider=self.provider)
+            self._account_limits[kind].answered()
             if kind != "submit" and answer.headers.get("content-type", "").lower().startswith("text/html"):
                 raise Unavailable("An HTML page came in place of an answer.", status=answer.status)
         return answer
 
     async def _answered(
-        self, client: httpx.AsyncClient, url: str, request: Request, sent: Sent | None
+        self, client: httpx.AsyncClient, url: str, request: Request, upload: Upload | None
     ) -> Answer:
-        if request.method == "GET" and self._lean:
-            return await self._lean.get(url, request)
-        return await self._exchange(client, url, request, sent)
+        if request.method == "GET" and self._fast_gets:
+            return await self._fast_gets.get(url, request)
+        return await self._exchange(client, url, request, upload)
 
     async def _exchange(
-        self, client: httpx.AsyncClient, url: str, request: Request, sent: Sent | None
+        self, client: httpx.AsyncClient, url: str, request: Request, upload: Upload | None
     ) -> Answer:
         with ExitStack() as opened:
             built = await self._build(client, url, request, opened)
             with anyio.fail_after(self.limits.total):
-                response = await client.send(noted(built, sent) if sent else built, stream=True)
-                if sent:
-                    sent.answered()
+                response = await client.send(tracked(built, upload) if upload else built, stream=True)
+                if upload:
+                    upload.answered()
                 try:
                     return await self._read(response, request)
                 finally:
                     await response.aclose()
 
-    def _refuse(self, answer: Answer, kind: Kind, url: str, sent: Sent | None) -> NoReturn:
+    def _refuse(self, answer: Answer, kind: Kind, url: str, upload: Upload | None) -> NoReturn:
         error = self._read_error(answer)
         error.provider = self.provider
         if isinstance(error, Throttled):
-            self._paces[kind].refused(error.retry_after)
+            self._account_limits[kind].throttled(error.retry_after)
         else:
-            self._paces[kind].answered()
-        if sent is None:
-            raise error
-        if elsewhere := redirected(url, answer, provider=self.provider):
-            raise elsewhere
-        if sent.complete and not surely_refused(answer, error):
-            facts = {"status": answer.status, "request_id": answer.request_id}
-            raise uncertain(str(error), provider=self.provider, **facts)
-        raise error
+            self._account_limits[kind].answered()
+        raise submit_error(answer, error, url, upload) if upload else error
 
     @contextmanager
-    def _translated(self, request: Request, sent: Sent | None) -> Iterator[None]:
+    def _translated(self, request: Request, upload: Upload | None) -> Iterator[None]:
         """Turn what a transport raises into our errors; a submit's by whether its last piece had left.
 
         `from None`: an httpx error carries the request, and so the key.
@@ -385,24 +386,24 @@ class Http:
         try:
             yield
         except _BROKEN as problem:
-            raise self._broken_off(request, problem, sent) from None
+            raise self._broken_off(request, problem, upload) from None
         except Unreadable as problem:
             problem.provider = self.provider
-            if sent and sent.complete:
+            if upload and upload.complete:
                 raise uncertain(str(problem), provider=self.provider) from None
             raise
 
-    def _broken_off(self, request: Request, problem: Exception, sent: Sent | None) -> ServiceError:
-        kind = self.redacted(kind_of(problem).encode()).decode()
-        if never_connected(problem, sent):
-            return Unavailable(f"No connection to {self.base_url}: {kind}.", provider=self.provider)
-        why = f"{request.method} {path_of(request.path)} was broken off: {kind}."
-        if sent is None:
-            return Unavailable(why, provider=self.provider)
-        if sent.complete:
-            return uncertain(why, provider=self.provider)
-        return Unavailable(
-            f"{why} The document was not sent completely, so it was not accepted.", provider=self.provider
+    def _broken_off(self, request: Request, problem: Exception, upload: Upload | None) -> ServiceError:
+        text = str(problem)  # some of httpx's errors have none
+        name = type(problem).__name__
+        described = self.redacted((f"{name} ({text})" if text else name).encode()).decode()
+        return transport_error(
+            problem,
+            described,
+            upload,
+            request=f"{request.method} {path_of(request.path)}",
+            base_url=self.base_url,
+            provider=self.provider,
         )
 
     # -- one request
@@ -419,27 +420,27 @@ class Http:
         status, limit, received = response.status_code, self.limits.largest(request), io.BytesIO()
         if not (response.is_success or status in request.accept):
             return await self._read_refusal(response, request)
-        async for piece in response.aiter_bytes(_PIECE):
+        async for piece in response.aiter_bytes(PIECE):
             if received.tell() + len(piece) > limit:
                 raise too_large(limit, status)
             received.write(piece)
         return self._answer(request, status, headers_of(response), received.getvalue())
 
     async def _read_refusal(self, response: httpx.Response, request: Request) -> Answer:
-        """An answer that says no: its status counts, also when its body is too large, damaged or cut off."""
+        """A refusal: its status counts, also when its body is too large, damaged or cut off."""
         body = b""
         with suppress(*_BROKEN), anyio.move_on_after(self.limits.idle):
-            async for piece in response.aiter_bytes(_PIECE):
+            async for piece in response.aiter_bytes(PIECE):
                 body += piece[: _LARGEST_REFUSAL - len(body)]
                 if len(body) >= _LARGEST_REFUSAL:
                     break
         return self._answer(request, response.status_code, headers_of(response), body)
 
     def _answer(self, request: Request, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-        """What came, as it may be told of; a result is kept as it is."""
+        """What came, with secrets masked; a result is kept as it is."""
         secrets = () if request.verbatim else self._secrets
-        told = self.redacted(body) if secrets else body
-        return Answer(status, headers, told, path_of(request.path), secrets=secrets)
+        shown = self.redacted(body) if secrets else body
+        return Answer(status, headers, shown, path_of(request.path), secrets=secrets)
 
     def _masked(self, answer: Answer) -> Answer:
         body = self.redacted(answer.body[:_LARGEST_REFUSAL])

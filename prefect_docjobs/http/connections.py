@@ -10,6 +10,7 @@ import functools
 import re
 import ssl
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -17,13 +18,46 @@ import anyio.lowlevel
 import httpcore
 import httpx
 
-from prefect_docjobs.http.bodies import PIECE
-from prefect_docjobs.http.messages import common_headers
-from prefect_docjobs.http.retries import Limits
+from prefect_docjobs.http.messages import PIECE, Request, common_headers
 
 # 101 is none: after it comes no HTTP.
 _INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d")
 _INTERIM_HEAD = re.compile(_INTERIM.pattern + rb"[ \r\n].*?\n\r?\n", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client allows itself. Times in seconds, sizes in bytes.
+
+    Attributes:
+        in_flight: Requests at the same time; httpx slows down badly far above this.
+        attempts: Requests per call, the first included; being throttled does not count.
+        result_attempts: The same for a result: it is paid for, and sending it again costs nothing.
+        backoff: Longest pause before the second request; it doubles for each further one.
+        longest_pause: Longest single pause, Retry-After included; a service that demands more gets no retry.
+        throttled: How long one call may be throttled (HTTP 429) in all before it gives up.
+        connect: To connect.
+        idle: Between two pieces of a body, in either direction.
+        total: For one request with its whole answer.
+        answer_bytes: Largest answer that holds no result.
+        result_bytes: Largest result; also of a status answer that may hold one.
+    """
+
+    in_flight: int = 20
+    attempts: int = 6
+    result_attempts: int = 12
+    backoff: float = 0.5
+    longest_pause: float = 60.0
+    throttled: float = 900.0
+    connect: float = 10.0
+    idle: float = 60.0
+    total: float = 300.0
+    answer_bytes: int = 8 << 20
+    result_bytes: int = 32 << 20
+
+    def largest(self, request: Request) -> int:
+        """Bytes of the largest answer to this request."""
+        return self.result_bytes if request.verbatim or request.large else self.answer_bytes
 
 
 @functools.cache

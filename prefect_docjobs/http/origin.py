@@ -37,7 +37,7 @@ def normalize_base_url(url: str) -> str:
     if parts.path.rstrip("/") not in {"", "/v1", "/v2"} or parts.query or parts.fragment or parts.username:
         raise ConfigurationError("base_url is scheme, host and port only: no path, query or user.")
     if parts.scheme == "http" and host not in _LOOPBACK:
-        warnings.warn(f"{host} is asked over plain http: the API key can be read.", InsecureTransport, 3)
+        warnings.warn(f"{host} is reached over plain http: the API key can be read.", InsecureTransport, 3)
     name = f"[{host}]" if ":" in host else host
     suffix = "" if port in (None, DEFAULT_PORTS[parts.scheme]) else f":{port}"
     return f"{parts.scheme}://{name}{suffix}"

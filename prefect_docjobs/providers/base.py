@@ -43,7 +43,7 @@ from prefect_docjobs.errors import (
     Unreadable,
     Unsupported,
 )
-from prefect_docjobs.http import Answer, Attempt, Http, InDoubt, Kind, Request, error_for
+from prefect_docjobs.http import Answer, Http, InDoubt, Kind, Request, SendContext, error_for
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
 from prefect_docjobs.models.documents import PinnedDocument
 from prefect_docjobs.providers.values import MAX_ID, check_job_id
@@ -352,7 +352,7 @@ class Provider(ABC):
         *,
         sha256: str | None = None,
         in_doubt: InDoubt | None = None,
-        attempt: Attempt = nullcontext,
+        context: SendContext = nullcontext,
     ) -> JobRef:
         """Submit a document: one request, one bill.
 
@@ -363,7 +363,7 @@ class Provider(ABC):
             document: What to submit.
             sha256: What its content is known to be, where the caller has hashed it; hashed here by default.
             in_doubt: Called as by `Http.submit`.
-            attempt: Entered as by `Http.submit`.
+            context: Entered as by `Http.submit`.
 
         Raises:
             InvalidDocument: Nothing was accepted; the document is at fault, or is still being written.
@@ -381,7 +381,7 @@ class Provider(ABC):
         try:
             small = (document.size or 0) <= SMALL
             pinned, request = prepare() if small else await anyio.to_thread.run_sync(prepare)
-            answer = await http.submit(request, in_doubt=in_doubt, attempt=attempt)
+            answer = await http.submit(request, in_doubt=in_doubt, context=context)
             submitted = await self.read(answer, self.read_new_job, answer)
         except DocJobsError as error:
             raise error.about(document.name) from None
@@ -401,9 +401,9 @@ class Provider(ABC):
         )
 
     async def status(self, http: Http, ref: JobRef, *, once: bool = False) -> JobStatus:
-        """Poll a job. `once` is for poll loops: one request, in a turn that the caller has taken."""
+        """Poll a job. `once` is for poll loops: one request, with a rate token that the caller has taken."""
         self.check_ref(http, ref)
-        send = http.look if once else http.send
+        send = http.poll if once else http.send
         answer = await send(self.request_for(self.status_request, ref))
         return await self.read(answer, self.read_status, ref, answer)
 

@@ -188,7 +188,7 @@ class ListPoller:
         expected = pending.schedule.expected
         gap = self._interval.next((expected(job.ref.document_size), job.age(now)) for job in running)
         polls_wait = any(job.is_ready for job in running)
-        for_a_poll = 1.5 / pending.http.pace("status").rate if polls_wait else 0.0
+        for_a_poll = 1.5 / pending.http.limiter("status").rate if polls_wait else 0.0
         return max(gap - (now - began), for_a_poll)
 
     def _check_a_silent_list(self, running: list[PendingJob], now: float) -> None:
@@ -246,7 +246,7 @@ class ListPoller:
 
     async def _read(self, skip: int) -> tuple[JobPage, float]:
         pending = self._pending
-        await pending.http.turn("status")
+        await pending.http.wait_for_token("status")
         asked_at = pending.now()
         page = await pending.provider.list_jobs(pending.http, skip=skip, limit=_PAGE, once=True)
         if page.total is not None:

@@ -45,11 +45,11 @@ class JobPoller:
             else:
                 self._ready.append(job)
                 pending.wait_for_turn(job)
-        pace = pending.http.pace("status")
+        limiter = pending.http.limiter("status")
         while len(self._under_way) < pending.limits.polls and self.has_ready:
-            if (wait := pace.take()) > 0:  # other loops may take turns of this account, too
+            if (wait := limiter.take()) > 0:  # other loops may use this account, too
                 return min(now + wait, pending.next_due)
-            self._begin(self._take(now, is_scarce=pace.rate < math.inf))
+            self._begin(self._take(now, is_scarce=limiter.rate < math.inf))
         return _on_a_tick(pending.next_due, len(pending.jobs))
 
     @property
@@ -160,7 +160,7 @@ class JobPoller:
         now, limits, schedule = pending.now(), pending.limits, pending.schedule
         delay = schedule.next(job.ref.document_size, job.age(now))
         if isinstance(error, Throttled):
-            # The rate limit holds all polls back; a day is no reason to forget a job until its deadline.
+            # The rate limiter holds all requests back; a day is no reason to forget a job until its deadline.
             delay = max(min(error.retry_after or 0.0, _LONGEST_PAUSE), delay)
         elif isinstance(error, (Unavailable, Unreadable)) and not isinstance(error, ForeignOrigin):
             job.errors += 1

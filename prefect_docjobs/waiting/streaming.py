@@ -93,7 +93,7 @@ class Streams:
 
     async def _read(self, job: PendingJob) -> None:
         pending = self._pending
-        await pending.http.turn("status")
+        await pending.http.wait_for_token("status")
         stream = pending.provider.stream(pending.http, job.ref)
         try:
             async for status in stream:

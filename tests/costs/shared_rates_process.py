@@ -26,11 +26,11 @@ async def ask(http: Http, until: float, told: dict[str, Any]) -> None:
     """Look at a job that nobody knows, again and again."""
     now = asyncio.get_running_loop().time
     while True:
-        await http.turn("status")
+        await http.wait_for_token("status")
         if now() >= until:
             return
         try:
-            await http.look(Request("GET", "/v2/jobs/00000000-0000-4000-8000-000000000000"))
+            await http.poll(Request("GET", "/v2/jobs/00000000-0000-4000-8000-000000000000"))
         except NotFound:
             told["times"].append(now())
         except Throttled:

@@ -43,7 +43,7 @@ def workers(service: Running, ledger: str, count: int) -> list[dict[str, Any]]:
     """Run workers that begin at the same moment; what each of them told."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(SCRIPT.parents[1]),
+        "PYTHONPATH": os.pathsep.join(map(str, SCRIPT.parents[1:3])),
         "PREFECT_DOCJOBS_LEDGER": ledger,
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
     }
@@ -91,34 +91,34 @@ async def test_a_lease_is_some_turns_until_they_lapse() -> None:
     rates = shared(status=10.0)
     async with open_ledger():
         lease = await rates.refill("status", 12)
-    assert lease.turns == 12
+    assert lease.tokens == 12
     assert lease.until - rates.clock() == pytest.approx(1.2, abs=0.1)
 
 
 async def test_where_the_line_is_long_nobody_stands_in_it() -> None:
     rates = shared(status=0.25)
     async with open_ledger():
-        assert (await rates.refill("status", 12)).turns == 1
+        assert (await rates.refill("status", 12)).tokens == 1
         none = await rates.refill("status", 12)
-    assert none.turns == 0
+    assert none.tokens == 0
     assert none.until - rates.clock() == pytest.approx(4.0, abs=0.5)
 
 
 async def test_a_kind_without_a_rate_is_not_shared() -> None:
     lease = await shared(submit=1.0).refill("status", 12)
-    assert lease.turns > 1_000_000
+    assert lease.tokens > 1_000_000
     assert lease.until == float("inf")
 
 
 async def test_turns_are_leased_where_no_ledger_is_open_on_the_loop() -> None:
-    assert (await shared(status=10.0).refill("status", 12)).turns == 12
+    assert (await shared(status=10.0).refill("status", 12)).tokens == 12
 
 
 async def test_a_ledger_that_is_closed_answers_what_it_was_asked_before() -> None:
     async with open_ledger():
         asking = asyncio.create_task(shared(status=10.0).refill("status", 12))
         await asyncio.sleep(0)
-    assert (await asking).turns == 12
+    assert (await asking).tokens == 12
 
 
 async def test_one_refusal_is_a_pause_for_all_workers() -> None:
@@ -129,12 +129,12 @@ async def test_one_refusal_is_a_pause_for_all_workers() -> None:
         other = SharedRates.of("mindee", account.base_url, "acme", {"status": 10.0})
         async with account.get_client() as http, open_ledger():
             for _ in range(2):
-                await http.turn("status")
+                await http.wait_for_token("status")
                 with contextlib.suppress(NotFound, Throttled):
-                    await http.look(Request("GET", "/v2/jobs/00000000-0000-4000-8000-000000000000"))
+                    await http.poll(Request("GET", "/v2/jobs/00000000-0000-4000-8000-000000000000"))
             await asyncio.sleep(0)
         lease = await other.refill("status", 12)
-    assert lease.turns == 0
+    assert lease.tokens == 0
     assert 20.0 < lease.until - other.clock() <= 30.0
 
 
@@ -142,7 +142,7 @@ async def test_rates_are_not_shared_unless_that_is_asked_for() -> None:
     account = credentials("http://127.0.0.1:9", status_per_second=10.0)
     async with account.get_client() as http, open_ledger() as ledger:
         assert ledger
-        await http.turn("status")
+        await http.wait_for_token("status")
         line = f"mindee {account.base_url} {account.tenant_id}"
         assert (await ledger.tokens.lease(line, "status", 10.0)).starts_in <= 0.01
 
@@ -170,7 +170,7 @@ async def test_a_client_that_shares_does_so_whoever_came_first() -> None:
     account = credentials(origin, tenant="first of all", status_per_second=0.1, share_rates=True)
     async with first.get_client() as plain, account.get_client(), open_ledger() as ledger:
         assert ledger
-        await plain.turn("status")  # it is the account that shares
+        await plain.wait_for_token("status")  # it is the account that shares
         assert await leased(ledger, account)
         assert not await leased(ledger, account, "submit")
 
@@ -181,7 +181,7 @@ async def test_a_client_that_shares_more_is_honoured() -> None:
     more = credentials(origin, tenant="more", status_per_second=0.1, submits_per_second=0.1, share_rates=True)
     async with some.get_client(), more.get_client() as http, some.get_client(), open_ledger() as ledger:
         assert ledger
-        await http.turn("submit")
+        await http.wait_for_token("submit")
         assert await leased(ledger, more, "submit")
 
 
@@ -191,7 +191,7 @@ async def test_a_refusal_is_a_pause_for_all_workers_whoever_came_first() -> None
     account = credentials(origin, tenant="refused", status_per_second=10.0, share_rates=True)
     async with first.get_client() as plain, account.get_client(), open_ledger() as ledger:
         assert ledger
-        plain.pace("status").refused(30.0)
+        plain.limiter("status").throttled(30.0)
         for _ in range(200):
             lease = await ledger.tokens.lease(line_of(account), "status", 10.0, within=0.0)
             if not lease.tokens:
@@ -206,7 +206,7 @@ async def test_two_ledgers_for_one_account_are_refused_while_both_are_in_use(
     account = credentials("http://127.0.0.1:9", tenant="two", status_per_second=10.0, share_rates=True)
     monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "one.db"))
     async with account.get_client() as http, open_ledger() as one:
-        await http.turn("status")
+        await http.wait_for_token("status")
         assert one
         assert await leased(one, account)
         monkeypatch.chdir(tmp_path)
@@ -220,7 +220,7 @@ async def test_two_ledgers_for_one_account_are_refused_while_both_are_in_use(
         monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "two.db"))
     del http
     async with account.get_client() as http, open_ledger() as two:
-        await http.turn("status")
+        await http.wait_for_token("status")
         assert two
         assert await leased(two, account)
 
@@ -233,7 +233,7 @@ async def test_turns_come_from_the_ledger_of_the_account_whichever_is_open(
     async with account.get_client() as http:
         monkeypatch.setenv("PREFECT_DOCJOBS_LEDGER", str(tmp_path / "another.db"))
         async with open_ledger() as another:
-            await http.turn("status")
+            await http.wait_for_token("status")
             assert another
             assert not await leased(another, account)
         async with Ledger(str(tmp_path / "own.db")) as own:

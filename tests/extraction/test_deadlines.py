@@ -57,7 +57,7 @@ async def test_a_submit_that_is_refused_after_the_time_limit_is_not_sent_again(
 @patient_time
 async def test_what_never_left_is_not_taken_from_the_budget(tmp_path: Path) -> None:
     async with shop("mindee", tmp_path) as at:
-        at.http.pace("submit").refused(60.0)
+        at.http.limiter("submit").throttled(60.0)
         budget = Budget(max_submits=1)
         (late,) = await at.extract(invoice(1), timeout=10.0, budget=budget)
         assert (late.reason, budget.bought) == (Reason.TIMEOUT, 0)

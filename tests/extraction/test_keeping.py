@@ -112,7 +112,7 @@ async def test_cancelling_while_waiting_for_a_turn_leaves_no_intent(tmp_path: Pa
 @patient_time
 async def test_cancelling_before_a_submit_is_sent_leaves_no_intent(tmp_path: Path) -> None:
     async with shop("mindee", tmp_path) as at:
-        at.http.pace("submit").refused(60.0)
+        at.http.limiter("submit").throttled(60.0)
         await cancelled_after(at, 1.0, 3)
         assert not await at.ledger.find()
         assert at.submits == 0

@@ -125,7 +125,7 @@ async def test_refusals_of_single_documents_do_not_stop_the_others(tmp_path: Pat
 @patient_time
 async def test_an_intent_is_written_when_its_turn_has_come(tmp_path: Path) -> None:
     async with shop("mindee", tmp_path) as at:
-        at.http.pace("submit").refused(60.0)
+        at.http.limiter("submit").throttled(60.0)
         running = asyncio.create_task(extracted(at, 40, ledger=at.ledger))
         await asyncio.sleep(30.0)
         assert not await at.ledger.find()

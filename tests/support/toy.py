@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import httpx
 
 from prefect_docjobs.errors import NotFound
-from prefect_docjobs.http import Answer, Http, Paces, Request
+from prefect_docjobs.http import AccountLimits, Answer, Http, Request
 from prefect_docjobs.models import Document, JobRef, JobState, JobStatus, Problem, Result
 from prefect_docjobs.providers.base import Capabilities, JobPage, JobRow, Polling, Provider, Submitted
 from prefect_docjobs.waiting import Waiter, WaitLimits
@@ -228,7 +228,7 @@ async def waiting(
     transport: httpx.AsyncBaseTransport | None = None,
     *,
     durations: Durations | None = None,
-    paces: Paces | None = None,
+    account_limits: AccountLimits | None = None,
     pushes: bool = False,
     **patience: Any,
 ) -> AsyncIterator[Waiter]:
@@ -239,7 +239,7 @@ async def waiting(
         headers={},
         tenant="acme",
         transport=transport or httpx.MockTransport(lambda request: httpx.Response(500)),
-        paces=paces,
+        account_limits=account_limits,
     )
     waiter = Waiter(provider, http, WaitLimits(**patience), durations or Durations(), pushes=pushes)
     async with http, waiter:

@@ -35,7 +35,7 @@ from prefect_docjobs.errors import (
     Unavailable,
     Unreadable,
 )
-from prefect_docjobs.http import Http, Paces
+from prefect_docjobs.http import AccountLimits, Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus
 from prefect_docjobs.simulator.virtual_time import VirtualLoop
 from prefect_docjobs.waiting import Waiter, WaitLimits
@@ -290,9 +290,9 @@ async def test_a_service_that_hangs_cannot_hold_the_waiter_past_its_time() -> No
 
 @virtual_time
 async def test_time_limits_hold_also_for_jobs_that_never_had_a_turn() -> None:
-    paces = Paces({"status": 0.5}, clock=asyncio.get_running_loop().time)
+    account_limits = AccountLimits({"status": 0.5}, clock=asyncio.get_running_loop().time)
     account = Account()
-    async with toy.waiting(LookedAt(account), paces=paces, document_timeout=10.0) as waiter:
+    async with toy.waiting(LookedAt(account), account_limits=account_limits, document_timeout=10.0) as waiter:
         waits = [waiter.done(account.add(str(n), 1e6)) for n in range(100)]
         ends = await asyncio.gather(*waits, return_exceptions=True)
         assert asyncio.get_running_loop().time() <= 12.0
@@ -314,9 +314,9 @@ async def test_under_a_tight_budget_looks_go_to_the_jobs_that_are_most_likely_do
     known = Durations()
     for number in range(100):
         known.add(("toy", toy.URL, "extraction", ""), None, 28.0 + 0.04 * number)
-    paces = Paces({"status": 1.0}, clock=asyncio.get_running_loop().time)
+    account_limits = AccountLimits({"status": 1.0}, clock=asyncio.get_running_loop().time)
     account = Account()
-    async with toy.waiting(LookedAt(account), paces=paces, durations=known) as waiter:
+    async with toy.waiting(LookedAt(account), account_limits=account_limits, durations=known) as waiter:
         old = [account.add(f"old-{n}", 30.0) for n in range(15)]
         first = asyncio.gather(*[waiter.done(job) for job in old])
         await asyncio.sleep(20.0)

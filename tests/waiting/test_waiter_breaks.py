@@ -19,7 +19,7 @@ from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import DocJobsError, JobTimeout
 from prefect_docjobs.extraction import extract_many
-from prefect_docjobs.http import Http, Paces
+from prefect_docjobs.http import AccountLimits, Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus, Phase
 from prefect_docjobs.providers.base import JobPage
 from prefect_docjobs.telemetry import Operation, Telemetry
@@ -223,7 +223,7 @@ async def test_a_source_that_breaks_delays_a_job_by_one_status_check_at_most(
 # -- the loop itself
 
 
-class _BrokenPaces(Paces):
+class _BrokenLimits(AccountLimits):
     """Breaks at the given time, as a fault of the waiter would."""
 
     def __init__(self, breaks_at: float) -> None:
@@ -243,7 +243,7 @@ async def test_when_the_loop_breaks_each_job_ends_in_a_typed_error_those_that_co
     kind: type[LookedAt],
 ) -> None:
     account = Account()
-    async with toy.waiting(kind(account=account), paces=_BrokenPaces(10.0)) as waiter:
+    async with toy.waiting(kind(account=account), account_limits=_BrokenLimits(10.0)) as waiter:
         jobs = [account.add(str(number), 500.0) for number in range(50)]
         pending = [asyncio.create_task(ends(waiter.done(job))) for job in jobs]
         found = await asyncio.gather(*pending)
@@ -319,11 +319,11 @@ async def test_one_ref_with_an_absurd_size_is_no_trouble_for_the_others() -> Non
 async def test_a_time_limit_holds_while_the_account_pauses() -> None:
     """A job that is not due yet when the pause begins ends in time, too."""
     account = Account()
-    paces = Paces(clock=asyncio.get_running_loop().time)
-    async with toy.waiting(LookedAt(account), paces=paces) as waiter:
+    account_limits = AccountLimits(clock=asyncio.get_running_loop().time)
+    async with toy.waiting(LookedAt(account), account_limits=account_limits) as waiter:
         early = asyncio.create_task(ends(waiter.done(account.add("0", 1e4), age=1e3)))
         await asyncio.sleep(1.0)
-        paces["status"].refused(60.0)
+        account_limits["status"].throttled(60.0)
         late = asyncio.create_task(ends(waiter.done(account.add("1", 1e4), deadline=12.0)))
         await asyncio.sleep(0.1)
         waiter.pending.poll_in(waiter.pending.jobs["0"], 0.0)
@@ -340,6 +340,6 @@ async def test_who_is_told_of_refusals_may_break() -> None:
     def broken(kind: str, seconds: float) -> None:
         raise DocJobsError("the ledger is gone")
 
-    pace = Paces(clock=asyncio.get_running_loop().time, on_refused=broken)["status"]
-    pace.refused(5.0)
-    assert pace.wait() == 5.0
+    limiter = AccountLimits(clock=asyncio.get_running_loop().time, on_throttled=broken)["status"]
+    limiter.throttled(5.0)
+    assert limiter.wait() == 5.0

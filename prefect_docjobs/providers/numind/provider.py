@@ -334,9 +334,9 @@ class NuMind(Provider):
         return seen.model_copy(update={"error": reason.error, "expired": seen.expired or reason.expired})
 
     async def _job(self, http: Http, ref: JobRef, *, once: bool) -> JobStatus:
-        if once:  # a second request, beside the one that the caller has taken a turn for
-            await http.turn("status")
-        send = http.look if once else http.send
+        if once:  # a second request, beside the one that the caller has taken a token for
+            await http.wait_for_token("status")
+        send = http.poll if once else http.send
         answer = await send(self.request_for(self.job_request, ref))
         return await self.read(answer, self.read_status, ref, answer)
 
@@ -413,7 +413,7 @@ class NuMind(Provider):
         """One page of the user's jobs, or of `organization`'s; at most 100 (numind JobsApi.md)."""
         page = {"skip": max(0, skip), "perPage": min(max(1, limit), _LARGEST_PAGE)}
         params = {"organization": self.organization, **page} if self.organization else page
-        send = http.look if once else http.send
+        send = http.poll if once else http.send
         answer = await send(Request("GET", "/api/jobs", params=params))
         return await self.read(answer, read_page, answer)
 

@@ -41,7 +41,7 @@ def many(value: bytes, mib: int = 63) -> bytes:
 @pytest.mark.parametrize("value", WIDE)
 def test_a_wide_answer_is_refused_before_objects_are_made_of_it(value: str) -> None:
     code = (
-        "import resource, sys; sys.path[:0] = ['tests']; import core.test_large_answers as t\n"
+        "import resource, sys; sys.path[:0] = ['tests', 'tests/http']; import test_large_answers as t\n"
         f"body = t.result(t.many(t.WIDE[{value!r}]))\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: t.answer(body).json(); print('read')\n"
@@ -51,8 +51,8 @@ def test_a_wide_answer_is_refused_before_objects_are_made_of_it(value: str) -> N
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
-    told, kib = run.stdout.splitlines()
-    assert "values" in told
+    text, kib = run.stdout.splitlines()
+    assert "values" in text
     assert int(kib) < 200 << 10  # 1.8 to 5 GB before it was bounded
 
 
@@ -79,12 +79,12 @@ async def test_the_loop_goes_on_while_a_large_answer_is_read(value: str) -> None
 
 
 def test_what_stands_in_texts_is_no_value() -> None:
-    told = '"[,]{,}\\' * 400_000
-    assert answer(json.dumps([told, told]).encode()).json() == [told, told]
+    text = '"[,]{,}\\' * 400_000
+    assert answer(json.dumps([text, text]).encode()).json() == [text, text]
 
 
 @pytest.mark.parametrize("shift", range(12))
-def test_texts_that_hold_quotes_and_brackets_are_told_apart_wherever_they_stand(shift: int) -> None:
+def test_texts_that_hold_quotes_and_brackets_are_recognized_wherever_they_stand(shift: int) -> None:
     text = "x" * ((1 << 20) - 8 + shift) + '\\"[{,' * 200_000 + "\\"  # quotes and escapes around 1 MiB
     fine = [text, text, [0] * 400_000, "\ud800"]  # the last is read by another parser, which bounds the depth
     assert answer(json.dumps(fine).encode()).json() == [*fine[:3], "\ufffd"]

@@ -159,17 +159,17 @@ async def test_a_file_that_changes_in_the_pause_after_a_429_is_not_sent_under_it
     before = path.read_bytes()
     act = accepts(lambda: change(path), refusals=1)
     async with serving(act) as peer, http_for(provider, peer.url) as http:
-        ref, told = None, ""
+        ref, text = None, ""
         try:
             ref = await provider.submit(http, Document.from_path(path))
         except InvalidDocument as error:
-            told = str(error)
+            text = str(error)
         if way == "base64":  # encoded once, so the second request is the first
             assert ref
             assert ref.document_sha256 == hashlib.sha256(before).hexdigest()
         else:
             assert ref is None
-            assert "still being written" in told or "does not exist" in told
+            assert "still being written" in text or "does not exist" in text
             assert peer.whole == 1
         assert all(was_sent(way, body, before) for body in peer.bodies)
 

@@ -161,16 +161,16 @@ async def test_a_redirected_submit_is_refused_and_says_where_to(
     status: int, location: str | None, named: str
 ) -> None:
     service = Service(httpx.Response(status, headers={"Location": location} if location else {}), OK)
-    told: list[bool] = []
+    marks: list[bool] = []
     async with client(service) as http:
         with pytest.raises(Rejected) as caught:
-            await http.submit(SUBMIT, in_doubt=told.append)
+            await http.submit(SUBMIT, in_doubt=marks.append)
 
     assert len(service.requests) == 1
     assert f"redirected to {named}. " in str(caught.value)
     assert ("as base_url" in str(caught.value)) is not named.startswith("https://service.test/")
     assert not any(secret in str(caught.value) for secret in ("token", "pw"))
-    assert told == [True, False]
+    assert marks == [True, False]
 
 
 @pytest.mark.parametrize("status", REFUSED)
@@ -223,7 +223,7 @@ async def test_attempts_end_and_a_poll_has_only_one() -> None:
 
 
 @virtual_time
-async def test_a_result_is_paid_for_and_asked_for_more_often() -> None:
+async def test_a_result_is_paid_for_and_fetched_in_more_attempts() -> None:
     down = [httpx.Response(502)] * (Limits().result_attempts - 1)
     assert len(down) > Limits().attempts
     async with client(Service(*down, OK)) as http:
@@ -274,7 +274,7 @@ async def test_a_date_in_retry_after_is_held_against_the_services_own_clock() ->
 
 
 @virtual_time
-async def test_a_service_that_asks_for_too_much_patience_gets_no_second_request() -> None:
+async def test_a_service_that_demands_too_long_a_pause_gets_no_second_request() -> None:
     service = Service(httpx.Response(429, headers={"Retry-After": "3600"}), OK)
     async with client(service) as http:
         with pytest.raises(Throttled) as caught:
@@ -436,15 +436,15 @@ TELLTALES = [
 @pytest.mark.parametrize("failure", TELLTALES, ids=repr)
 @pytest.mark.parametrize("paid", [False, True])
 @virtual_time
-async def test_no_error_tells_the_key(failure: Any, paid: bool) -> None:
+async def test_no_error_holds_the_key(failure: Any, paid: bool) -> None:
     def verbose(answer: Any) -> ServiceError:
         return Rejected(answer.text, status=answer.status, details=answer.text)
 
     async with client(Service(failure), limits=Limits(attempts=1), read_error=verbose) as http:
         with pytest.raises(DocJobsError) as caught:
             await (http.submit(SUBMIT) if paid else http.send(GET))
-        told = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value)) + repr(http)
-    assert KEY not in told
+        text = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value)) + repr(http)
+    assert KEY not in text
     assert KEY.encode() not in pickle.dumps(caught.value)
     assert caught.value.__cause__ is None
 

@@ -88,8 +88,8 @@ async def submitted(http: Http, size: int, way: str = "parts") -> tuple[DocJobsE
 
 
 def check_telltale(error: DocJobsError) -> None:
-    told = "".join(traceback.format_exception(error)) + repr(vars(error))
-    assert KEY not in told
+    text = "".join(traceback.format_exception(error)) + repr(vars(error))
+    assert KEY not in text
     assert error.__cause__ is None
 
 
@@ -366,7 +366,7 @@ async def test_a_redirect_names_a_base_url_only_where_it_is_another() -> None:
 # There was no connection.
 
 
-async def test_nobody_listens() -> None:
+async def test_a_port_without_a_service() -> None:
     async with serving(after(None)) as peer:
         url = peer.url
     async with client(url) as http:
@@ -374,7 +374,7 @@ async def test_nobody_listens() -> None:
         assert (type(error), any(said)) == (Unavailable, False)
 
 
-async def test_a_host_that_nobody_knows() -> None:
+async def test_a_host_that_does_not_exist() -> None:
     async with client("https://nobody.invalid") as http:
         error, said = await submitted(http, SMALL)
         assert (type(error), any(said)) == (Unavailable, False)

@@ -1,4 +1,4 @@
-"""GETs over real connections: the lean way and httpx answer the same, and say the same when it goes wrong."""
+"""GETs over real connections: both transports give the same answers, and the same errors."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ KEY = "very-secret-key-123"
 TOKEN = "token-abc123"
 GET = Request("GET", "/job")
 SIGNED = Request("GET", f"/job?token={TOKEN}")
-WAYS = ["lean", "httpx"]
+TRANSPORTS = ["fast", "httpx"]
 LIMITS = Limits(idle=20.0, total=40.0, connect=10.0, answer_bytes=1_000_000, attempts=1)
 HASTY = Limits(idle=0.2, total=0.6, connect=1.0, answer_bytes=1_000_000, attempts=1)
 
 
 @asynccontextmanager
-async def asking(
-    reply: Reply, way: str = "lean", *, limits: Limits = LIMITS, **options: Any
+async def serving(
+    reply: Reply, transport: str = "fast", *, limits: Limits = LIMITS, **options: Any
 ) -> AsyncIterator[tuple[Http, RawServer]]:
-    async with served(reply) as server, client(server.url, way, limits=limits, **options) as http:
+    async with served(reply) as server, client(server.url, transport, limits=limits, **options) as http:
         yield http, server
 
 
-def client(url: str, way: str = "lean", *, limits: Limits = LIMITS, **options: Any) -> Http:
+def client(url: str, transport: str = "fast", *, limits: Limits = LIMITS, **options: Any) -> Http:
     known: dict[str, Any] = {"headers": {"Authorization": KEY}, "secrets": [KEY], **options}
-    transport = httpx.AsyncHTTPTransport() if way == "httpx" else None
-    return Http(provider="test", base_url=url, transport=transport, limits=limits, **known)
+    own = httpx.AsyncHTTPTransport() if transport == "httpx" else None
+    return Http(provider="test", base_url=url, transport=own, limits=limits, **known)
 
 
 def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
@@ -60,10 +60,10 @@ def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 # What is right.
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_an_answer_comes_with_status_headers_and_body(way: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_an_answer_comes_with_status_headers_and_body(transport: str) -> None:
     reply = answers(b'{"a": 1}', headers="X-Request-Id: r-7\r\nContent-Type: application/json\r\n")
-    async with asking(reply, way) as (http, server):
+    async with serving(reply, transport) as (http, server):
         answer = await http.get("/job", params={"page": 2}, headers={"X-More": "yes"})
 
         assert (answer.status, answer.json(), answer.request_id) == (200, {"a": 1}, "r-7")
@@ -73,7 +73,7 @@ async def test_an_answer_comes_with_status_headers_and_body(way: str) -> None:
         assert server.headers("user-agent")[0].startswith("prefect-docjobs/")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(
     "raw",
     [
@@ -86,38 +86,38 @@ async def test_an_answer_comes_with_status_headers_and_body(way: str) -> None:
     ],
     ids=["chunked", "trailer", "gzip", "until the end", "after 100"],
 )
-async def test_every_documented_way_to_send_a_body_is_read(way: str, raw: bytes) -> None:
-    async with asking(sends(raw, close=True), way) as (http, _):
-        assert (await http.look(GET)).json() == {"a": 1}
+async def test_every_documented_way_to_send_a_body_is_read(transport: str, raw: bytes) -> None:
+    async with serving(sends(raw, close=True), transport) as (http, _):
+        assert (await http.poll(GET)).json() == {"a": 1}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("path", ["/jobs/a%2Fb%20c", "/jobs/%C3%A9%3Fx%23y", "/jobs/a+b~c", "/jobs/%2e%2e/x"])
 @pytest.mark.parametrize("params", [{}, {"after": "a/b +&"}])
-async def test_an_id_that_is_quoted_stays_quoted(way: str, path: str, params: dict[str, str]) -> None:
-    async with asking(answers(), way) as (http, server):
+async def test_an_id_that_is_quoted_stays_quoted(transport: str, path: str, params: dict[str, str]) -> None:
+    async with serving(answers(), transport) as (http, server):
         await http.get(path, params=params)
         target, _, query = server.targets[0].partition("?")
         assert target == path
         assert httpx.QueryParams(query) == httpx.QueryParams(params)
 
 
-async def test_many_looks_go_over_one_connection() -> None:
-    async with asking(answers()) as (http, server):
+async def test_many_polls_go_over_one_connection() -> None:
+    async with serving(answers()) as (http, server):
         for _ in range(50):
-            await http.look(GET)
+            await http.poll(GET)
         assert (len(server.heads), server.connections) == (50, 1)
 
 
-async def test_a_kept_connection_that_the_server_closed_is_replaced_without_a_failed_look() -> None:
-    async with asking(answers(close=True)) as (http, server):
+async def test_a_kept_connection_that_the_server_closed_is_replaced_without_a_failed_poll() -> None:
+    async with serving(answers(close=True)) as (http, server):
         for _ in range(5):
-            assert (await http.look(GET)).attempts == 1
+            assert (await http.poll(GET)).attempts == 1
             await asyncio.sleep(0.01)
         assert server.connections == 5
 
 
-async def test_a_kept_connection_that_breaks_under_the_next_look_is_replaced() -> None:
+async def test_a_kept_connection_that_breaks_under_the_next_poll_is_replaced() -> None:
     connections: list[asyncio.StreamWriter] = []
 
     async def once_each(writer: asyncio.StreamWriter) -> None:
@@ -127,9 +127,9 @@ async def test_a_kept_connection_that_breaks_under_the_next_look_is_replaced() -
         connections.append(writer)
         await answers()(writer)
 
-    async with asking(once_each) as (http, server):
+    async with serving(once_each) as (http, server):
         for _ in range(4):
-            assert (await http.look(GET)).status == 200
+            assert (await http.poll(GET)).status == 200
         assert len(server.heads) > 4
 
 
@@ -144,25 +144,25 @@ async def test_no_more_connections_are_open_than_the_gate_allows() -> None:
         busy -= 1
         await answers()(writer)
 
-    async with asking(slow, limits=Limits(in_flight=3)) as (http, server):
-        await asyncio.gather(*[http.look(GET) for _ in range(20)])
+    async with serving(slow, limits=Limits(in_flight=3)) as (http, server):
+        await asyncio.gather(*[http.poll(GET) for _ in range(20)])
         assert most == server.connections == 3
 
 
 async def test_cookies_are_not_kept() -> None:
-    async with asking(answers(headers="Set-Cookie: session=1; Path=/\r\n")) as (http, server):
-        await http.look(GET)
-        await http.look(GET)
+    async with serving(answers(headers="Set-Cookie: session=1; Path=/\r\n")) as (http, server):
+        await http.poll(GET)
+        await http.poll(GET)
         assert server.headers("cookie") == []
 
 
-async def test_an_origin_that_nobody_listens_at_is_unavailable() -> None:
+async def test_an_origin_where_no_service_listens_is_unavailable() -> None:
     async with served(answers()) as server:
         url = server.url
-    for way in WAYS:
-        async with client(url, way) as http:
+    for transport in TRANSPORTS:
+        async with client(url, transport) as http:
             with pytest.raises(Unavailable, match="No connection"):
-                await http.look(GET)
+                await http.poll(GET)
 
 
 # What is wrong.
@@ -208,74 +208,76 @@ REFUSED: dict[str, tuple[Reply, type[ServiceError]]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("fault", BROKEN)
-async def test_an_answer_that_breaks_off_or_breaks_http_may_be_asked_for_again(way: str, fault: str) -> None:
-    async with asking(BROKEN[fault], way, limits=HASTY) as (http, _):
+async def test_an_answer_that_breaks_off_or_breaks_http_may_be_fetched_again(
+    transport: str, fault: str
+) -> None:
+    async with serving(BROKEN[fault], transport, limits=HASTY) as (http, _):
         with pytest.raises(Unavailable) as caught:
-            await http.look(SIGNED)
+            await http.poll(SIGNED)
     check_telltale(caught.value)
     assert (caught.value.provider, caught.value.status) == ("test", None)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("fault", REFUSED)
-async def test_an_answer_that_says_no_is_typed_by_what_to_do(way: str, fault: str) -> None:
+async def test_a_refusal_is_typed_by_what_to_do(transport: str, fault: str) -> None:
     reply, kind = REFUSED[fault]
-    async with asking(reply, way) as (http, server):
+    async with serving(reply, transport) as (http, server):
         with pytest.raises(kind) as caught:
-            await http.look(SIGNED)
+            await http.poll(SIGNED)
         assert type(caught.value) is kind
         assert len(server.heads) == 1
     check_telltale(caught.value)
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_a_page_of_html_in_place_of_an_answer_may_pass(way: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_page_of_html_in_place_of_an_answer_may_pass(transport: str) -> None:
     page = answers(b"<html>login</html>", headers="Content-Type: text/html\r\n")
-    async with asking(page, way) as (http, _):
+    async with serving(page, transport) as (http, _):
         with pytest.raises(Unavailable, match="HTML"):
-            await http.look(GET)
+            await http.poll(GET)
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_a_hanging_answer_ends_at_the_time_limits(way: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_hanging_answer_ends_at_the_time_limits(transport: str) -> None:
     loop = asyncio.get_running_loop()
     for fault, least, most in (("hangs in the body", 0.2, 10.0), ("drips", 0.6, 10.0)):
-        async with asking(BROKEN[fault], way, limits=HASTY) as (http, _):
+        async with serving(BROKEN[fault], transport, limits=HASTY) as (http, _):
             started = loop.time()
             with pytest.raises(Unavailable):
-                await http.look(GET)
+                await http.poll(GET)
             assert least * 0.9 <= loop.time() - started <= most
 
 
-async def test_a_look_that_is_cancelled_leaves_the_client_usable() -> None:
+async def test_a_poll_that_is_cancelled_leaves_the_client_usable() -> None:
     replies = iter([silent, answers()])
 
     async def reply(writer: asyncio.StreamWriter) -> None:
         await next(replies)(writer)
 
-    async with asking(reply, limits=Limits(in_flight=1)) as (http, server):
-        look = asyncio.create_task(http.look(GET))
+    async with serving(reply, limits=Limits(in_flight=1)) as (http, server):
+        poll = asyncio.create_task(http.poll(GET))
         while not server.heads:  # noqa: ASYNC110 (a server on a real connection)
             await asyncio.sleep(0.005)
-        look.cancel()
+        poll.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await look
-        assert (await http.look(GET)).status == 200
+            await poll
+        assert (await http.poll(GET)).status == 200
 
 
 # What nobody may hear.
 
 
 def check_telltale(error: DocJobsError) -> None:
-    told = "".join(traceback.format_exception(error)) + repr(vars(error))
-    assert KEY not in told
-    assert TOKEN not in told
+    text = "".join(traceback.format_exception(error)) + repr(vars(error))
+    assert KEY not in text
+    assert TOKEN not in text
     assert error.__cause__ is None
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(
     "reply",
     [
@@ -286,29 +288,29 @@ def check_telltale(error: DocJobsError) -> None:
     ],
     ids=["body", "reason", "header", "first line"],
 )
-async def test_an_answer_that_tells_the_key_is_not_passed_on(way: str, reply: Reply) -> None:
+async def test_an_answer_that_holds_the_key_is_not_passed_on(transport: str, reply: Reply) -> None:
     def verbose(answer: Answer) -> ServiceError:
         return Rejected(answer.text, status=answer.status, details=answer.text)
 
-    async with asking(reply, way, read_error=verbose) as (http, _):
+    async with serving(reply, transport, read_error=verbose) as (http, _):
         with pytest.raises(ServiceError) as caught:
-            await http.look(SIGNED)
+            await http.poll(SIGNED)
     check_telltale(caught.value)
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_only_a_result_is_left_as_it_came(way: str) -> None:
-    async with asking(answers(KEY.encode()), way) as (http, _):
-        assert (await http.look(GET)).text == "**********"
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_only_a_result_is_left_as_it_came(transport: str) -> None:
+    async with serving(answers(KEY.encode()), transport) as (http, _):
+        assert (await http.poll(GET)).text == "**********"
         assert (await http.get("/job", verbatim=True)).text == KEY
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("url", ["http://evil.test/x", "//127.0.0.1:1/x", "http://127.0.0.1:1/x", "http://["])
-async def test_nothing_is_sent_to_a_foreign_origin(way: str, url: str) -> None:
-    async with asking(answers(), way) as (http, server):
+async def test_nothing_is_sent_to_a_foreign_origin(transport: str, url: str) -> None:
+    async with serving(answers(), transport) as (http, server):
         with pytest.raises(ForeignOrigin):
-            await http.look(Request("GET", url))
+            await http.poll(Request("GET", url))
         assert (server.connections, server.heads) == (0, [])
 
 
@@ -321,8 +323,8 @@ async def test_a_netrc_file_adds_no_credentials(
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    async with asking(answers(), headers=headers) as (http, server):
-        await http.look(GET)
+    async with serving(answers(), headers=headers) as (http, server):
+        await http.poll(GET)
         assert server.headers("authorization") == [
             value for name, value in headers.items() if name != "Api-Key"
         ]
@@ -334,12 +336,12 @@ async def test_a_proxy_of_the_environment_is_used_and_bypassed(monkeypatch: pyte
     async with served(answers()) as proxy, served(answers()) as service:
         monkeypatch.setenv("http_proxy", proxy.url)
         async with client(service.url) as http:
-            await http.look(GET)
+            await http.poll(GET)
         assert (proxy.targets, service.targets) == ([f"{service.url}/job"], [])
 
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         async with client(service.url) as http:
-            await http.look(GET)
+            await http.poll(GET)
         assert service.targets == ["/job"]
 
 
@@ -361,5 +363,5 @@ def test_a_path_leads_where_a_parser_says_also_on_the_short_way(path: str) -> No
         assert resolve(base, path) == (str(target) if own else None)
 
 
-def test_an_international_host_is_asked_by_the_name_that_dns_knows() -> None:
+def test_an_international_host_is_reached_by_the_name_that_dns_knows() -> None:
     assert resolve("https://bücher.test", "/job") == "https://xn--bcher-kva.test/job"

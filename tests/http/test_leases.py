@@ -1,4 +1,4 @@
-"""Turns leased from a source that several processes share: by the dozen, ahead of need, not relied upon."""
+"""Tokens leased from a source that several processes share: by the dozen, ahead of need, not relied upon."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from support.toy import Account, LookedAt, all_done, waiting
 from support.virtual_time import virtual_time
 
-from prefect_docjobs.http import Kind, Pace, Paces
-from prefect_docjobs.http.leases import Lease, Leases
+from prefect_docjobs.http import AccountLimits, Kind, RateLimiter
+from prefect_docjobs.http.rate_limits import Lease, Leases
 
 
 @dataclass
@@ -27,13 +27,13 @@ class Source:
     rate: float
     lapse: float = 5.0
     takes: float = 0.01
-    asked: list[tuple[str, int]] = field(default_factory=list)
+    calls: list[tuple[str, int]] = field(default_factory=list)
     broken: bool = False
     _left: float = 0.0
     _at: float = 0.0
 
     async def refill(self, kind: str, wanted: int) -> Lease:
-        self.asked.append((kind, wanted))
+        self.calls.append((kind, wanted))
         await asyncio.sleep(self.takes)
         if self.broken:
             raise ConnectionError("the database is gone")
@@ -45,17 +45,17 @@ class Source:
         return Lease(granted, now + (self.lapse if granted else 1.0 / self.rate))
 
 
-def process(source: Source) -> Pace:
-    """The pace of one process for status requests."""
-    return Paces(clock=asyncio.get_running_loop().time, refill=source.refill)["status"]
+def process(source: Source) -> RateLimiter:
+    """The limiter of one process for status requests."""
+    return AccountLimits(clock=asyncio.get_running_loop().time, refill=source.refill)["status"]
 
 
-async def turns(pace: Pace, seconds: float) -> int:
-    """How many turns somebody gets who always wants one."""
+async def tokens(limiter: RateLimiter, seconds: float) -> int:
+    """How many tokens a caller gets that always wants one."""
     loop = asyncio.get_running_loop()
     until, taken = loop.time() + seconds, 0
     while loop.time() < until:
-        if wait := pace.take():
+        if wait := limiter.take():
             await asyncio.sleep(min(wait, until - loop.time()))
         else:
             taken += 1
@@ -65,66 +65,66 @@ async def turns(pace: Pace, seconds: float) -> int:
 
 @virtual_time
 async def test_processes_that_lease_from_one_source_share_its_rate() -> None:
-    random.seed(3)  # processes ask at random moments, so as not to be in step
+    random.seed(3)  # processes lease at random moments, so as not to be in step
     source = Source(rate=20.0)
-    taken = await asyncio.gather(*[turns(process(source), 60.0) for _ in range(3)])
+    taken = await asyncio.gather(*[tokens(process(source), 60.0) for _ in range(3)])
 
     assert 0.95 * 20 * 60 <= sum(taken) <= 20 * 60 + 1
     assert min(taken) >= 0.1 * sum(taken)
-    assert len(source.asked) <= 3 * 60 * 5
+    assert len(source.calls) <= 3 * 60 * 5
 
 
 @virtual_time
-async def test_turns_are_leased_by_the_dozen_and_ahead_of_need() -> None:
+async def test_tokens_are_leased_by_the_dozen_and_ahead_of_need() -> None:
     source = Source(rate=1_000.0, takes=0.1)
-    pace = process(source)
-    assert pace.wait() > 0.0
+    limiter = process(source)
+    assert limiter.wait() > 0.0
     await asyncio.sleep(0.2)
     waits = []
     for _ in range(40):  # 50 a second
-        waits.append(pace.take())
+        waits.append(limiter.take())
         await asyncio.sleep(0.02)
 
     assert set(waits) == {0.0}
-    assert set(source.asked) == {("status", 12)}
-    assert len(source.asked) <= 1 + 40 / 6
+    assert set(source.calls) == {("status", 12)}
+    assert len(source.calls) <= 1 + 40 / 6
 
 
 @virtual_time
-async def test_leased_turns_lapse() -> None:
+async def test_leased_tokens_lapse() -> None:
     source = Source(rate=1_000.0, lapse=5.0)
-    pace = process(source)
-    pace.wait()
+    limiter = process(source)
+    limiter.wait()
     await asyncio.sleep(0.1)
-    assert pace.wait() == 0.0
+    assert limiter.wait() == 0.0
     await asyncio.sleep(6.0)
-    assert pace.wait() > 0.0
+    assert limiter.wait() > 0.0
     await asyncio.sleep(0.1)  # the next ones are on their way
 
 
 @virtual_time
-async def test_where_there_are_no_turns_nobody_asks_before_the_time_that_was_said() -> None:
+async def test_where_there_are_no_tokens_the_next_lease_waits_for_the_given_time() -> None:
     source = Source(rate=0.1)
-    pace = process(source)
-    assert await turns(pace, 100.0) == pytest.approx(10, abs=1)
-    assert len(source.asked) <= 22
+    limiter = process(source)
+    assert await tokens(limiter, 100.0) == pytest.approx(10, abs=1)
+    assert len(source.calls) <= 22
 
 
 @virtual_time
-async def test_a_source_that_fails_leaves_a_process_to_its_own_pace_with_one_warning(
+async def test_a_source_that_fails_leaves_a_process_to_its_own_rate_with_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     source = Source(rate=20.0, broken=True)
-    paces = Paces({"status": 5.0}, clock=asyncio.get_running_loop().time, refill=source.refill)
-    assert await turns(paces["status"], 60.0) == pytest.approx(5 * 60, rel=0.1)
-    assert len(source.asked) <= 8
+    limits = AccountLimits({"status": 5.0}, clock=asyncio.get_running_loop().time, refill=source.refill)
+    assert await tokens(limits["status"], 60.0) == pytest.approx(5 * 60, rel=0.1)
+    assert len(source.calls) <= 8
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
     source.broken = False
     await asyncio.sleep(11.0)
-    asked_before = len(source.asked)
-    await turns(paces["status"], 30.0)
-    assert len(source.asked) > asked_before + 5
+    calls_before = len(source.calls)
+    await tokens(limits["status"], 30.0)
+    assert len(source.calls) > calls_before + 5
 
 
 @virtual_time
@@ -147,23 +147,23 @@ async def test_a_fetch_that_never_ends_is_given_up() -> None:
 
 
 @virtual_time
-async def test_a_refusal_holds_back_leased_turns_as_well() -> None:
-    pace = process(Source(rate=1_000.0))
-    pace.wait()
+async def test_a_refusal_holds_back_leased_tokens_as_well() -> None:
+    limiter = process(Source(rate=1_000.0))
+    limiter.wait()
     await asyncio.sleep(0.1)
-    pace.refused(9.0)
-    assert pace.wait() == 9.0
+    limiter.throttled(9.0)
+    assert limiter.wait() == 9.0
 
 
 def test_without_a_source_no_event_loop_is_needed() -> None:
-    assert Paces()["status"].take() == 0.0
+    assert AccountLimits()["status"].take() == 0.0
 
 
 # ------------------------------------------------------------------------------- several loops, in threads
 
 
 class Counting:
-    """A source for many loops in threads; it counts the turns that it grants."""
+    """A source for many loops in threads; it counts the tokens that it grants."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -192,11 +192,11 @@ def hurried() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hurried")
-def test_loops_in_threads_share_leased_turns_and_none_is_taken_twice() -> None:
+def test_loops_in_threads_share_leased_tokens_and_none_is_taken_twice() -> None:
     source = Counting()
     leases = Leases("status", source.refill, time.monotonic)
 
-    async def take_turns() -> int:
+    async def take_tokens() -> int:
         until, taken = time.monotonic() + 1.5, 0
         while time.monotonic() < until:
             leases.wait()
@@ -204,78 +204,78 @@ def test_loops_in_threads_share_leased_turns_and_none_is_taken_twice() -> None:
             await asyncio.sleep(0)
         return taken
 
-    taken = in_threads(4, take_turns)
+    taken = in_threads(4, take_tokens)
     assert 0 < sum(taken) <= source.granted
 
 
 @pytest.mark.usefixtures("hurried")
-def test_loops_in_threads_share_one_pace_with_leased_turns() -> None:
+def test_loops_in_threads_share_one_limiter_with_leased_tokens() -> None:
     source = Counting()
-    pace = Paces(refill=source.refill)["status"]
+    limiter = AccountLimits(refill=source.refill)["status"]
 
-    async def take_turns() -> int:
+    async def take_tokens() -> int:
         until, taken = time.monotonic() + 1.5, 0
         while time.monotonic() < until:
-            taken += pace.take() == 0.0
+            taken += limiter.take() == 0.0
             await asyncio.sleep(0)
         return taken
 
-    taken = in_threads(4, take_turns)
+    taken = in_threads(4, take_tokens)
     assert 0 < sum(taken) <= source.granted
 
 
-def test_a_fetch_on_a_loop_that_has_stopped_holds_nobody_up() -> None:
+def test_a_fetch_on_a_loop_that_has_stopped_holds_no_request_up() -> None:
     async def never(kind: str, wanted: int) -> Lease:
         await asyncio.sleep(1e6)
         raise AssertionError
 
     leases = Leases("status", never, time.monotonic)
 
-    async def asked() -> float:
+    async def waited() -> float:
         return leases.wait()
 
     stopped = asyncio.new_event_loop()
-    assert stopped.run_until_complete(asked()) > 0.0
+    assert stopped.run_until_complete(waited()) > 0.0
     leases.refill = Counting().refill
 
-    async def turn() -> float:
+    async def token() -> float:
         began = time.monotonic()
-        while (wait := leases.take()) > 0.0:  # noqa: ASYNC110 (that is how turns are waited for)
+        while (wait := leases.take()) > 0.0:  # noqa: ASYNC110 (that is how tokens are waited for)
             await asyncio.sleep(wait)
         return time.monotonic() - began
 
-    assert asyncio.run(turn()) < 2.0  # and not the 5 s after which a fetch is given up
+    assert asyncio.run(token()) < 2.0  # and not the 5 s after which a fetch is given up
     for task in asyncio.all_tasks(stopped):
         task.cancel()
     stopped.run_until_complete(asyncio.sleep(0))
     stopped.close()
 
 
-class Contended(Pace):
-    """A pace of which other loops take most turns in the moment before this one does."""
+class Contended(RateLimiter):
+    """A limiter of which other loops take most tokens in the moment before this one does."""
 
-    asked = granted = 0
+    tries = granted = 0
 
     def take(self) -> float:
-        self.asked += 1
-        if self.asked % 4:
+        self.tries += 1
+        if self.tries % 4:
             return 0.25
         self.granted += 1
         return super().take()
 
 
-class ContendedPaces(Paces):
+class ContendedLimits(AccountLimits):
     def __init__(self) -> None:
         super().__init__()
-        self.pace = Contended(clock=asyncio.get_running_loop().time)
+        self.limiter = Contended(clock=asyncio.get_running_loop().time)
 
-    def __getitem__(self, kind: Kind) -> Pace:
-        return self.pace
+    def __getitem__(self, kind: Kind) -> RateLimiter:
+        return self.limiter
 
 
 @virtual_time
-async def test_a_waiter_looks_only_when_it_has_got_the_turn() -> None:
-    account, paces = Account(), ContendedPaces()
-    async with waiting(LookedAt(account), paces=paces) as waiter:
+async def test_a_waiter_polls_only_when_it_has_got_a_token() -> None:
+    account, limits = Account(), ContendedLimits()
+    async with waiting(LookedAt(account), account_limits=limits) as waiter:
         await all_done(waiter, account, [account.add(str(number), 10.0) for number in range(10)])
-    assert account.looks.total() == paces.pace.granted
+    assert account.looks.total() == limits.limiter.granted
