@@ -178,7 +178,7 @@ def test_the_states_are_named_in_the_design() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "defaults"),
-    [("When to look", Schedule), ("What is put up with", WaitLimits), ("Requests", Limits)],
+    [("When to poll", Schedule), ("Which failures end the wait", WaitLimits), ("Requests", Limits)],
     ids=["schedule", "patience", "limits"],
 )
 def test_the_numbers_of_waiting_are_those_of_the_code(heading: str, defaults: type[Any]) -> None:
@@ -208,7 +208,7 @@ def _amount(text: str) -> float:
 
 
 def test_the_pace_of_each_service_is_its_own() -> None:
-    told = table(DOCS / "how-it-waits.md", "When to look")
+    told = table(DOCS / "how-it-waits.md", "When to poll")
     paces = [(provider_class(name).title, provider_class(name).polling) for name in BUILT_IN]
     assert [(row[0], *map(_amount, row[1:])) for row in told] == [
         (title.removesuffix(" NuExtract"), pace.first, pace.every, pace.at_least) for title, pace in paces
