@@ -33,6 +33,7 @@ from prefect_docjobs.waiting.schedule import Schedule
 
 _log = logging.getLogger(__name__)
 _STALE = 16  # entries of the heap that may be stale, beside one for each job
+_REMEMBERED = 10_000  # jobs that the list has ended
 _CONTRADICTIONS = 2  # of one account's list, after which it is not read any more
 
 _contradictions = Counter[tuple[str, str, str]]()
@@ -148,7 +149,7 @@ class PendingJobs:
         self._due: list[tuple[float, int, PendingJob]] = []
         self._order = itertools.count()
         self._logged: set[str] = set()
-        self._ended_by_list: set[str] = set()
+        self._ended_by_list: dict[str, None] = {}  # the newest ones
         self._wrong_in_list: set[str] = set()
         self._unfinished: set[str] = set()  # the list said that they had succeeded
 
@@ -272,7 +273,9 @@ class PendingJobs:
         if not status.state.is_terminal:
             self.observe(status)
         elif status.state is JobState.SUCCEEDED and job_id not in self._unfinished:
-            self._ended_by_list.add(job_id)
+            self._ended_by_list[job_id] = None
+            if len(self._ended_by_list) > _REMEMBERED:
+                del self._ended_by_list[next(iter(self._ended_by_list))]
             self.observe(status)
         elif job.doubted_at == math.inf:
             job.doubted_at = self.now()
@@ -281,7 +284,7 @@ class PendingJobs:
     def is_unfinished(self, ref: JobRef) -> None:
         """Note that the service has no result yet of a job that was reported as succeeded."""
         if ref.job_id in self._ended_by_list:
-            self._ended_by_list.discard(ref.job_id)
+            del self._ended_by_list[ref.job_id]
             self._unfinished.add(ref.job_id)
             self.contradict_list(ref.job_id)
 

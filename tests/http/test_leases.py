@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from support.toy import Account, LookedAt, all_done, waiting
+from support.toy import Account, Polled, all_done, waiting
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.http import AccountLimits, Kind, RateLimiter
@@ -276,6 +276,6 @@ class ContendedLimits(AccountLimits):
 @virtual_time
 async def test_a_waiter_polls_only_when_it_has_got_a_token() -> None:
     account, limits = Account(), ContendedLimits()
-    async with waiting(LookedAt(account), account_limits=limits) as waiter:
+    async with waiting(Polled(account), account_limits=limits) as waiter:
         await all_done(waiter, account, [account.add(str(number), 10.0) for number in range(10)])
-    assert account.looks.total() == limits.limiter.granted
+    assert account.polls.total() == limits.limiter.granted

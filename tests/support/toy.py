@@ -1,6 +1,6 @@
-"""A service that is a script: jobs with known ends, looked at one by one, in a list, or on a stream.
+"""A service that is a script: jobs with known ends, polled one by one, in a list, or on a stream.
 
-Its clock is the event loop's, so with `virtual_time` what it tells and when is exact. It keeps count of
+Its clock is the event loop's, so with `virtual_time` what it reports and when is exact. It keeps count of
 every request, and can refuse, break, and lie.
 """
 
@@ -94,7 +94,7 @@ class Job:
 
 
 Says = Callable[[str, JobState], JobState | None]
-"""What is told of a job that is in this state; None keeps silent about it."""
+"""What is reported of a job that is in this state; None for nothing."""
 
 
 def honest(job_id: str, state: JobState) -> JobState | None:
@@ -108,12 +108,12 @@ class Account:
     Attributes:
         jobs: In the order in which they were made.
         oldest_first: How the list is ordered.
-        dated: Whether the list tells when jobs were made.
+        dated: Whether the list says when jobs were made.
         listed: What the list says of a job.
         list_faults: What goes wrong with a list request, given its number from 0.
         streamed: What a stream says at the end of a job; None breaks it off.
         stream_faults: Called as a stream opens, given the job and how often it was opened before.
-        takes: Seconds of a look, and of a list request.
+        takes: Seconds of a poll, and of a list request.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class Account:
     streamed: Says = honest
     stream_faults: Callable[[str, int], Exception | None] = lambda job_id, number: None
     takes: tuple[float, float] = (0.05, 0.05)
-    looks: Counter[str] = field(default_factory=Counter)
+    polls: Counter[str] = field(default_factory=Counter)
     pages: list[int] = field(default_factory=list)
     streams: Counter[str] = field(default_factory=Counter)
     open_streams: set[str] = field(default_factory=set)
@@ -145,8 +145,8 @@ class Account:
         job = self.jobs[job_id]
         return job.state if asyncio.get_running_loop().time() >= job.ends else JobState.PROCESSING
 
-    async def look(self, ref: JobRef) -> JobStatus:
-        self.looks[ref.job_id] += 1
+    async def poll(self, ref: JobRef) -> JobStatus:
+        self.polls[ref.job_id] += 1
         await asyncio.sleep(self.takes[0])
         if ref.job_id not in self.jobs:
             raise NotFound("no such job", status=404)
@@ -159,8 +159,8 @@ class Account:
             await asyncio.sleep(self.takes[1])
             raise fault
         order = list(self.jobs) if self.oldest_first else list(reversed(self.jobs))
-        told = {job_id: self.listed(job_id, self.state(job_id)) for job_id in order[skip : skip + limit]}
-        rows = {job_id: self._row(job_id, state) for job_id, state in told.items() if state is not None}
+        states = {job_id: self.listed(job_id, self.state(job_id)) for job_id in order[skip : skip + limit]}
+        rows = {job_id: self._row(job_id, state) for job_id, state in states.items() if state is not None}
         await asyncio.sleep(self.takes[1])
         return JobPage(rows=rows, seen_at=BEGAN, total=len(order))
 
@@ -189,16 +189,16 @@ def _status(ref: JobRef, state: JobState) -> JobStatus:
 
 
 @dataclass(frozen=True)
-class LookedAt(Toy):
-    """The toy with an account in memory instead of one behind HTTP; it offers only looks."""
+class Polled(Toy):
+    """The toy with an account in memory instead of one behind HTTP; it offers only polls."""
 
     account: Account = field(default_factory=Account)
 
     async def status(self, http: Http, ref: JobRef, *, once: bool = False) -> JobStatus:
-        return await self.account.look(ref)
+        return await self.account.poll(ref)
 
 
-class Listed(LookedAt):
+class Listed(Polled):
     """It offers a list, too."""
 
     capabilities = Capabilities(list_jobs=True)
@@ -207,7 +207,7 @@ class Listed(LookedAt):
         return await self.account.page(skip, limit)
 
 
-class Streamed(LookedAt):
+class Streamed(Polled):
     """It offers streams, too."""
 
     capabilities = Capabilities(stream=True)
@@ -230,9 +230,9 @@ async def waiting(
     durations: Durations | None = None,
     account_limits: AccountLimits | None = None,
     pushes: bool = False,
-    **patience: Any,
+    **limits: Any,
 ) -> AsyncIterator[Waiter]:
-    """A waiter for this provider; `patience` is what differs from the default."""
+    """A waiter for this provider; `limits` are those that differ from the default."""
     http = Http(
         provider="toy",
         base_url=URL,
@@ -241,7 +241,7 @@ async def waiting(
         transport=transport or httpx.MockTransport(lambda request: httpx.Response(500)),
         account_limits=account_limits,
     )
-    waiter = Waiter(provider, http, WaitLimits(**patience), durations or Durations(), pushes=pushes)
+    waiter = Waiter(provider, http, WaitLimits(**limits), durations or Durations(), pushes=pushes)
     async with http, waiter:
         yield waiter
 

@@ -8,7 +8,7 @@ import math
 import random
 
 import pytest
-from support.toy import URL, Account, LookedAt, all_done, waiting
+from support.toy import URL, Account, Polled, all_done, waiting
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.waiting import Forecast
@@ -49,7 +49,7 @@ def test_jobs_of_one_age_may_be_counted_together() -> None:
     assert forecast([(law, 3.0, 50)]) == forecast([(law, 3.0, 1)] * 50)
 
 
-def test_without_knowledge_of_every_kind_nothing_is_foretold() -> None:
+def test_without_knowledge_of_every_kind_there_is_no_forecast() -> None:
     assert forecast([(LAWS[0], 1.0, 5), (None, 1.0, 2)]) == Forecast(7)
     assert forecast([]) == Forecast(0)
 
@@ -71,23 +71,23 @@ def test_jobs_to_come_are_part_of_the_forecast() -> None:
 
 
 @virtual_time
-async def test_a_waiter_tells_when_its_jobs_will_be_done() -> None:
+async def test_a_waiter_reports_when_its_jobs_will_be_done() -> None:
     known, account = Durations(), Account()
     dice = random.Random(3)
     for _ in range(100):
         known.add(("toy", URL, "extraction", ""), None, dice.lognormvariate(math.log(20), 0.2))
     loop = asyncio.get_running_loop()
-    told: list[tuple[float, Forecast]] = []
-    async with waiting(LookedAt(account), durations=known) as waiter:
-        waiter.on_forecast = lambda said: told.append((loop.time(), said))
+    reported: list[tuple[float, Forecast]] = []
+    async with waiting(Polled(account), durations=known) as waiter:
+        waiter.on_forecast = lambda said: reported.append((loop.time(), said))
         takes = [dice.lognormvariate(math.log(20), 0.2) for _ in range(100)]
         await all_done(waiter, account, [account.add(str(n), seconds) for n, seconds in enumerate(takes)])
 
-    left = [max(takes) - when for when, _ in told]
+    left = [max(takes) - when for when, _ in reported]
     held = [
         said.nearly_sure is not None and said.nearly_sure >= rest
-        for (_, said), rest in zip(told, left, strict=True)
+        for (_, said), rest in zip(reported, left, strict=True)
     ]
-    assert told[0][1].running == 100
+    assert reported[0][1].running == 100
     assert sum(held) >= 0.8 * len(held)
-    assert all(later - earlier >= 0.99 for (earlier, _), (later, _) in itertools.pairwise(told))
+    assert all(later - earlier >= 0.99 for (earlier, _), (later, _) in itertools.pairwise(reported))

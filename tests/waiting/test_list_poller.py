@@ -35,9 +35,9 @@ async def test_one_request_observes_many_jobs(oldest_first: bool) -> None:
     async with waiting(Listed(account)) as waiter:
         delays = await all_done(waiter, account, around(account, 200))
 
-    requests = account.looks.total() + len(account.pages)
+    requests = account.polls.total() + len(account.pages)
     assert requests <= 0.5 * 200
-    assert account.looks.total() <= 20
+    assert account.polls.total() <= 20
     assert fmean(delays.values()) < 0.5
     assert max(delays.values()) < 3.0
 
@@ -53,7 +53,7 @@ async def test_of_a_long_list_only_the_pages_are_read_where_the_jobs_are(oldest_
     first, *others = account.pages
     assert first == 0
     if oldest_first:
-        assert min(others) > 4_800  # the last jobs, after the first page has told the order
+        assert min(others) > 4_800  # the last jobs, after the first page has shown the order
     else:
         assert set(others) == {0}
     assert fmean(delays.values()) < 1.0
@@ -71,7 +71,7 @@ async def test_jobs_on_several_pages_are_all_seen_in_one_read(oldest_first: bool
         assert len(account.pages) == (4 if oldest_first else 3)
         assert all(job.is_listed for job in waiter.pending.jobs.values())
         await waits
-    assert account.looks.total() <= 15  # for a minute no end is listed: is the list silent?
+    assert account.polls.total() <= 15  # for a minute no end is listed: is the list silent?
 
 
 @ORDERS
@@ -88,7 +88,7 @@ async def test_jobs_that_are_made_during_the_reads_are_found_as_well(oldest_firs
 
         delays = await asyncio.gather(*[one(number) for number in range(400)])
     assert fmean(delays) < 0.7
-    assert account.looks.total() + len(account.pages) < 0.75 * 400
+    assert account.polls.total() + len(account.pages) < 0.75 * 400
 
 
 @virtual_time
@@ -97,11 +97,11 @@ async def test_a_list_without_dates_is_read_from_its_beginning() -> None:
     async with waiting(Listed(account)) as waiter:
         await all_done(waiter, account, around(account, 50))
     assert set(account.pages) == {0}
-    assert account.looks.total() <= 20
+    assert account.polls.total() <= 20
 
 
 @virtual_time
-async def test_a_single_job_is_looked_at_and_not_listed() -> None:
+async def test_a_single_job_is_polled_and_not_listed() -> None:
     account = Account()
     async with waiting(Listed(account)) as waiter:
         await all_done(waiter, account, [account.add("0", 30.0)])
@@ -109,7 +109,7 @@ async def test_a_single_job_is_looked_at_and_not_listed() -> None:
 
 
 @virtual_time
-async def test_the_last_job_of_a_batch_is_looked_at_as_often_as_any_single_job() -> None:
+async def test_the_last_job_of_a_batch_is_polled_as_often_as_any_single_job() -> None:
     account = Account()
     async with waiting(Listed(account)) as waiter:
         refs = [account.add(str(n), 10.0) for n in range(10)]
@@ -126,7 +126,7 @@ async def test_reads_begin_again_when_there_are_jobs_again() -> None:
             refs = [account.add(f"{batch}-{n}", 8.0) for n in range(20)]
             delays = await all_done(waiter, account, refs)
             assert max(delays.values()) < 2.2
-    assert account.looks.total() <= 3 * 20
+    assert account.polls.total() <= 3 * 20
 
 
 @virtual_time
@@ -142,16 +142,16 @@ async def test_nothing_of_a_job_is_kept_after_its_end() -> None:
 
 
 @virtual_time
-async def test_a_job_that_is_not_listed_is_looked_at() -> None:
+async def test_a_job_that_is_not_listed_is_polled() -> None:
     account = Account(listed=lambda job_id, state: None if job_id == "3" else state)
     async with waiting(Listed(account)) as waiter:
         delays = await all_done(waiter, account, [account.add(str(n), 30.0 + n) for n in range(20)])
-    assert account.looks["3"] >= 10
+    assert account.polls["3"] >= 10
     assert delays["3"] <= 2.2
 
 
 @virtual_time
-async def test_a_job_that_is_listed_no_more_is_looked_at_again() -> None:
+async def test_a_job_that_is_listed_no_more_is_polled_again() -> None:
     loop = asyncio.get_running_loop()
     account = Account(listed=lambda job_id, state: None if job_id == "3" and loop.time() > 10 else state)
     async with waiting(Listed(account)) as waiter:
@@ -190,7 +190,7 @@ async def test_a_success_that_is_listed_is_believed() -> None:
     account = Account()
     async with waiting(Listed(account)) as waiter:
         await all_done(waiter, account, [account.add(str(n), 5.0 + n) for n in range(100)])
-    assert sum(not account.looks[job_id] for job_id in account.jobs) >= 90
+    assert sum(not account.polls[job_id] for job_id in account.jobs) >= 90
 
 
 @virtual_time
@@ -202,7 +202,7 @@ async def test_a_failure_that_is_listed_takes_a_poll_for_its_reason() -> None:
         ends = await asyncio.gather(*[waiter.done(job) for job in (*refs, bad)], return_exceptions=True)
         assert asyncio.get_running_loop().time() < 24.0
     assert isinstance(ends[-1], JobFailed)
-    assert account.looks["bad"] >= 1
+    assert account.polls["bad"] >= 1
 
 
 REFUSALS: dict[str, tuple[Callable[[int], Exception | None], int]] = {
@@ -244,7 +244,7 @@ async def test_a_list_that_breaks_now_and_then_or_is_throttled_stays_in_use(
     async with waiting(Listed(account)) as waiter:
         await all_done(waiter, account, around(account, 100))
     assert len(account.pages) > 8
-    assert account.looks.total() < 50
+    assert account.polls.total() < 50
     assert caplog.records == []
 
 
@@ -367,7 +367,7 @@ async def test_one_result_that_comes_late_does_not_end_the_use_of_the_list(
     async with waiting(Listed(account)) as waiter:
         refs = [account.add(str(n), 20.0 + n) for n in range(30)]
         await asyncio.gather(*[fetched(waiter, account, job) for job in refs])
-    assert sum(not account.looks[job_id] for job_id in account.jobs) >= 20
+    assert sum(not account.polls[job_id] for job_id in account.jobs) >= 20
     assert caplog.records == []
 
 

@@ -172,7 +172,7 @@ async def test_twice_late_and_lost_every_document_still_ends_once(tmp_path: Path
 
 
 @patient_time
-async def test_when_pushes_stop_although_jobs_end_that_is_said_once_and_looks_go_on(
+async def test_when_pushes_stop_although_jobs_end_that_is_said_once_and_polls_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver = Receiver("mindee", lossy=lambda number: number >= 10)
@@ -184,14 +184,14 @@ async def test_when_pushes_stop_although_jobs_end_that_is_said_once_and_looks_go
         rest = (invoice(number) for number in range(10, 60))
         rows = await at.extract(*rest, provider=service, concurrency=2)
         assert all(row.result for row in rows)
-        told = [record.getMessage() for record in caplog.records if "no push" in record.getMessage()]
-        assert len(told) == 1
-        assert "signing secret" in told[0]
+        warnings = [record.getMessage() for record in caplog.records if "no push" in record.getMessage()]
+        assert len(warnings) == 1
+        assert "signing secret" in warnings[0]
 
 
 @patient_time
-async def test_looks_are_a_watchdog_while_pushes_come(tmp_path_factory: pytest.TempPathFactory) -> None:
-    async def looks(folder: Path, *, lost: bool) -> int:
+async def test_polls_are_a_watchdog_while_pushes_come(tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def polls(folder: Path, *, lost: bool) -> int:
         """At 30 jobs, after 20 others were learned from."""
         receiver = Receiver("mindee", lossy=lambda number: lost)
         spread = {"law": "uniform", "low": 20.0, "high": 60.0}
@@ -202,13 +202,13 @@ async def test_looks_are_a_watchdog_while_pushes_come(tmp_path_factory: pytest.T
             await at.extract(*(invoice(number) for number in range(20, 50)), provider=service, concurrency=1)
             return sum("/jobs/" in request.url.path for request in at.requests[before:])
 
-    with_pushes = await looks(tmp_path_factory.mktemp("told"), lost=False)
-    without = await looks(tmp_path_factory.mktemp("lost"), lost=True)
+    with_pushes = await polls(tmp_path_factory.mktemp("pushed"), lost=False)
+    without = await polls(tmp_path_factory.mktemp("lost"), lost=True)
     assert with_pushes < without / 2
 
 
 @patient_time
-async def test_a_hint_makes_the_waiter_look_and_proves_nothing(tmp_path: Path) -> None:
+async def test_a_hint_makes_the_waiter_poll_and_proves_nothing(tmp_path: Path) -> None:
     async with shop("unsiloed", tmp_path, duration={"law": "fixed", "seconds": 500.0}) as at:
 
         async def hint(seconds: float) -> None:
@@ -279,12 +279,12 @@ async def meanwhile(work: Callable[[int], Awaitable[None]], every: float = 1.0) 
 
 
 def no_proof(what: str, at: Shop, name: str) -> Callable[[int], Awaitable[None]]:
-    """Pushes that say nothing about whether the ends of our jobs are told."""
+    """Pushes that say nothing about whether the ends of our jobs are reported."""
     fetched: set[str] = set()
 
     async def keep_more(number: int) -> None:
         jobs = at.backend.all_jobs()
-        if what == "hints":  # once for each job: where they come again and again, looks are many
+        if what == "hints":  # once for each job: where they come again and again, polls are many
             for job in jobs:
                 await keep_one(at, name, job.id, None)
         elif what == "pushes for jobs of others":
@@ -292,7 +292,7 @@ def no_proof(what: str, at: Shop, name: str) -> Callable[[int], Awaitable[None]]
         elif what == "pushes for another account":
             for job in jobs:
                 await keep_one(at, name, job.id, JobState.PROCESSING, unique=number, tenant="another")
-        elif what == "pushes that tell no end":
+        elif what == "pushes that report no end":
             for job in jobs:
                 await keep_one(at, name, job.id, JobState.PROCESSING, unique=number)
         else:  # pushes that are not true
@@ -311,19 +311,19 @@ def no_proof(what: str, at: Shop, name: str) -> Callable[[int], Awaitable[None]]
         ("hints", "mindee"),
         ("pushes for jobs of others", "mindee"),
         ("pushes for another account", "mindee"),
-        ("pushes that tell no end", "mindee"),
+        ("pushes that report no end", "mindee"),
         ("pushes that are not true", "mindee"),
     ],
 )
 @patient_time
-async def test_what_proves_nothing_does_not_make_looks_a_watchdog(
+async def test_what_proves_nothing_does_not_make_polls_a_watchdog(
     tmp_path: Path, what: str, name: str
 ) -> None:
     async with shop(name, tmp_path) as at:
         service = of_a_new_model() if name == "mindee" else at.provider
         async with meanwhile(no_proof(what, at, name)):
             seconds = await waits_in_a_row(at, 6, service)
-        assert max(seconds) < 15.0  # of jobs that take 10; a watchdog looks after 30
+        assert max(seconds) < 15.0  # of jobs that take 10; a watchdog polls after 30
 
 
 @patient_time
@@ -341,13 +341,15 @@ async def test_one_push_that_is_not_true_ends_the_trust_in_pushes(
         async with meanwhile(lie):
             seconds = await waits_in_a_row(at, 8, of_a_new_model())
         assert max(seconds[:4]) < 10.5
-        assert seconds[4] > 25.0  # of this one no push told, while looks were a watchdog,
+        assert seconds[4] > 25.0  # no push reported this one, while polls were a watchdog,
         assert max(seconds[6:]) < 15.0  # and a false push ended that
-        told = [record.getMessage() for record in caplog.records if "says otherwise" in record.getMessage()]
-        assert len(told) == 1
+        warnings = [
+            record.getMessage() for record in caplog.records if "says otherwise" in record.getMessage()
+        ]
+        assert len(warnings) == 1
 
 
-def times_of_looks(at: Shop) -> dict[str, list[float]]:
+def times_of_polls(at: Shop) -> dict[str, list[float]]:
     """When each job is asked about, from now on."""
     times: dict[str, list[float]] = defaultdict(list)
 
@@ -361,21 +363,21 @@ def times_of_looks(at: Shop) -> dict[str, list[float]]:
 
 
 @patient_time
-async def test_a_flood_of_hints_is_no_flood_of_looks(tmp_path: Path) -> None:
+async def test_a_flood_of_hints_is_no_flood_of_polls(tmp_path: Path) -> None:
     async with shop("unsiloed", tmp_path, duration={"law": "fixed", "seconds": 20.0}) as at:
-        times = times_of_looks(at)
+        times = times_of_polls(at)
 
         async def flood(number: int) -> None:
             for each, job in enumerate(at.backend.all_jobs()):
                 await keep_one(at, "unsiloed", job.id, None, unique=number)
-                await keep_one(at, "unsiloed", f"nobody's {number} {each}", None)
+                await keep_one(at, "unsiloed", f"another {number} {each}", None)
 
         async with meanwhile(flood, every=0.1):
             rows = await at.extract(*(invoice(number) for number in range(2)))
         assert all(row.result for row in rows)
-        looked = [moments for path, moments in times.items() if len(moments) > 2]
-        assert len(looked) == 2
-        for moments in looked:
+        polled = [moments for path, moments in times.items() if len(moments) > 2]
+        assert len(polled) == 2
+        for moments in polled:
             gaps = [later - earlier for earlier, later in itertools.pairwise(moments[:-1])]
             assert min(gaps) >= at.provider.polling.at_least - 1e-6
             assert len(moments) <= 23
@@ -412,7 +414,7 @@ async def test_hints_do_not_displace_the_push_that_brings_the_result(tmp_path: P
 
 
 @patient_time
-async def test_a_push_that_nobody_can_read_leaves_looks_to_it(
+async def test_a_push_that_cannot_be_read_leaves_the_job_to_polls(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such as one that was kept by a newer version, with a state that this one does not know."""

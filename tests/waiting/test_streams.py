@@ -1,4 +1,4 @@
-"""Streams and pushes: the end of a job is told, and looks are only there in case it was not."""
+"""Streams and pushes: the end of a job is reported, and polls are only there in case it was not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from support.toy import BEGAN, Account, ListedAndStreamed, LookedAt, Streamed, all_done, ref, waiting
+from support.toy import BEGAN, Account, ListedAndStreamed, Polled, Streamed, all_done, ref, waiting
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import JobFailed, JobTimeout, NotFound, Throttled, Unavailable
@@ -31,12 +31,12 @@ async def test_a_few_jobs_are_listened_to_and_reported_as_they_end() -> None:
     async with waiting(Streamed(account)) as waiter:
         delays = await all_done(waiter, account, [account.add(str(n), 5.0 + n) for n in range(8)])
     assert max(delays.values()) == 0.0
-    assert (account.streams.total(), account.looks.total()) == (8, 0)
+    assert (account.streams.total(), account.polls.total()) == (8, 0)
     assert account.open_streams == set()
 
 
 @virtual_time
-async def test_an_end_without_result_is_told_on_a_stream_too() -> None:
+async def test_an_end_without_result_is_reported_on_a_stream_too() -> None:
     account = Account()
     async with waiting(Streamed(account)) as waiter:
         with pytest.raises(JobFailed):
@@ -45,7 +45,7 @@ async def test_an_end_without_result_is_told_on_a_stream_too() -> None:
 
 
 @virtual_time
-async def test_no_more_streams_are_open_than_allowed_and_the_rest_is_looked_at() -> None:
+async def test_no_more_streams_are_open_than_allowed_and_the_rest_is_polled() -> None:
     account = Account()
     async with waiting(Streamed(account), streams=3) as waiter:
         delays = await all_done(waiter, account, [account.add(str(n), 30.0) for n in range(10)])
@@ -62,7 +62,7 @@ async def test_more_jobs_than_streams_are_swept_and_the_last_ones_listened_to() 
         delays = await all_done(waiter, account, [account.add(str(n), end) for n, end in enumerate(ends)])
     assert [delays[str(n)] for n in range(95, 100)] == [0.0] * 5
     assert sum(delays.values()) / 100 < 0.5
-    assert account.looks.total() + len(account.pages) + account.streams.total() <= 100
+    assert account.polls.total() + len(account.pages) + account.streams.total() <= 100
     assert account.open_streams == set()
 
 
@@ -85,7 +85,7 @@ async def test_a_stream_that_breaks_is_opened_again() -> None:
     ids=["broken", "unknown", "defect"],
 )
 @virtual_time
-async def test_streams_that_always_break_are_left_with_one_warning_and_the_jobs_looked_at(
+async def test_streams_that_always_break_are_left_with_one_warning_and_the_jobs_polled(
     faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
     account = Account(stream_faults=faults)
@@ -139,7 +139,7 @@ async def test_a_stream_that_hangs_loses_no_job() -> None:
 
 
 @virtual_time
-async def test_streams_are_closed_when_nobody_waits_any_more() -> None:
+async def test_streams_are_closed_when_no_caller_waits_any_more() -> None:
     account = Account()
     async with waiting(Streamed(account), document_timeout=50.0) as waiter:
         one, two = (asyncio.create_task(waiter.done(account.add(name, 1e6))) for name in ("one", "two"))
@@ -170,38 +170,38 @@ async def test_streams_are_closed_when_the_waiter_is_left() -> None:
 
 
 @virtual_time
-async def test_a_push_ends_a_job_without_a_look() -> None:
+async def test_a_push_ends_a_job_without_a_poll() -> None:
     account = Account()
-    async with waiting(LookedAt(account), pushes=True) as waiter:
+    async with waiting(Polled(account), pushes=True) as waiter:
         refs = [account.add(str(n), 8.0) for n in range(20)]
         for job in refs:
             asyncio.get_running_loop().call_later(8.0, waiter.pending.observe_live, succeeded(job.job_id))
         delays = await all_done(waiter, account, refs)
     assert max(delays.values()) == 0.0
-    assert account.looks.total() == 0
+    assert account.polls.total() == 0
 
 
 @pytest.mark.parametrize("learned", [False, True])
 @virtual_time
-async def test_a_push_that_is_lost_delays_a_job_until_the_watchdog_looks(learned: bool) -> None:
+async def test_a_push_that_is_lost_delays_a_job_until_the_watchdog_polls(learned: bool) -> None:
     account, known = Account(), Durations()
     if learned:
         for number in range(100):
             known.add(("toy", "https://toy.test", "extraction", ""), None, 7.0 + 0.02 * number)
-    async with waiting(LookedAt(account), pushes=True, durations=known) as waiter:
+    async with waiting(Polled(account), pushes=True, durations=known) as waiter:
         delays = await all_done(waiter, account, [account.add("0", 8.0)])
     assert 0.0 < delays["0"] <= (4.0 if learned else 24.0)
-    assert account.looks["0"] == 1
+    assert account.polls["0"] == 1
 
 
 @pytest.mark.parametrize("learned", [0, 50])
 @virtual_time
-async def test_an_old_job_is_looked_at_immediately_though_pushes_are_expected(learned: int) -> None:
-    """Its push may have come when nobody listened."""
+async def test_an_old_job_is_polled_immediately_though_pushes_are_expected(learned: int) -> None:
+    """Its push may have come before anything listened."""
     account, known = Account(), Durations()
     for _ in range(learned):
         known.add(("toy", "https://toy.test", "extraction", ""), None, 8.0)
-    async with waiting(LookedAt(account), pushes=True, durations=known) as waiter:
+    async with waiting(Polled(account), pushes=True, durations=known) as waiter:
         account.add("0", 0.0)
         await waiter.done(ref("0"), age=3_600.0)
         assert asyncio.get_running_loop().time() < 0.1
@@ -210,7 +210,7 @@ async def test_an_old_job_is_looked_at_immediately_though_pushes_are_expected(le
 @virtual_time
 async def test_a_push_is_learned_as_the_time_of_the_end() -> None:
     account = Account()
-    async with waiting(LookedAt(account), pushes=True) as waiter:
+    async with waiting(Polled(account), pushes=True) as waiter:
         refs = [account.add(str(n), 20.0) for n in range(30)]
         for job in refs:
             asyncio.get_running_loop().call_later(20.0, waiter.pending.observe_live, succeeded(job.job_id))
@@ -222,7 +222,7 @@ async def test_a_push_is_learned_as_the_time_of_the_end() -> None:
 
 
 @virtual_time
-async def test_a_push_of_a_job_that_still_runs_does_not_put_off_its_looks() -> None:
+async def test_a_push_of_a_job_that_still_runs_does_not_put_off_its_polls() -> None:
     account = Account()
 
     async def chatter(waiter: Waiter) -> None:
@@ -230,7 +230,7 @@ async def test_a_push_of_a_job_that_still_runs_does_not_put_off_its_looks() -> N
             await asyncio.sleep(1.0)
             waiter.pending.observe_live(succeeded("0").model_copy(update={"state": JobState.PROCESSING}))
 
-    async with waiting(LookedAt(account), pushes=True) as waiter:
+    async with waiting(Polled(account), pushes=True) as waiter:
         talking = asyncio.create_task(chatter(waiter))
         delays = await all_done(waiter, account, [account.add("0", 8.0)])
         talking.cancel()

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import toy
-from support.toy import Account, Listed, ListedAndStreamed, LookedAt, Streamed, Toy, all_done, ref
+from support.toy import Account, Listed, ListedAndStreamed, Polled, Streamed, Toy, all_done, ref
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import (
@@ -85,13 +85,13 @@ def done_at(*ends: float) -> Script:
     return script
 
 
-def waiting(service: Service, **patience: Any) -> AbstractAsyncContextManager[Waiter]:
+def waiting(service: Service, **limits: Any) -> AbstractAsyncContextManager[Waiter]:
     """A waiter for a service behind HTTP."""
-    return toy.waiting(Toy(), httpx.MockTransport(service), **patience)
+    return toy.waiting(Toy(), httpx.MockTransport(service), **limits)
 
 
 @virtual_time
-async def test_a_job_is_reported_at_the_first_look_that_sees_it_done() -> None:
+async def test_a_job_is_reported_at_the_first_poll_that_sees_it_done() -> None:
     service = Service(done_at(7.0))
     async with waiting(service) as waiter:
         status = await waiter.done(ref())
@@ -104,7 +104,7 @@ async def test_a_job_is_reported_at_the_first_look_that_sees_it_done() -> None:
 
 
 @virtual_time
-async def test_a_job_that_is_done_already_costs_one_look_and_no_waiting() -> None:
+async def test_a_job_that_is_done_already_costs_one_poll_and_no_waiting() -> None:
     service = Service(done_at(0.0))
     async with waiting(service) as waiter:
         await waiter.done(ref(), age=3600.0)
@@ -113,7 +113,7 @@ async def test_a_job_that_is_done_already_costs_one_look_and_no_waiting() -> Non
 
 
 @virtual_time
-async def test_looks_without_a_past_keep_to_the_services_advice() -> None:
+async def test_polls_without_a_past_keep_to_the_services_advice() -> None:
     service = Service(done_at(600.0))
     async with waiting(service) as waiter:
         await waiter.done(ref())
@@ -125,7 +125,7 @@ async def test_looks_without_a_past_keep_to_the_services_advice() -> None:
 
 
 @virtual_time
-async def test_many_jobs_are_looked_at_together_within_the_gate() -> None:
+async def test_many_jobs_are_polled_together_within_the_gate() -> None:
     service = Service(done_at(*range(5, 25)))
     async with waiting(service) as waiter:
         statuses = await asyncio.gather(*[waiter.done(ref(str(n))) for n in range(60)])
@@ -137,9 +137,9 @@ async def test_many_jobs_are_looked_at_together_within_the_gate() -> None:
 @virtual_time
 async def test_thousands_of_jobs_that_end_at_once_are_all_reported() -> None:
     account = Account(takes=(0.01, 0.05))
-    async with toy.waiting(LookedAt(account)) as waiter:
+    async with toy.waiting(Polled(account)) as waiter:
         delays = await all_done(waiter, account, [account.add(str(n), 5.0) for n in range(2_000)])
-    assert account.looks.total() <= 3 * 2_000
+    assert account.polls.total() <= 3 * 2_000
     assert max(delays.values()) <= 2.1 + 2_000 * 0.01 / 12 + 0.1
 
 
@@ -163,7 +163,7 @@ async def test_a_job_that_ends_without_result_raises_what_happened(
 
 
 @virtual_time
-async def test_looks_may_fail_for_minutes_without_failing_the_job() -> None:
+async def test_polls_may_fail_for_minutes_without_failing_the_job() -> None:
     outages: list[httpx.Response | Exception] = [
         httpx.Response(503),
         httpx.Response(502, text="<html>"),
@@ -205,7 +205,7 @@ async def test_errors_are_counted_per_job_and_not_per_batch() -> None:
 
 
 @virtual_time
-async def test_retry_after_is_obeyed_between_looks() -> None:
+async def test_retry_after_is_obeyed_between_polls() -> None:
     def script(job_id: str, now: float) -> httpx.Response:
         return httpx.Response(429, headers={"Retry-After": "20"}) if now < 20 else said(job_id, "succeeded")
 
@@ -292,12 +292,12 @@ async def test_a_service_that_hangs_cannot_hold_the_waiter_past_its_time() -> No
 async def test_time_limits_hold_also_for_jobs_that_never_had_a_turn() -> None:
     account_limits = AccountLimits({"status": 0.5}, clock=asyncio.get_running_loop().time)
     account = Account()
-    async with toy.waiting(LookedAt(account), account_limits=account_limits, document_timeout=10.0) as waiter:
+    async with toy.waiting(Polled(account), account_limits=account_limits, document_timeout=10.0) as waiter:
         waits = [waiter.done(account.add(str(n), 1e6)) for n in range(100)]
         ends = await asyncio.gather(*waits, return_exceptions=True)
         assert asyncio.get_running_loop().time() <= 12.0
     assert {type(end) for end in ends} == {JobTimeout}
-    assert account.looks.total() <= 6
+    assert account.polls.total() <= 6
 
 
 @virtual_time
@@ -310,13 +310,13 @@ async def test_a_pause_that_the_service_asks_for_does_not_prolong_a_time_limit()
 
 
 @virtual_time
-async def test_under_a_tight_budget_looks_go_to_the_jobs_that_are_most_likely_done() -> None:
+async def test_under_a_tight_rate_limit_polls_go_to_the_jobs_that_are_most_likely_done() -> None:
     known = Durations()
     for number in range(100):
         known.add(("toy", toy.URL, "extraction", ""), None, 28.0 + 0.04 * number)
     account_limits = AccountLimits({"status": 1.0}, clock=asyncio.get_running_loop().time)
     account = Account()
-    async with toy.waiting(LookedAt(account), account_limits=account_limits, durations=known) as waiter:
+    async with toy.waiting(Polled(account), account_limits=account_limits, durations=known) as waiter:
         old = [account.add(f"old-{n}", 30.0) for n in range(15)]
         first = asyncio.gather(*[waiter.done(job) for job in old])
         await asyncio.sleep(20.0)
@@ -325,17 +325,17 @@ async def test_under_a_tight_budget_looks_go_to_the_jobs_that_are_most_likely_do
         await first
         assert asyncio.get_running_loop().time() <= 30.0 + 2 * 15 + 2.0
         await waits
-    assert account.looks.total() <= 90
+    assert account.polls.total() <= 90
 
 
 @pytest.mark.parametrize(("ends", "kind"), [(1800.0, JobStatus), (1e6, JobTimeout)])
 @virtual_time
-async def test_after_a_pause_of_the_machine_a_job_is_looked_at_once_more(ends: float, kind: type) -> None:
+async def test_after_a_pause_of_the_machine_a_job_is_polled_once_more(ends: float, kind: type) -> None:
     """A laptop that slept: the clock has jumped past every time limit."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     account = Account()
-    async with toy.waiting(LookedAt(account), document_timeout=600.0) as waiter:
+    async with toy.waiting(Polled(account), document_timeout=600.0) as waiter:
         wait = asyncio.create_task(waiter.done(account.add("0", ends)))
         await asyncio.sleep(5.0)
         loop._jumping.now += 7_200.0
@@ -350,7 +350,7 @@ async def test_old_jobs_do_not_spoil_what_is_known_of_durations() -> None:
     for number in range(50):
         known.add(("toy", toy.URL, "extraction", ""), None, 7.5 + 0.02 * number)
     account = Account()
-    async with toy.waiting(LookedAt(account), durations=known) as waiter:
+    async with toy.waiting(Polled(account), durations=known) as waiter:
         refs = [account.add(str(n), 0.0) for n in range(200)]
         await asyncio.gather(*[waiter.done(job, age=7_200.0) for job in refs])
         assert asyncio.get_running_loop().time() < 2.0  # none was made to wait
@@ -363,7 +363,7 @@ async def test_old_jobs_do_not_spoil_what_is_known_of_durations() -> None:
 @virtual_time
 async def test_old_jobs_alone_teach_nothing() -> None:
     account = Account()
-    async with toy.waiting(LookedAt(account)) as waiter:
+    async with toy.waiting(Polled(account)) as waiter:
         refs = [account.add(str(n), 0.0) for n in range(50)]
         await asyncio.gather(*[waiter.done(job, age=7_200.0) for job in refs])
         waiter.pending.schedule.refit(())
@@ -371,13 +371,13 @@ async def test_old_jobs_alone_teach_nothing() -> None:
 
 
 @virtual_time
-async def test_what_looks_see_is_learned_without_a_bias_towards_the_first_look() -> None:
+async def test_what_polls_see_is_learned_without_a_bias_towards_the_first_poll() -> None:
     known = Durations()
     key = ("toy", toy.URL, "extraction", "")
     for number in range(30):
         known.add(key, None, 18.0 + 0.15 * number)
     account = Account()
-    async with toy.waiting(LookedAt(account), durations=known) as waiter:
+    async with toy.waiting(Polled(account), durations=known) as waiter:
         await all_done(waiter, account, [account.add(str(n), 18.0 + 0.02 * n) for n in range(200)])
         waiter.pending.schedule.refit(())
         law = waiter.pending.schedule.expected(None)
@@ -414,15 +414,15 @@ async def test_cancelling_one_of_two_waiters_leaves_the_other() -> None:
 
 
 @virtual_time
-async def test_cancelling_the_only_waiter_ends_the_looks() -> None:
+async def test_cancelling_the_only_waiter_ends_the_polls() -> None:
     service = Service(done_at(1e9))
     async with waiting(service) as waiter:
         task = asyncio.create_task(waiter.done(ref()))
         await asyncio.sleep(10)
         task.cancel()
-        looks = len(service.asked)
+        polls = len(service.asked)
         await asyncio.sleep(100)
-    assert len(service.asked) == looks
+    assert len(service.asked) == polls
 
 
 @virtual_time
@@ -489,11 +489,11 @@ class Scripted(Toy):
         if word in {"succeeded", "failed", "cancelled"}:
             self.truth.setdefault(ref.job_id, word)
         if word == "wrong":
-            return _told(toy.ref("other"), JobState.SUCCEEDED)
-        return _told(ref, self.state_of(word))
+            return _status_of(toy.ref("other"), JobState.SUCCEEDED)
+        return _status_of(ref, self.state_of(word))
 
 
-def _told(job: JobRef, state: JobState) -> JobStatus:
+def _status_of(job: JobRef, state: JobState) -> JobStatus:
     return JobStatus(ref=job, state=state, raw_state=state.value, seen_at=toy.BEGAN)
 
 
@@ -523,7 +523,7 @@ def test_every_job_ends_in_exactly_one_true_outcome(
 
     def push(waiter: Waiter, job_id: str) -> None:
         provider.truth.setdefault(job_id, "succeeded")
-        waiter.pending.observe_live(_told(ref(job_id), JobState.SUCCEEDED))
+        waiter.pending.observe_live(_status_of(ref(job_id), JobState.SUCCEEDED))
 
     async def play() -> dict[str, JobStatus | BaseException]:
         loop = asyncio.get_running_loop()
@@ -592,8 +592,8 @@ class Lived(Account):
     lives: Mapping[str, Life] = field(default_factory=dict)
     all_listed_done: bool = False
 
-    async def look(self, ref: JobRef) -> JobStatus:
-        status, faults = await super().look(ref), self.lives[ref.job_id].faults
+    async def poll(self, ref: JobRef) -> JobStatus:
+        status, faults = await super().poll(ref), self.lives[ref.job_id].faults
         fault = faults.pop(0) if faults else None
         if fault:
             raise fault
@@ -623,14 +623,14 @@ class Lived(Account):
 @settings(max_examples=150)
 @given(
     st.lists(lives, min_size=1, max_size=12),
-    st.sampled_from([LookedAt, Listed, Streamed, ListedAndStreamed]),
+    st.sampled_from([Polled, Listed, Streamed, ListedAndStreamed]),
     st.lists(st.sampled_from(LIST_FAULTS), max_size=20),
     st.booleans(),
     st.booleans(),
 )
-def test_no_job_is_lost_or_ends_before_its_time_whoever_tells_of_it(
+def test_no_job_is_lost_or_ends_before_its_time_whatever_reports_it(
     given_lives: list[Life],
-    kind: type[LookedAt],
+    kind: type[Polled],
     list_faults: list[Exception | None],
     oldest_first: bool,
     all_listed_done: bool,
@@ -640,7 +640,7 @@ def test_no_job_is_lost_or_ends_before_its_time_whoever_tells_of_it(
         oldest_first=oldest_first,
         list_faults=lambda number: list_faults[number] if number < len(list_faults) else None,
         lives={str(n): life for n, life in enumerate(given_lives)},
-        # A list that lies about everything from the first sweep on, where nobody else tells of jobs.
+        # A list that lies about everything from its first read on, where nothing else reports jobs.
         all_listed_done=all_listed_done
         and kind is Listed
         and len({life.begins for life in given_lives}) == 1,
@@ -653,7 +653,7 @@ def test_no_job_is_lost_or_ends_before_its_time_whoever_tells_of_it(
         job = account.add(job_id, life.takes, life.state)
         wait = asyncio.create_task(waiter.done(job))
         if life.push is not None:
-            loop.call_later(life.takes + life.push, waiter.pending.observe_live, _told(job, life.state))
+            loop.call_later(life.takes + life.push, waiter.pending.observe_live, _status_of(job, life.state))
         if life.cancel is not None:
             loop.call_later(life.cancel, wait.cancel)
         (end,) = await asyncio.gather(wait, return_exceptions=True)

@@ -14,7 +14,7 @@ from opentelemetry.metrics import get_meter_provider
 from opentelemetry.trace import get_tracer_provider
 from support import toy
 from support.services import connected, invoice
-from support.toy import Account, Listed, ListedAndStreamed, LookedAt, Streamed, Toy, ref
+from support.toy import Account, Listed, ListedAndStreamed, Polled, Streamed, Toy, ref
 from support.virtual_time import virtual_time
 
 from prefect_docjobs.errors import DocJobsError, JobTimeout
@@ -63,7 +63,7 @@ async def test_a_forecast_that_breaks_costs_nothing_and_is_logged_once(
         calls.append(forecast)
         raise ZeroDivisionError("the display is gone")
 
-    async with toy.waiting(LookedAt(account)) as waiter:
+    async with toy.waiting(Polled(account)) as waiter:
         waiter.on_forecast = broken
         job = account.add("0", 20.0)
         assert await ends(waiter.done(job)) == JobStatus(
@@ -99,7 +99,7 @@ class BrokenDurations(Durations):
 @virtual_time
 async def test_a_memory_of_durations_that_breaks_costs_no_job(method: str) -> None:
     account = Account()
-    async with toy.waiting(LookedAt(account), durations=BrokenDurations(method)) as waiter:
+    async with toy.waiting(Polled(account), durations=BrokenDurations(method)) as waiter:
         jobs = [account.add(str(number), 5.0 + number) for number in range(20)]
         found = await asyncio.gather(*[ends(waiter.done(job)) for job in jobs])
     assert {end.state for end in found if isinstance(end, JobStatus)} == {JobState.SUCCEEDED}
@@ -107,7 +107,7 @@ async def test_a_memory_of_durations_that_breaks_costs_no_job(method: str) -> No
 
 
 class BrokenTelemetry(Telemetry):
-    """Breaks wherever it is told something."""
+    """Breaks wherever it is called."""
 
     def job_done(self, ref: JobRef, *, age: float, took: float | None) -> None:
         raise RuntimeError("no exporter")
@@ -124,7 +124,7 @@ class _BrokenOperation(Operation):
 @virtual_time
 async def test_telemetry_that_breaks_costs_no_job() -> None:
     account = Account()
-    async with toy.waiting(LookedAt(account)) as waiter:
+    async with toy.waiting(Polled(account)) as waiter:
         waiter.http.telemetry = BrokenTelemetry(get_tracer_provider(), get_meter_provider())
         end = await ends(waiter.done(account.add("0", 5.0)))
         assert isinstance(end, JobStatus)
@@ -210,7 +210,7 @@ class _BrokenStreams(Streamed):
 )
 @virtual_time
 async def test_a_source_that_breaks_delays_a_job_by_one_status_check_at_most(
-    kind: Callable[[Account, object], LookedAt], problem: object
+    kind: Callable[[Account, object], Polled], problem: object
 ) -> None:
     account = Account()
     async with toy.waiting(kind(account, problem)) as waiter:
@@ -237,10 +237,10 @@ class _BrokenLimits(AccountLimits):
         return now
 
 
-@pytest.mark.parametrize("kind", [LookedAt, Listed, Streamed, ListedAndStreamed])
+@pytest.mark.parametrize("kind", [Polled, Listed, Streamed, ListedAndStreamed])
 @virtual_time
 async def test_when_the_loop_breaks_each_job_ends_in_a_typed_error_those_that_come_later_too(
-    kind: type[LookedAt],
+    kind: type[Polled],
 ) -> None:
     account = Account()
     async with toy.waiting(kind(account=account), account_limits=_BrokenLimits(10.0)) as waiter:
@@ -256,9 +256,9 @@ async def test_when_the_loop_breaks_each_job_ends_in_a_typed_error_those_that_co
 
 
 @virtual_time
-async def test_when_the_loop_is_cancelled_nobody_waits_for_it() -> None:
+async def test_when_the_loop_is_cancelled_no_caller_waits_for_it() -> None:
     account = Account()
-    async with toy.waiting(LookedAt(account)) as waiter:
+    async with toy.waiting(Polled(account)) as waiter:
         pending = asyncio.create_task(ends(waiter.done(account.add("0", 1e4))))
         await asyncio.sleep(5)
         (rounds,) = [task for task in asyncio.all_tasks() if task.get_name() == "docjobs-waiter"]
@@ -270,12 +270,12 @@ async def test_when_the_loop_is_cancelled_nobody_waits_for_it() -> None:
 @virtual_time
 async def test_a_waiter_that_is_closed_takes_no_job() -> None:
     account = Account()
-    async with toy.waiting(LookedAt(account)) as waiter:
+    async with toy.waiting(Polled(account)) as waiter:
         job = account.add("0", 1.0)
     assert is_timeout(await ends(waiter.done(job)))
 
 
-class _SlowToEnd(LookedAt):
+class _SlowToEnd(Polled):
     """Its status checks take a while to end when they are cancelled."""
 
     async def status(self, http: Http, ref: JobRef, *, once: bool = False) -> JobStatus:
@@ -305,7 +305,7 @@ async def test_a_job_that_is_added_while_the_waiter_closes_does_not_hang() -> No
 @virtual_time
 async def test_one_ref_with_an_absurd_size_is_no_trouble_for_the_others() -> None:
     account = Account()
-    async with toy.waiting(LookedAt(account)) as waiter:
+    async with toy.waiting(Polled(account)) as waiter:
         jobs = [account.add(str(number), 10.0) for number in range(20)]
         odd = jobs[0].model_copy(update={"document_size": 10**400})
         found = await asyncio.gather(*[ends(waiter.done(job)) for job in [odd, *jobs[1:]]])
@@ -320,7 +320,7 @@ async def test_a_time_limit_holds_while_the_account_pauses() -> None:
     """A job that is not due yet when the pause begins ends in time, too."""
     account = Account()
     account_limits = AccountLimits(clock=asyncio.get_running_loop().time)
-    async with toy.waiting(LookedAt(account), account_limits=account_limits) as waiter:
+    async with toy.waiting(Polled(account), account_limits=account_limits) as waiter:
         early = asyncio.create_task(ends(waiter.done(account.add("0", 1e4), age=1e3)))
         await asyncio.sleep(1.0)
         account_limits["status"].throttled(60.0)
@@ -334,8 +334,8 @@ async def test_a_time_limit_holds_while_the_account_pauses() -> None:
 
 
 @virtual_time
-async def test_who_is_told_of_refusals_may_break() -> None:
-    """A 429 is a pause, and no fault of the status check, whatever is told of it does."""
+async def test_a_callback_for_refusals_may_break() -> None:
+    """A 429 is a pause, and no fault of the status check, whatever its callback does."""
 
     def broken(kind: str, seconds: float) -> None:
         raise DocJobsError("the ledger is gone")
