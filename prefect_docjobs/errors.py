@@ -48,7 +48,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from prefect_docjobs.models import JobRef, JobStatus
+    from prefect_docjobs.models.jobs import JobRef, JobStatus
 
 
 class Reason(str, Enum):

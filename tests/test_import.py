@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -98,3 +100,32 @@ def test_every_task_is_there_twice() -> None:
     twins = {name for name in plain if getattr(prefect_docjobs, name).isasync}
     assert {name.removeprefix("a") for name in twins} == set(plain) - twins
     assert len(twins) == 10
+
+
+def _imports(path: Path, modules: set[str]) -> set[str]:
+    """The modules of ours that a file imports as it is imported, those for type checkers included."""
+    found = set[str]()
+    outside = [ast.parse(path.read_text("utf-8"))]
+    while outside:
+        node = outside.pop()
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found.update(name if name in modules else node.module for name in names)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif not isinstance(
+            node, (ast.FunctionDef, ast.AsyncFunctionDef)
+        ):  # what they import is imported later
+            outside.extend(ast.iter_child_nodes(node))
+    return found & modules
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    folder = Path(prefect_docjobs.__file__).parent
+    files = {
+        ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in folder.rglob("*.py")
+    }
+    graph = {module: _imports(path, set(files)) - {module} for module, path in files.items()}
+    assert sum(map(len, graph.values())) > 500
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle

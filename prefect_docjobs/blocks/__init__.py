@@ -4,11 +4,11 @@ The entry point `prefect.collections` names this module, so a Prefect server tha
 installed knows all block types.
 """
 
-from prefect_docjobs.blocks.base import DocJob, DocJobsCredentials
+from prefect_docjobs.blocks.credentials import DocJobsCredentials
+from prefect_docjobs.blocks.jobs import DocJob, DocJobRun
 from prefect_docjobs.blocks.mindee import MindeeCredentials, MindeeJob
 from prefect_docjobs.blocks.mindee_v1 import MindeeV1Credentials, MindeeV1Job
 from prefect_docjobs.blocks.numind import NuMindCredentials, NuMindJob
-from prefect_docjobs.blocks.run import DocJobRun
 from prefect_docjobs.blocks.unsiloed import UnsiloedCredentials, UnsiloedJob
 
 __all__ = [

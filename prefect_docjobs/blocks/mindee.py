@@ -6,15 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 
-from prefect_docjobs.blocks.base import (
-    API_KEY,
-    PAYING_ACCOUNT,
-    DocJob,
-    DocJobsCredentials,
-    PushingCredentials,
-    docs_url,
-)
+from prefect_docjobs.blocks.credentials import API_KEY, DocJobsCredentials, PushingCredentials, docs_url
 from prefect_docjobs.blocks.forms import JsonTree, YesNo
+from prefect_docjobs.blocks.jobs import PAYING_ACCOUNT, DocJob
 
 
 class MindeeCredentials(DocJobsCredentials, PushingCredentials):

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from prefect_docjobs.blocks.base import API_KEY, PAYING_ACCOUNT, DocJob, DocJobsCredentials, docs_url
+from prefect_docjobs.blocks.credentials import API_KEY, DocJobsCredentials, docs_url
 from prefect_docjobs.blocks.forms import NumberOrWord, YesNo
+from prefect_docjobs.blocks.jobs import PAYING_ACCOUNT, DocJob
 from prefect_docjobs.models import Document
 
 

@@ -7,16 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from prefect_docjobs.blocks.base import (
-    API_KEY,
-    PAYING_ACCOUNT,
-    Account,
-    DocJob,
-    DocJobsCredentials,
-    checked_secret,
-    docs_url,
-)
+from prefect_docjobs.blocks.credentials import API_KEY, Account, DocJobsCredentials, checked_secret, docs_url
 from prefect_docjobs.blocks.forms import YesNo, one_of
+from prefect_docjobs.blocks.jobs import PAYING_ACCOUNT, DocJob
 
 
 class HiddenPathCredentials(Account, ABC):

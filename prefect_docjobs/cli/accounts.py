@@ -215,7 +215,8 @@ async def _account_of(name: str) -> Account:
     """The account of a saved credentials or job block."""
     quiet_prefect()
     block = await load_block(name)
-    from prefect_docjobs.blocks.base import DocJob, DocJobsCredentials
+    from prefect_docjobs.blocks.credentials import DocJobsCredentials
+    from prefect_docjobs.blocks.jobs import DocJob
     from prefect_docjobs.ledger import Account
 
     credentials = block.credentials if isinstance(block, DocJob) else block

@@ -96,7 +96,7 @@ async def _receive(
     trusted_proxies: Sequence[str],
     as_json: bool,
 ) -> None:
-    from prefect_docjobs.blocks.buying import open_ledger
+    from prefect_docjobs.blocks.ledger import open_ledger
     from prefect_docjobs.webhooks import create_app
     from prefect_docjobs.webhooks.server import Receiver
 
@@ -132,7 +132,7 @@ async def _account(name: str, path_token: str | None) -> WebhookAccount:
     """The account of a saved credentials block."""
     block = await load_block(name)
     from prefect_docjobs.blocks import UnsiloedCredentials
-    from prefect_docjobs.blocks.base import DocJobsCredentials
+    from prefect_docjobs.blocks.credentials import DocJobsCredentials
     from prefect_docjobs.webhooks import WebhookAccount
 
     if not isinstance(block, DocJobsCredentials):
@@ -151,7 +151,7 @@ async def _account(name: str, path_token: str | None) -> WebhookAccount:
 
 
 def _secrets(block: object) -> tuple[str, ...]:
-    from prefect_docjobs.blocks.base import PushingCredentials
+    from prefect_docjobs.blocks.credentials import PushingCredentials
 
     secrets = block.webhook_secrets if isinstance(block, PushingCredentials) else ()
     return tuple(secret.get_secret_value() for secret in secrets)

@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from typing_extensions import Self
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import open_ledger
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.errors import (
     ConfigurationError,
     DocJobsError,

@@ -30,7 +30,7 @@ from prefect.utilities.annotations import quote
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import open_ledger
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.errors import ConfigurationError, InvalidDocument, Reason, Unavailable
 from prefect_docjobs.extraction.budget import Budget
 from prefect_docjobs.extraction.options import Options

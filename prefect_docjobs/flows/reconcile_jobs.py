@@ -13,7 +13,7 @@ from prefect.artifacts import acreate_table_artifact
 from prefect.states import Completed
 from pydantic import Field
 
-from prefect_docjobs.blocks.buying import open_ledger
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.errors import ConfigurationError
 from prefect_docjobs.extraction.imports import import_refs, read_refs_file
 from prefect_docjobs.extraction.reconcile import SETTLED_AFTER, Action, Reconciliation, Standing, reconcile

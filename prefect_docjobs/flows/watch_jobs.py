@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import SetStateStatus
 from typing_extensions import Self
 
-from prefect_docjobs.blocks.buying import open_ledger
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import ConfigurationError, DocJobsError
 from prefect_docjobs.extraction.call import Call

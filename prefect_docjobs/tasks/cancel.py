@@ -23,7 +23,8 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.transactions import BaseTransaction
 
 from prefect_docjobs.blocks import DocJob, NuMindCredentials, NuMindJob
-from prefect_docjobs.blocks.buying import BUYER, open_ledger
+from prefect_docjobs.blocks.jobs import BUYER
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.errors import ConfigurationError, DocJobsError, Reason
 from prefect_docjobs.http import Http
 from prefect_docjobs.ledger import Record, State

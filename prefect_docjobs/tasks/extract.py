@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from typing_extensions import Unpack
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import open_ledger, terms_of
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.extraction import (
     extract_many,
     fetch_many,
@@ -80,7 +80,7 @@ async def asubmit_document(job: Job, document: Document, **options: Unpack[Submi
         ConfigurationError: The job, the document or an option is no such thing.
     """
     block, document, log = await resolve_job(job), checked_document(document), run_log()
-    terms = terms_of(block, Options.of(options, SubmitOptions))
+    terms = block.terms(Options.of(options, SubmitOptions))
     async with block.credentials.get_client() as http, open_ledger() as ledger:
         ref = await submit_one(block.provider(), http, document, terms=terms, ledger=ledger)
     log_ref(log, ref)
@@ -158,7 +158,7 @@ async def asubmit_documents(
         ConfigurationError: The job, a document or an option is no such thing. Nothing was sent.
     """
     block, given, log = await resolve_job(job), checked_documents(documents), run_log()
-    terms = terms_of(block, Options.of(options, SubmitOptions))
+    terms = block.terms(Options.of(options, SubmitOptions))
     async with _opened(block, log) as (http, ledger, lines):
         outcomes = submit_many(
             block.provider(), http, given, terms=terms, ledger=ledger, observe=lines.observe
@@ -249,7 +249,7 @@ async def aextract_documents(
     """
     block, given, log = await resolve_job(job), checked_documents(documents), run_log()
     chosen = Options.of(options)
-    terms, provider = terms_of(block, chosen), block.provider()
+    terms, provider = block.terms(chosen), block.provider()
     what = f"{count(len(given), 'document')} through {provider.title}"
     log.info("Extracting %s (%s)", what, provider.product)
     async with (
@@ -333,7 +333,7 @@ async def aplan_documents(job: Job, documents: Iterable[Document], **options: Un
         LedgerUnavailable: The ledger cannot be read.
     """
     block, given = await resolve_job(job), checked_documents(documents)
-    terms = terms_of(block, Options.of(options, SubmitOptions))
+    terms = block.terms(Options.of(options, SubmitOptions))
     account = block.credentials
     async with open_ledger() as ledger:
         plan = await plan_many(

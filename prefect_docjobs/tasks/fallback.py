@@ -19,7 +19,7 @@ import anyio.to_thread
 from typing_extensions import Unpack
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import open_ledger, terms_of
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.comparison import Acceptance, Names, check_settings
 from prefect_docjobs.errors import RETRY_POLICY, ConfigurationError, DocJobsError, Reason, Retry
 from prefect_docjobs.extraction import OnForecast, Terms, fetch_many
@@ -183,7 +183,7 @@ class _Fallback:
             self._ledger = await stack.enter_async_context(open_ledger())
             for number, (label, job) in enumerate(stages):
                 service = _Service(label, job.provider(), self)
-                terms = replace(terms_of(job, self.options), budget=budget)
+                terms = replace(job.terms(self.options), budget=budget)
                 on_forecast = partial(self._on_forecast, number, lines, progress)
                 await stack.enter_async_context(service.opened(job, terms, self._ledger, on_forecast))
                 self.services.append(service)

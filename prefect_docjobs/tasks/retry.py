@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import Unpack
 
-from prefect_docjobs.blocks.buying import open_ledger, terms_of
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.cancellation import cancelled
 from prefect_docjobs.errors import ConfigurationError, Retry, allowed_retry
 from prefect_docjobs.extraction import OnUncertain, extract_many, fetch_many, wait_many
@@ -74,7 +74,7 @@ async def aretry_failures(
         "Of %d documents %d are submitted again, %d are waited for again, %d are left as they are",
         len(rows), len(plan.submits), len(plan.waits), len(rows) - len(retried),
     )  # fmt: skip
-    terms = replace(terms_of(block, chosen), resubmit=resubmit)
+    terms = replace(block.terms(chosen), resubmit=resubmit)
     builder = BatchBuilder()
     for index, row in enumerate(rows):
         if index not in retried:

@@ -16,7 +16,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.flow_runs import asuspend_flow_run
 
 from prefect_docjobs.blocks import DocJob
-from prefect_docjobs.blocks.buying import open_ledger
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.errors import ConfigurationError, Reason
 from prefect_docjobs.extraction import wait_many
 from prefect_docjobs.extraction.document import age_of

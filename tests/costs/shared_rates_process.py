@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from support.services import KEY
 
 from prefect_docjobs.blocks import MindeeCredentials
-from prefect_docjobs.blocks.buying import open_ledger
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.errors import NotFound, Throttled
 from prefect_docjobs.http import Http, Request
 

@@ -16,7 +16,7 @@ from pydantic import SecretStr, ValidationError
 from support.services import KEY
 
 from prefect_docjobs.blocks import MindeeCredentials
-from prefect_docjobs.blocks.buying import open_ledger
+from prefect_docjobs.blocks.ledger import open_ledger
 from prefect_docjobs.blocks.sharing import SharedRates
 from prefect_docjobs.errors import ConfigurationError, NotFound, Throttled
 from prefect_docjobs.http import Request

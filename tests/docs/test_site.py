@@ -14,7 +14,7 @@ import pytest
 from support.pages import ROOT
 
 from prefect_docjobs import blocks
-from prefect_docjobs.blocks.base import DocJobsBlock
+from prefect_docjobs.blocks.credentials import DocJobsBlock
 
 _LOADED = re.compile(r'<(?:script|img|iframe|source)[^>]* src="([^"]+)"|<link [^>]*href="([^"]+)"[^>]*>')
 _TAG = re.compile(r"<[^>]+>")

@@ -1,4 +1,4 @@
-"""What all blocks share: checked settings, credentials that make a client, jobs that make runs.
+"""What all blocks share: checked settings; and credentials, which make a client.
 
 Importing this module is part of every start of a Prefect server that has the package installed, so
 providers are imported when a block is made, not before.
@@ -11,9 +11,9 @@ import hmac
 import re
 from abc import ABC
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
-from prefect.blocks.abstract import CredentialsBlock, JobBlock
+from prefect.blocks.abstract import CredentialsBlock
 from prefect.blocks.core import Block
 from pydantic import (
     ConfigDict,
@@ -27,33 +27,16 @@ from pydantic import (
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
-from typing_extensions import Self, Unpack
+from typing_extensions import Self
 
-from prefect_docjobs.blocks.buying import open_ledger, terms_of
 from prefect_docjobs.blocks.forms import Secrets, is_empty, title_of, without_null
-from prefect_docjobs.blocks.run import DocJobRun
 from prefect_docjobs.blocks.sharing import SharedRates, ledger_name
-from prefect_docjobs.blocks.sync_api import sync_form
 from prefect_docjobs.errors import ConfigurationError
-from prefect_docjobs.extraction import submit_one
-from prefect_docjobs.extraction.options import Options, SubmitOptions
 from prefect_docjobs.http import AccountLimits, Http, Kind, Limits, normalize_base_url, shared_limits
-from prefect_docjobs.models import Document, JobRef, Result
 from prefect_docjobs.providers import Provider, provider_class
-
-if TYPE_CHECKING:
-    _JobBlock = JobBlock[Result]
-else:
-    _JobBlock = JobBlock  # `JobBlock[Result]` is a class that Prefect would register as a block type
 
 LOGO = HttpUrl("https://raw.githubusercontent.com/prefect-docjobs/prefect-docjobs/main/docs/logo.png")
 _DOCS = "https://github.com/prefect-docjobs/prefect-docjobs/blob/main/docs/providers/"
-PAYING_ACCOUNT = (
-    "The account that runs and pays for the job. Choose it again when you edit the job: the form of "
-    "Prefect 3.8 does not keep it."
-)
-"""What the form of a job says of its credentials."""
-
 API_KEY: Any = Field(title="API key", description="The API key, alone: no 'Bearer' or 'Token' before it.")
 """The field `api_key: SecretStr` of credentials that are nothing without a key."""
 
@@ -316,79 +299,3 @@ class DocJobsCredentials(Account, ABC):
             "status": self.status_per_second,
         }
         return {kind: rate for kind, rate in given.items() if rate is not None}
-
-
-class DocJob(DocJobsBlock, _JobBlock, ABC):
-    """One kind of job at one service: the account and the service's settings.
-
-    The fields of a subclass are the settings of its provider, under the same names.
-    """
-
-    credentials: DocJobsCredentials = Field(description=PAYING_ACCOUNT)
-
-    @model_validator(mode="after")
-    def _accepted_by_the_provider(self) -> Self:
-        self.provider()
-        return self
-
-    def provider(self) -> Provider:
-        """The service with this block's settings.
-
-        Raises:
-            ConfigurationError: A setting is missing or wrong; it is named.
-        """
-        return provider_class(self._provider)(**self.settings())
-
-    def settings(self) -> dict[str, Any]:
-        """What the provider is made with."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "credentials"}
-
-    @property
-    def saved_name(self) -> str | None:
-        """The name by which it can be loaded, such as `mindee-job/invoices`; None when it is not saved."""
-        name = self._block_document_name
-        return f"{self.get_block_type_slug()}/{name}" if name else None
-
-    async def atrigger(
-        self,
-        document: Document | None = None,
-        **options: Unpack[SubmitOptions],
-    ) -> DocJobRun:
-        """Submit a document, unless the ledger knows a job for the same content: one document, one bill.
-
-        Args:
-            document: What to submit; needed, although Prefect's interface has it optional.
-            **options: See `Options`.
-
-        Raises:
-            ConfigurationError: There is no document, or an option is no such thing.
-            OverBudget: Nothing was sent.
-            DocJobsError: See `Provider.submit`.
-        """
-        if not isinstance(document, Document):
-            raise ConfigurationError(
-                f"trigger needs a Document, not {type(document).__name__}: "
-                "job.trigger(Document.from_path('invoice.pdf'))."
-            )
-        terms = terms_of(self, Options.of(options, SubmitOptions))
-        async with self.credentials.get_client() as http, open_ledger() as ledger:
-            ref = await submit_one(self.provider(), http, document, terms=terms, ledger=ledger)
-        self.logger.info("%s is submitted, its ref is %s", ref, ref.model_dump_json(exclude_none=True))
-        return DocJobRun(self, ref)
-
-    def trigger(  # type: ignore[override]
-        self,
-        document: Document | None = None,
-        **options: Unpack[SubmitOptions],
-    ) -> DocJobRun:
-        """The sync form of `atrigger`."""
-        return sync_form(self.atrigger(document, **options), "atrigger")
-
-    def attach(self, ref: JobRef) -> DocJobRun:
-        """Take up a job that was submitted before, here or elsewhere. Nothing is sent.
-
-        Raises:
-            RefMismatch: The job belongs to another service, host, account or product.
-        """
-        self.provider().check_ref(self.credentials.get_client(), ref)
-        return DocJobRun(self, ref)

@@ -1,32 +1,23 @@
-"""The ledger and the terms of what is bought in a run."""
+"""The ledger of a run, with Prefect's result storage for large results."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from prefect.blocks.core import Block
-from prefect.context import FlowRunContext, TaskRunContext
 from prefect.filesystems import ReadableFileSystem, WritableFileSystem
 from prefect.results import aget_default_result_storage
 from prefect.settings import get_current_settings
-from prefect.transactions import get_transaction
 
 from prefect_docjobs.blocks.sharing import lending
-from prefect_docjobs.extraction import Terms
-from prefect_docjobs.extraction.options import Options
 from prefect_docjobs.ledger import setting
 from prefect_docjobs.ledger.bodies import RESULT_STORAGE
 
 if TYPE_CHECKING:
-    from prefect_docjobs.blocks.base import DocJob
     from prefect_docjobs.ledger import Ledger
-
-BUYER = "docjobs.buyer"
-"""Under this name the transaction of a task run that buys knows which run it is, for a rollback."""
 
 
 @asynccontextmanager
@@ -44,31 +35,6 @@ async def open_ledger() -> AsyncIterator[Ledger]:
             return
         async with lending(ledger):
             yield ledger
-
-
-def terms_of(job: DocJob, options: Options) -> Terms:
-    """The terms on which this run submits.
-
-    Args:
-        job: The job block.
-        options: Of the call.
-    """
-    task, flow = TaskRunContext.get(), FlowRunContext.get()
-    flow_run = flow.flow_run if flow else None
-    run = task.task_run.flow_run_id if task else flow_run.id if flow_run else None
-    if task and (transaction := get_transaction()):
-        buyer = {"flow_run_id": str(run) if run else None, "task_run_id": str(task.task_run.id)}
-        transaction.set(BUYER, buyer)
-    return Terms(
-        on_uncertain=options.on_uncertain,
-        reuse_for=options.reuse_for,
-        flow_run_id=str(run) if run else None,
-        task_run_id=str(task.task_run.id) if task else None,
-        # The same call of a flow run that is run again has the same key.
-        scope=f"{run}/{task.task_run.dynamic_key}" if task and run else uuid.uuid4().hex,
-        block=job.saved_name,
-        budget=options.spending(),
-    )
 
 
 class StoredBodies:
