@@ -105,7 +105,7 @@ def test_every_task_is_there_twice() -> None:
 def _imports(path: Path, modules: set[str]) -> set[str]:
     """The modules of ours that a file imports as it is imported, those for type checkers included."""
     found = set[str]()
-    outside = [ast.parse(path.read_text("utf-8"))]
+    outside: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
     while outside:
         node = outside.pop()
         if isinstance(node, ast.ImportFrom) and node.module:
