@@ -20,6 +20,7 @@ from prefect_docjobs.models import JobRef
 from prefect_docjobs.providers.base import Polling
 from prefect_docjobs.simulator.stats import summary
 from prefect_docjobs.waiting import Waiter, WaitLimits
+from prefect_docjobs.waiting.pending import PendingJob, PendingJobs
 
 
 def measure(
@@ -36,25 +37,37 @@ def measure(
 
 
 class _Crowd:
-    """Many waiters in this process; each look tells how long after its time it came."""
+    """Many waiters in this process; how late each poll begins is measured."""
 
     def __init__(self, http: Http, every: float) -> None:
         self._http = http
         self._every = every
         self._lags: list[float] = []
+        self._due: dict[str, float] = {}
         self._service = polled(
             SERVICE, Polling(first=every, every=every, at_least=every / 2), on_look=self._note
         )
         self._waiter = Waiter(self._service, http, WaitLimits(document_timeout=None))
 
     def _note(self, ref: JobRef) -> None:
-        self._lags.append(self._waiter.now() - self._waiter.pending.jobs[ref.job_id].due)
+        self._lags.append(self._waiter.now() - self._due[ref.job_id])
+
+    def _note_due(self, pending: PendingJobs) -> None:
+        """Keep when each poll is due: the waiter forgets that once it begins."""
+        poll_in = pending.poll_in
+
+        def noted(job: PendingJob, delay: float) -> None:
+            poll_in(job, delay)
+            self._due[job.ref.job_id] = job.due
+
+        pending.poll_in = noted  # type: ignore[method-assign]
 
     async def waited_for(self, refs: Path, waiters: int, seconds: float) -> Mapping[str, Any]:
-        """Wait, and measure for some seconds after all have been looked at once."""
+        """Wait, and measure for some seconds after all have been polled once."""
         await polled(SERVICE).status(self._http, next(_read(refs)))  # every client has this in its baseline
         baseline = memory_now()
         async with self._waiter as waiter:
+            self._note_due(waiter.pending)
             waits = [
                 # Ages spread over one interval, as jobs that were submitted one after another have them.
                 asyncio.create_task(waiter.done(ref, age=random.uniform(0.0, self._every)))  # noqa: S311
