@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.simulator import free_port
 
@@ -19,6 +20,12 @@ _OWNER = "postgres"  # the user that the packages make
 _PASSWORD = secrets.token_hex(8)
 _WAYS = ("/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")
 
+# The server refuses to run as root.
+_AS_OWNER: dict[str, Any] = {
+    "user": _OWNER if os.geteuid() == 0 else None,
+    "cwd": "/",
+    "env": {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"},
+}
 _AUTHENTICATION = ("-A", "scram-sha-256")
 _SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=''", "max_connections=60")
 
@@ -73,11 +80,34 @@ def server(*settings: str) -> Iterator[PostgresServer]:
         options = " ".join((f"-p {port}", *(f"-c {setting}" for setting in (*_SETTINGS, *settings))))
         url = f"postgresql://docjobs:{_PASSWORD}@127.0.0.1:{port}/postgres"
         running = PostgresServer(url, data, log, options)
-        running.start()
-        try:
-            yield running
-        finally:
-            running.stop("immediate")
+        with _stopped_with_this_process(folder / "pg_ctl", data):
+            running.start()
+            try:
+                yield running
+            finally:
+                running.stop("immediate")
+
+
+@contextmanager
+def _stopped_with_this_process(pg_ctl: Path, data: Path) -> Iterator[None]:
+    """Have the server stopped and its folder removed when this process is killed.
+
+    A shell waits for the end of a pipe that this process holds open.
+    """
+    script = 'cat; test -d "$2" || exit; "$1" -D "$2" -m immediate stop; rm -rf "${2%/*}"'
+    guard = subprocess.Popen(  # noqa: S603 (PostgreSQL's own program)
+        ["/bin/sh", "-c", script, "sh", str(pg_ctl), str(data)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for this process
+        **_AS_OWNER,
+    )
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.communicate()
 
 
 def _give_to_owner(*paths: Path) -> None:
@@ -92,13 +122,11 @@ def _run(*command: str | Path) -> None:
     with tempfile.TemporaryFile() as said:  # no pipe: the server would keep it open
         ran = subprocess.run(  # noqa: S603 (PostgreSQL's own programs)
             [str(part) for part in command],
-            user=_OWNER if os.geteuid() == 0 else None,
-            cwd="/",
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"},
             stdout=said,
             stderr=subprocess.STDOUT,
             timeout=60,
             check=False,
+            **_AS_OWNER,
         )
         said.seek(0)
         if ran.returncode:

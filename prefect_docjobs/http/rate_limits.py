@@ -428,9 +428,8 @@ class Leases:
         self.refill = refill
         self._kind = kind
         self._clock = clock
-        self._lock = (
-            threading.Lock()
-        )  # of all that follows: several loops take tokens, and any of them fetches
+        # Of all that follows: several loops take tokens, and any of them fetches.
+        self._lock = threading.Lock()
         self._held: deque[Lease] = deque()  # what is used up first stands first
         self._again_at = -math.inf
         self._task: asyncio.Task[None] | None = None

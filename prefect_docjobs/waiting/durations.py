@@ -12,12 +12,12 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
 
 # -- the law
 
@@ -169,7 +169,7 @@ def _running(jobs: list[tuple[LogNormal, float, int]], seconds: float) -> float:
 
 _VERSION = 1
 _COHORT = 50  # jobs of a kind that began one after the other
-_PAST = 0  # the cohort of the jobs before this process, and of batches that have ended
+_PAST = 0  # the cohort of the jobs before this process
 _WINDOW = 150  # finished jobs of a kind and size that are remembered: those of the newest cohorts
 _KINDS = 64
 _SAVED_AFTER = 10  # observations,
@@ -196,16 +196,18 @@ class Window(dict[int, list[float]]):
     A cohort is some jobs that began one after the other. The jobs that ended last would be the slow ones of
     a batch; a whole cohort, with its jobs that still run, is an even sample. Old cohorts are left out, so
     that a service which changes its pace is followed.
+
+    Args:
+        past: Of jobs before this process.
+
+    Attributes:
+        oldest: The oldest cohort that counts.
     """
 
-    @property
-    def oldest(self) -> int:
-        """The oldest cohort that counts."""
-        return min(self) if self._is_full else _PAST
-
-    @property
-    def _is_full(self) -> bool:
-        return sum(map(len, self.values())) >= _WINDOW
+    def __init__(self, past: Sequence[float] = ()) -> None:
+        super().__init__({_PAST: list(past)} if past else {})
+        self.oldest = _PAST
+        self._saved = {_PAST: len(past)}  # how many of each cohort
 
     @property
     def logs(self) -> list[float]:
@@ -223,6 +225,13 @@ class Window(dict[int, list[float]]):
                 del self[newest]
             else:
                 known += len(self[newest])
+                self.oldest = newest if known >= _WINDOW else self.oldest
+
+    def take_unsaved(self) -> list[float]:
+        """Those that were added since this was last called, the oldest cohort first."""
+        unsaved = [log for cohort in sorted(self) for log in self[cohort][self._saved.get(cohort, 0) :]]
+        self._saved = {cohort: len(logs) for cohort, logs in self.items()}
+        return unsaved
 
 
 @dataclass
@@ -252,9 +261,9 @@ class Durations:
         self._lock = threading.Lock()
         self._kinds: dict[Kind, _Kind] = {}
         self._saved_at = -math.inf
-        if path is not None:
-            with suppress(*_UNREADABLE):
-                self._kinds = _read(path)
+        for kind, logs in (_read(path) if path else {}).items():
+            windows = {size: Window(of_size) for size, of_size in logs.items()}
+            self._kinds[kind] = _Kind(defaultdict(Window, windows))
 
     def begin(self, kind: Kind) -> int:
         """The cohort of a job that begins now."""
@@ -276,7 +285,7 @@ class Durations:
         """What is known of a kind of job, by size class."""
         with self._lock:
             known = self._kinds.get(kind)
-            return {size: Window(window) for size, window in known.windows.items()} if known else {}
+            return {size: copy(window) for size, window in known.windows.items()} if known else {}
 
     def _used(self, kind: Kind) -> _Kind:
         known = self._kinds.pop(kind, None) or _Kind()
@@ -286,7 +295,13 @@ class Durations:
         return known
 
     def save(self, kind: Kind) -> None:
-        """Write down what was learned of a kind, unless it is little and was written a moment ago."""
+        """Write down what was learned of a kind, unless it is little and was written a moment ago.
+
+        It is added to what other processes have written meanwhile. Two processes that write in the same
+        moment may lose what one of them has learned.
+        """
+        if self._path is None:
+            return
         with self._lock:
             known = self._kinds.get(kind)
             if known is None or not known.unsaved:
@@ -295,52 +310,31 @@ class Durations:
                 return
             self._saved_at = time.monotonic()
             known.unsaved = 0
-            others = self._read_others(kind, known)
-            for window in known.windows.values():  # its jobs have ended: they are one cohort, the oldest
-                logs = window.logs
-                window.clear()
-                window[_PAST] = logs[-_WINDOW:]
-            if self._path is None:
-                return
-            rows = [_row(kind, known) for kind, known in [*others.items(), (kind, known)][-_KINDS:]]
-            text = json.dumps({"version": _VERSION, "kinds": rows})
+            saved = _read(self._path)
+            logs = saved.pop(kind, {})
+            for size, window in known.windows.items():
+                logs[size] = [*logs.get(size, ()), *window.take_unsaved()][-_WINDOW:]
+        rows = [{"kind": kind, "logs": logs} for kind, logs in [*saved.items(), (kind, logs)][-_KINDS:]]
         with suppress(OSError):
-            _replace(self._path, text)
-
-    def _read_others(self, kind: Kind, known: _Kind) -> dict[Kind, _Kind]:
-        """Other kinds, as other processes have written them; what they wrote of this kind is taken in.
-
-        Two processes that write in the same moment may lose what one of them has learned.
-        """
-        saved: dict[Kind, _Kind] = {}
-        if self._path is not None:
-            with suppress(*_UNREADABLE):
-                saved = _read(self._path)
-        if same := saved.pop(kind, None):
-            for size, window in same.windows.items():
-                known.windows[size][_PAST] = window[_PAST]
-        return saved
+            _replace(self._path, json.dumps({"version": _VERSION, "kinds": rows}))
 
 
-def _row(kind: Kind, known: _Kind) -> Mapping[str, Any]:
-    return {"kind": kind, "logs": {str(size): window.logs for size, window in known.windows.items()}}
-
-
-def _read(path: Path) -> dict[Kind, _Kind]:
-    """What a file says; raises whatever is wrong with it."""
-    if path.stat().st_size > _LARGEST_FILE:
-        raise ValueError("too large")
-    saved = json.loads(path.read_text("utf-8"))
-    if saved["version"] != _VERSION:
-        raise ValueError("another version")
-    kinds: dict[Kind, _Kind] = {}
-    for row in saved["kinds"][-_KINDS:]:
-        known = kinds[tuple(str(part) for part in row["kind"])] = _Kind()
-        for size, logs in row["logs"].items():
-            if int(size) in _SIZES:
-                kept = [float(log) for log in logs[-_WINDOW:] if -10 < float(log) < 14]
-                known.windows[int(size)][_PAST] = kept
-    return kinds
+def _read(path: Path) -> dict[Kind, dict[int, list[float]]]:
+    """What a file says of each kind and size; nothing where it cannot be read."""
+    with suppress(*_UNREADABLE):
+        if path.stat().st_size > _LARGEST_FILE:
+            return {}
+        saved = json.loads(path.read_text("utf-8"))
+        if saved["version"] == _VERSION:
+            return {
+                tuple(str(part) for part in row["kind"]): {
+                    int(size): [float(log) for log in logs[-_WINDOW:] if -10 < float(log) < 14]
+                    for size, logs in row["logs"].items()
+                    if int(size) in _SIZES
+                }
+                for row in saved["kinds"][-_KINDS:]
+            }
+    return {}
 
 
 def _replace(path: Path, text: str) -> None:

@@ -10,10 +10,11 @@ import heapq
 import itertools
 import logging
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from prefect_docjobs.errors import (
     DocJobsError,
@@ -28,16 +29,28 @@ from prefect_docjobs.errors import (
 from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus
 from prefect_docjobs.providers.base import Provider
-from prefect_docjobs.waiting.durations import Forecast, forecast
 from prefect_docjobs.waiting.schedule import Schedule
 
 _log = logging.getLogger(__name__)
 _STALE = 16  # entries of the heap that may be stale, beside one for each job
-_REMEMBERED = 10_000  # jobs that the list has ended
+_KEPT = 10_000  # entries
 _CONTRADICTIONS = 2  # of one account's list, after which it is not read any more
 
 _contradictions = Counter[tuple[str, str, str]]()
 """By provider, base URL and tenant: how often, in this process, the list was wrong about a job."""
+
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class Recent(OrderedDict[_K, _V], Generic[_K, _V]):
+    """The newest entries only, 10,000 of them."""
+
+    def __setitem__(self, key: _K, value: _V) -> None:
+        super().__setitem__(key, value)
+        while len(self) > _KEPT:
+            self.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +131,6 @@ class PendingJob:
         return self.age_before + now - self.since
 
 
-@dataclass(eq=False)
 class PendingJobs:
     """The jobs of one provider and account that are waited for. It belongs to one event loop.
 
@@ -132,26 +144,24 @@ class PendingJobs:
         ended_by_poll: Ids of jobs of the list that a poll saw to have ended, and when.
     """
 
-    provider: Provider
-    http: Http
-    limits: WaitLimits
-    schedule: Schedule
-    has_pushes: bool = False
-    jobs: dict[str, PendingJob] = field(default_factory=dict)
-    closed: str | None = None
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    alarm: float = math.inf
-    on_end: list[Callable[[PendingJob], None]] = field(default_factory=list)
-    ended_by_poll: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, provider: Provider, http: Http, limits: WaitLimits, schedule: Schedule) -> None:
+        self.provider = provider
+        self.http = http
+        self.limits = limits
+        self.schedule = schedule
         self.now = asyncio.get_running_loop().time
+        self.jobs: dict[str, PendingJob] = {}
+        self.has_pushes = False
+        self.closed: str | None = None
+        self.changed = asyncio.Event()
+        self.alarm = math.inf
+        self.on_end: list[Callable[[PendingJob], None]] = []
+        self.ended_by_poll: dict[str, float] = {}
         self._due: list[tuple[float, int, PendingJob]] = []
         self._order = itertools.count()
         self._logged: set[str] = set()
-        self._ended_by_list: dict[str, None] = {}  # the newest ones
+        self._ended_by_list: Recent[str, None] = Recent()
         self._wrong_in_list: set[str] = set()
-        self._unfinished: set[str] = set()  # the list said that they had succeeded
 
     def guarded(self, what: str, call: Callable[..., object], *args: object, **more: object) -> None:
         """Call what must not cost a job; that it breaks is logged once."""
@@ -272,10 +282,8 @@ class PendingJobs:
         job_id = job.ref.job_id
         if not status.state.is_terminal:
             self.observe(status)
-        elif status.state is JobState.SUCCEEDED and job_id not in self._unfinished:
+        elif status.state is JobState.SUCCEEDED and job_id not in self._wrong_in_list:
             self._ended_by_list[job_id] = None
-            if len(self._ended_by_list) > _REMEMBERED:
-                del self._ended_by_list[next(iter(self._ended_by_list))]
             self.observe(status)
         elif job.doubted_at == math.inf:
             job.doubted_at = self.now()
@@ -285,7 +293,6 @@ class PendingJobs:
         """Note that the service has no result yet of a job that was reported as succeeded."""
         if ref.job_id in self._ended_by_list:
             del self._ended_by_list[ref.job_id]
-            self._unfinished.add(ref.job_id)
             self.contradict_list(ref.job_id)
 
     def contradict_list(self, job_id: str) -> None:
@@ -343,23 +350,6 @@ class PendingJobs:
         for job in list(self.jobs.values()):
             with suppress(Exception):  # its end is set before anything else is done
                 self.time_out(job, f"is not waited for any more, for {why},")
-
-    # -- forecasts
-
-    def forecast(self, *, to_come: int = 0, each: float = 0.0) -> Forecast:
-        """When the jobs that are waited for will be done.
-
-        Args:
-            to_come: Jobs that are still to be submitted.
-            each: Seconds between two submits.
-        """
-        now, expected = self.now(), self.schedule.expected
-        jobs = Counter((expected(job.ref.document_size), round(job.age(now))) for job in self.jobs.values())
-        running = forecast((law, float(age), number) for (law, age), number in jobs.items())
-        if not to_come:
-            return running
-        last = forecast([(expected(None), 0.0, max(1, min(to_come, len(self.jobs))))])
-        return running.then(last, to_come, to_come * each)
 
 
 def ended(status: JobStatus) -> JobError:

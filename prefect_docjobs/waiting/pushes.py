@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -23,7 +22,7 @@ from prefect_docjobs.errors import DocJobsError
 from prefect_docjobs.http import Answer, Http
 from prefect_docjobs.models import JobRef, JobState, JobStatus
 from prefect_docjobs.providers.base import Provider
-from prefect_docjobs.waiting.pending import PendingJob, PendingJobs
+from prefect_docjobs.waiting.pending import PendingJob, PendingJobs, Recent
 
 if TYPE_CHECKING:
     from prefect_docjobs.ledger import Ledger, ReceivedPush
@@ -33,22 +32,9 @@ _EVERY = 0.2  # seconds between two reads of the inbox; one costs about 0.4 ms o
 _OVERLAP = 15.0  # seconds for which pushes may appear out of their order (see `Inbox.received`)
 _PAGE = 1000
 _PAGES = 10  # at once; what else there is waits for the next read
-_KEPT = 10_000  # pushes for jobs that are not waited for (yet)
 _PROVED = 3  # ends in a row that pushes reported, from which on polls are a watchdog only
 _GRACE = 20.0  # seconds after a job was seen to have ended, in which its push should have come
 _MISSED = 5  # jobs in a row whose end no push reported
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-
-
-class _Recent(OrderedDict[_K, _V], Generic[_K, _V]):
-    """The newest entries only."""
-
-    def __setitem__(self, key: _K, value: _V) -> None:
-        super().__setitem__(key, value)
-        while len(self) > _KEPT:
-            self.popitem(last=False)
 
 
 @dataclass
@@ -107,14 +93,14 @@ class PushFeed:
         self._account = Account(provider.name, http.base_url, http.tenant)
         self._last: int | None = None
         self._is_open = False
-        self._seen: _Recent[int, None] = _Recent()
-        self._by_job: _Recent[str, ReceivedPush] = _Recent()
-        self._by_alias: _Recent[str, ReceivedPush] = _Recent()
-        self._reported: _Recent[str, ReceivedPush] = _Recent()  # ends of our jobs
-        self._hints: _Recent[str, None] = _Recent()  # apart, as they must not displace pushes
-        self._hinted_aliases: _Recent[str, None] = _Recent()
-        self._hinted: _Recent[str, None] = _Recent()  # jobs of ours
-        self._silent: _Recent[str, float] = _Recent()  # jobs that ended without a push, and when
+        self._seen: Recent[int, None] = Recent()
+        self._by_job: Recent[str, ReceivedPush] = Recent()
+        self._by_alias: Recent[str, ReceivedPush] = Recent()
+        self._reported: Recent[str, ReceivedPush] = Recent()  # ends of our jobs
+        self._hints: Recent[str, None] = Recent()  # apart, as they must not displace pushes
+        self._hinted_aliases: Recent[str, None] = Recent()
+        self._hinted: Recent[str, None] = Recent()  # jobs of ours
+        self._silent: Recent[str, float] = Recent()  # jobs that ended without a push, and when
         self._health = _Health(expected=provider.asks_for_pushes)
         self._logged: set[str] = set()
 

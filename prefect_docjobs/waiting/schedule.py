@@ -220,18 +220,19 @@ class Schedule:
         if not (self._new and is_much) and now < self._refit_at:
             return
         windows = self.durations.windows(self.kind)
-        self._known, self._new = sum(len(window.logs) for window in windows.values()), 0
+        logs = {size: window.logs for size, window in windows.items()}
+        self._known, self._new = sum(map(len, logs.values())), 0
         self._laws = {}
         if self._known < self.enough:
             return
         ages = _binned(running, windows)
-        everything = [log for window in windows.values() for log in window.logs]
+        everything = [log for of_size in logs.values() for log in of_size]
         pooled = fit(everything, [(age, number) for (_, age), number in ages.items()], _PRIOR)
         self._laws[None] = pooled
         near = Prior(pooled.mu, pooled.sigma, _SHRINKAGE)
-        for size, window in windows.items():
-            of_size = [(age, number) for (of, age), number in ages.items() if of == size]
-            self._laws[size] = fit(window.logs, of_size, near)
+        for size, of_size in logs.items():
+            still = [(age, number) for (of, age), number in ages.items() if of == size]
+            self._laws[size] = fit(of_size, still, near)
         self._refit_at = now + max(1.0, pooled.median / 4.0)
 
     def expected(self, size: int | None) -> LogNormal | None:

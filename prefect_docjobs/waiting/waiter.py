@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ from prefect_docjobs.http import Http
 from prefect_docjobs.models import JobRef, JobStatus, Phase
 from prefect_docjobs.providers.base import Provider
 from prefect_docjobs.telemetry import POLLS
-from prefect_docjobs.waiting.durations import Durations, Forecast
+from prefect_docjobs.waiting.durations import Durations, Forecast, forecast
 from prefect_docjobs.waiting.listing import ListPoller
 from prefect_docjobs.waiting.pending import PendingJob, PendingJobs, WaitLimits, timed_out
 from prefect_docjobs.waiting.polling import JobPoller
@@ -46,7 +47,6 @@ class Waiter:
         limits: Limits.
         durations: What jobs took in the past; a fresh memory by default.
         on_forecast: Called about once a second with when the jobs will be done.
-        pushes: Pushes report the ends of jobs to `pending`, so polling is only a watchdog.
 
     Attributes:
         pending: The jobs that are waited for.
@@ -57,13 +57,12 @@ class Waiter:
     limits: WaitLimits = field(default_factory=WaitLimits)
     durations: Durations = field(default_factory=Durations)
     on_forecast: Callable[[Forecast], None] | None = None
-    pushes: bool = False
 
     async def __aenter__(self) -> Self:
         provider = self.provider
         kind = (provider.name, self.http.base_url, provider.product, provider.variant)
         schedule = Schedule(provider.polling, kind, self.durations)
-        self.pending = PendingJobs(provider, self.http, self.limits, schedule, has_pushes=self.pushes)
+        self.pending = PendingJobs(provider, self.http, self.limits, schedule)
         self.now = self.pending.now
         self._refit_at = -math.inf
         self._poller = JobPoller(self.pending)
@@ -120,8 +119,19 @@ class Waiter:
                 pending.guarded("telemetry", measured.note, POLLS, job.polls)
 
     def forecast(self, *, to_come: int = 0, each: float = 0.0) -> Forecast:
-        """When the jobs that are waited for will be done; see `PendingJobs.forecast`."""
-        return self.pending.forecast(to_come=to_come, each=each)
+        """When the jobs that are waited for will be done.
+
+        Args:
+            to_come: Jobs that are still to be submitted.
+            each: Seconds between two submits.
+        """
+        jobs, expected, now = self.pending.jobs, self.pending.schedule.expected, self.now()
+        known = Counter((expected(job.ref.document_size), round(job.age(now))) for job in jobs.values())
+        running = forecast((law, float(age), number) for (law, age), number in known.items())
+        if not to_come:
+            return running
+        last = forecast([(expected(None), 0.0, max(1, min(to_come, len(jobs))))])
+        return running.then(last, to_come, to_come * each)
 
     def _add(self, ref: JobRef, deadline: float | None, age: float) -> PendingJob:
         job = self.pending.add(ref, deadline, age)
@@ -183,7 +193,7 @@ class Waiter:
             return
         self._refit_at = now + _REFIT_EVERY
         # A job runs for sure only up to the age at which it was last seen running.
-        seen = [job for job in pending.jobs.values() if job.seen_age > 0.0]
+        seen = (job for job in pending.jobs.values() if job.seen_age > 0.0)
         running = ((job.cohort, job.ref.document_size, job.seen_age) for job in seen)
         pending.guarded("durations", pending.schedule.refit, running, now=now)
         if (report := self.on_forecast) and pending.jobs:

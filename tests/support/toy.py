@@ -241,8 +241,9 @@ async def waiting(
         transport=transport or httpx.MockTransport(lambda request: httpx.Response(500)),
         account_limits=account_limits,
     )
-    waiter = Waiter(provider, http, WaitLimits(**limits), durations or Durations(), pushes=pushes)
+    waiter = Waiter(provider, http, WaitLimits(**limits), durations or Durations())
     async with http, waiter:
+        waiter.pending.expect_pushes(pushes)
         yield waiter
 
 
